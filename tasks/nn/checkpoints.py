@@ -1,0 +1,173 @@
+"""Checkpoints that survive a killed process and are believed only after they were verified.
+
+A checkpoint is one ``.npz`` file whose name holds its epoch and the SHA-256 of its bytes. It
+is written beside its final name, flushed to the disk and renamed, so a name never stands for
+half a file; and it is hashed again before it is read. The two newest are kept, so that one
+damaged file costs one epoch.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+KEPT = 2
+_META = "checkpoint"
+
+
+def run_identity(parameters: Mapping[str, Any], *data: NDArray[Any]) -> str:
+    """Return a digest that two runs share if, and only if, they would compute the same.
+
+    Parameters
+    ----------
+    parameters : Mapping
+        Everything but the data that the result depends on; must fit JSON.
+    *data : NDArray
+        The arrays that are trained and tested on, any shape and dtype.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal over parameters, NumPy's version, shapes, dtypes and values.
+    """
+    document = {
+        "parameters": dict(parameters),
+        "numpy": np.__version__,
+        "data": [[array.dtype.str, list(array.shape)] for array in data],
+    }
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+    for array in data:
+        # Row blocks, so that a memory map is never copied as a whole.
+        for start in range(0, len(array), 4096):
+            digest.update(np.ascontiguousarray(array[start : start + 4096]).data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `epoch` epochs: arrays by name and whatever else fits JSON."""
+
+    epoch: int
+    arrays: dict[str, NDArray[Any]]
+    state: dict[str, Any]
+
+
+class CheckpointFolder:
+    """Checkpoints of one run in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Created with the first checkpoint.
+    identity : str
+        From `run_identity`; checkpoints of another run are left alone and never read.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder = folder
+        self._prefix = f"{identity[:16]}-"
+        self._identity = identity
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write `checkpoint` so that it is there whole or not at all, then drop the oldest."""
+        meta = {
+            "identity": self._identity,
+            "epoch": checkpoint.epoch,
+            "state": checkpoint.state,
+        }
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {
+            _META: np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+            **{f"array/{name}": array for name, array in checkpoint.arrays.items()},
+        }
+        np.savez(buffer, allow_pickle=False, **arrays)
+        content = buffer.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        target = self._folder / f"{self._prefix}{checkpoint.epoch:06d}-{digest}.npz"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _write_atomically(target, content)
+        for old in self._newest_first()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def load(self, *, at_most: int) -> Checkpoint | None:
+        """Return the newest checkpoint of this run that verifies, or None if there is none.
+
+        Checkpoints after more than `at_most` epochs are not considered. A damaged file is
+        passed over with a warning in the log; it costs time, not truth.
+        """
+        for path in self._newest_first():
+            if _epoch(path) > at_most:
+                continue
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                logger.warning("Checkpoint %s cannot be read (%s); passing over it.", path, error)
+                continue
+            expected = path.stem.rsplit("-", 1)[-1]
+            found = hashlib.sha256(content).hexdigest()
+            if found != expected:
+                logger.warning(
+                    "Checkpoint %s is damaged: its SHA-256 should be %s and is %s; "
+                    "passing over it.",
+                    path,
+                    expected,
+                    found,
+                )
+                continue
+            checkpoint = self._decode(content)
+            if checkpoint is not None:
+                return checkpoint
+        return None
+
+    def clear(self) -> None:
+        """Remove every checkpoint of this run."""
+        for path in self._newest_first():
+            path.unlink(missing_ok=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{self._prefix}*.npz"), reverse=True)
+
+    def _decode(self, content: bytes) -> Checkpoint | None:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            meta = json.loads(file[_META].tobytes())
+            if meta["identity"] != self._identity:
+                return None
+            arrays = {
+                name.removeprefix("array/"): file[name] for name in file.files if name != _META
+            }
+        return Checkpoint(meta["epoch"], arrays, meta["state"])
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.split("-")[1])
+
+
+def _write_atomically(target: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".unfinished-")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself must survive a power cut too.
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
