@@ -98,12 +98,12 @@ def train_tutorial(
             history = saved.state["history"]
             rng.bit_generator.state = saved.state["generator"]
 
-    layer_2 = test_images
+    inked = [image.nonzero()[0] for image in training_images]
     for epoch in range(len(history["epoch"]), epochs):
         start = time.perf_counter()
         masks = rng.integers(0, 2, size=(len(training_images), hidden_size))
         outputs = _train_epoch(
-            training_images, training_labels, masks, weights_1, weights_2, learning_rate
+            training_images, inked, training_labels, masks, weights_1, weights_2, learning_rate
         )
         train_loss, train_accuracy = _loss_and_accuracy(outputs, training_labels)
         layer_2 = predict_tutorial(weights_1, weights_2, test_images)
@@ -135,13 +135,18 @@ def predict_tutorial(weights_1: Floats, weights_2: Floats, images: Floats) -> Fl
 
 def _train_epoch(
     images: Floats,
+    inked: list[NDArray[np.intp]],
     labels: Floats,
     masks: NDArray[np.int64],
     weights_1: Floats,
     weights_2: Floats,
     learning_rate: float,
 ) -> Floats:
-    """Update both weights with one sample after the other; return the outputs seen (n, classes)."""
+    """Update both weights with one sample after the other.
+
+    `inked` holds for each image the places of its pixels that are not 0. Returns the outputs
+    (n, classes) as they were before each sample's update.
+    """
     hidden_size, classes = weights_2.shape
     outputs = np.empty((len(images), classes))
     layer_1, layer_1_delta = np.empty(hidden_size), np.empty(hidden_size)
@@ -152,8 +157,8 @@ def _train_epoch(
     keep = masks.astype(np.float64)
     scale = keep * 2
 
-    for layer_0, label, layer_2, keep_1, scale_1 in zip(
-        images, labels, outputs, keep, scale, strict=True
+    for layer_0, pixels, label, layer_2, keep_1, scale_1 in zip(
+        images, inked, labels, outputs, keep, scale, strict=True
     ):
         np.dot(layer_0, weights_1, out=layer_1)
         np.greater_equal(layer_1, 0, out=active)
@@ -167,15 +172,14 @@ def _train_epoch(
         np.dot(weights_2, layer_2_delta, out=layer_1_delta)
         layer_1_delta *= keep_1
 
-        inked = layer_0.nonzero()[0]
-        row, step = rows[: len(inked)], step_1[: len(inked)]
         # An outer product as a matrix product of a column and a row: the same bits, and BLAS
         # is twice as fast as np.outer.
-        np.dot(layer_0[inked, None], layer_1_delta[None, :], out=step)
+        row, step = rows[: len(pixels)], step_1[: len(pixels)]
+        np.dot(layer_0[pixels][:, None], layer_1_delta[None, :], out=step)
         step *= learning_rate
-        weights_1.take(inked, axis=0, out=row, mode="clip")
+        weights_1.take(pixels, axis=0, out=row, mode="clip")
         row += step
-        weights_1[inked] = row
+        weights_1[pixels] = row
         np.dot(layer_1[:, None], layer_2_delta[None, :], out=step_2)
         step_2 *= learning_rate
         weights_2 += step_2
