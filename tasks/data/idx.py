@@ -1,0 +1,271 @@
+"""The IDX format of the MNIST files: strict reading, deterministic writing.
+
+Two zero bytes, a type code, the number of dimensions; each dimension as a big-endian unsigned
+32-bit integer; then the data, big-endian, the last dimension running fastest. Source: "The IDX
+file format" at the foot of http://yann.lecun.com/exdb/mnist/. Files are commonly gzipped.
+"""
+
+import gzip
+import math
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.data.durable import rename_durably
+from tasks.data.idx_stream import ByteStream, IdxError, open_bytes
+
+__all__ = ["IdxError", "check_pair", "decode", "encode", "write", "write_blocks"]
+
+MAX_BYTES = 4 * 1024**3
+MAX_DIMENSIONS = 64  # NumPy's own limit; IDX allows 255
+MAX_LENGTH = 2**32 - 1  # of a dimension: it is an unsigned 32-bit integer
+
+TYPE_CODES = MappingProxyType(
+    {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+)
+
+# Excess data is counted this far, no further: there might be no end to it.
+_EXCESS_COUNTED = 64 * 1024
+
+Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+
+
+def decode(
+    file: Path,
+    *,
+    name: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    allocate: Allocate = np.empty,
+) -> NDArray[Any]:
+    """Read one IDX file, gzipped or plain, and refuse it unless every byte is accounted for.
+
+    The data is streamed into the array: no more memory is taken than the array's own and a
+    chunk, whatever the file expands to.
+
+    Parameters
+    ----------
+    file : Path
+        Its first two bytes tell whether it is gzipped, not its name.
+    name : str, optional
+        What error messages call the file, where that is not its path.
+    max_bytes : int
+        Largest array accepted, in bytes; a header that declares more is refused before any
+        memory is taken for it.
+    allocate : callable
+        Makes the C-contiguous array from its shape and dtype, for example as a memory map.
+
+    Returns
+    -------
+    NDArray
+        Shape as declared; uint8, int8, int16, int32, float32 or float64 in native byte order.
+
+    Raises
+    ------
+    IdxError
+        If anything is not as the format says; names the file, what was expected, what was found.
+    OSError
+        If the file cannot be read.
+    """
+    name = str(file) if name is None else name
+    with open_bytes(file, name) as stream:
+        dtype, shape, header_size = _read_header(stream, name, max_bytes)
+        expected = math.prod(shape) * dtype.itemsize
+        if header_size + expected > stream.capacity:
+            # The file cannot hold that much: count what there is instead of making room for it.
+            raise _truncated(name, expected, stream.count_rest(expected))
+        array = allocate(shape, dtype.newbyteorder("="))
+        found = stream.read_into(_bytes_of(array))
+        if found < expected:
+            raise _truncated(name, expected, found)
+        excess = stream.count_rest(_EXCESS_COUNTED)
+        if excess:
+            more = "at least " if excess == _EXCESS_COUNTED else ""
+            message = (
+                f"{name}: expected {expected:,} bytes of data for shape {shape}, "
+                f"found {more}{excess:,} bytes too many"
+            )
+            raise IdxError(message)
+    if sys.byteorder == "little":
+        array.byteswap(inplace=True)
+    return array
+
+
+def _read_header(
+    stream: ByteStream, name: str, max_bytes: int
+) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return dtype as stored, shape, and the header's length in bytes."""
+    start = stream.read(4)
+    if start[:2] != b"\0\0"[: len(start)]:
+        message = (
+            f"{name}: expected an IDX file, which begins with the bytes 00 00, "
+            f"found {start[:2].hex(' ')}"
+        )
+        raise IdxError(message)
+    if len(start) < 4:
+        message = f"{name}: expected a header of at least 4 bytes, found {len(start)}"
+        raise IdxError(message)
+    code, dimensions = start[2], start[3]
+    if code not in TYPE_CODES:
+        known = ", ".join(f"0x{each:02X}" for each in TYPE_CODES)
+        message = f"{name}: expected a type code out of {known}, found 0x{code:02X}"
+        raise IdxError(message)
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        message = f"{name}: expected 1 to {MAX_DIMENSIONS} dimensions, found {dimensions}"
+        raise IdxError(message)
+    lengths = stream.read(4 * dimensions)
+    if len(lengths) < 4 * dimensions:
+        message = (
+            f"{name}: expected a header of {4 + 4 * dimensions} bytes for {dimensions} "
+            f"dimensions, found {4 + len(lengths)}"
+        )
+        raise IdxError(message)
+    shape = struct.unpack(f">{dimensions}I", lengths)
+    dtype = np.dtype(TYPE_CODES[code])
+    # A dimension of 0 must not hide others that no array can have.
+    declared = math.prod(max(length, 1) for length in shape) * dtype.itemsize
+    if declared > max_bytes:
+        message = (
+            f"{name}: expected at most {max_bytes:,} bytes of data, found a header that declares "
+            f"{declared:,} ({dtype.name}, shape {shape})"
+        )
+        raise IdxError(message)
+    return dtype, shape, 4 + 4 * dimensions
+
+
+def _truncated(name: str, expected: int, found: int) -> IdxError:
+    return IdxError(
+        f"{name}: expected {expected:,} bytes of data, found {found:,}; "
+        f"the file is not complete, get it again"
+    )
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    if not array.flags.c_contiguous:
+        message = "expected an allocator of C-contiguous arrays, found one of another order"
+        raise ValueError(message)
+    return array.reshape(-1).view(np.uint8).data
+
+
+def check_pair(images: NDArray[Any], labels: NDArray[Any], *, name: str = "the dataset") -> None:
+    """Refuse images and labels that do not belong together.
+
+    Parameters
+    ----------
+    images : NDArray, shape (n, …)
+        At least one image of at least one dimension.
+    labels : NDArray of integers, shape (n,)
+    name : str
+        What error messages call the two.
+
+    Raises
+    ------
+    IdxError
+        If a shape or dtype is another, or the numbers differ.
+    """
+    if images.ndim < 2:
+        message = f"{name}: expected images of 2 or more dimensions, found shape {images.shape}"
+        raise IdxError(message)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        message = (
+            f"{name}: expected labels as integers of shape (n,), "
+            f"found {labels.dtype.name} of shape {labels.shape}"
+        )
+        raise IdxError(message)
+    if len(images) != len(labels):
+        message = (
+            f"{name}: expected as many labels as images, found {len(images):,} images and "
+            f"{len(labels):,} labels; check that both files are of the same set"
+        )
+        raise IdxError(message)
+    if images.size == 0:
+        message = f"{name}: expected at least one image, found shape {images.shape}"
+        raise IdxError(message)
+
+
+def encode(array: NDArray[Any]) -> bytes:
+    """Return `array` as the bytes of a plain IDX file.
+
+    Raises
+    ------
+    IdxError
+        If IDX has no code for the dtype, or cannot hold the shape.
+    """
+    return _header(array.shape, array.dtype) + _big_endian(array).tobytes()
+
+
+def write(path: Path, array: NDArray[Any]) -> None:
+    """Write `array` as a gzipped IDX file, whole or not at all.
+
+    The same array gives the same bytes: no time and no name in the gzip header. (Another
+    implementation of zlib may compress to other bytes.)
+
+    Raises
+    ------
+    IdxError
+        If IDX has no code for the dtype, or cannot hold the shape.
+    """
+    write_blocks(path, array.shape, array.dtype, [array])
+
+
+def write_blocks(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], blocks: Iterable[NDArray[Any]]
+) -> None:
+    """Write an array of `shape` and `dtype` that comes in `blocks` along its first dimension.
+
+    For arrays that need not fit into memory; otherwise as `write`.
+
+    Raises
+    ------
+    IdxError
+        If IDX has no code for the dtype, cannot hold the shape, or the blocks do not fill it.
+    """
+    header = _header(shape, dtype)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        with (
+            unfinished.open("wb") as file,
+            gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+        ):
+            packed.write(header)
+            count = 0
+            for block in blocks:
+                if block.shape[1:] != shape[1:] or block.dtype != dtype:
+                    message = (
+                        f"{path}: expected blocks of {dtype.name} and shape (n, …) from {shape}, "
+                        f"found {block.dtype.name} of shape {block.shape}"
+                    )
+                    raise IdxError(message)
+                packed.write(_big_endian(block).tobytes())
+                count += len(block)
+            if count != shape[0]:
+                message = f"{path}: expected blocks for shape {shape}, found {count} in all"
+                raise IdxError(message)
+        rename_durably(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    wanted = f"{dtype.kind}{dtype.itemsize}"
+    code = next((code for code, name in TYPE_CODES.items() if name.lstrip(">") == wanted), None)
+    if code is None:
+        known = ", ".join(np.dtype(name).name for name in TYPE_CODES.values())
+        message = f"expected an array of {known} to write as IDX, found {dtype.name}"
+        raise IdxError(message)
+    if not 1 <= len(shape) <= MAX_DIMENSIONS or max(shape) > MAX_LENGTH:
+        message = (
+            f"expected 1 to {MAX_DIMENSIONS} dimensions of at most {MAX_LENGTH:,} to write as "
+            f"IDX, found shape {shape}"
+        )
+        raise IdxError(message)
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, code, len(shape), *shape)
+
+
+def _big_endian(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(">"))
