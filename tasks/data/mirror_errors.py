@@ -96,7 +96,7 @@ def _phrase(error: BaseException, timeout: tuple[float, float]) -> str | None:
             return "no network: name not resolved"
         case ssl.SSLError():
             return f"TLS failed: {getattr(error, 'verify_message', None) or error.reason}"
-        case requests.ConnectTimeout() | urllib3.exceptions.ConnectTimeoutError():
+        case requests.ConnectTimeout():
             return f"no connection within {timeout[0]:g} s"
         case TimeoutError() | requests.ReadTimeout() | urllib3.exceptions.ReadTimeoutError():
             return f"no data for {timeout[1]:g} s"
