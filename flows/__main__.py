@@ -1,0 +1,8 @@
+"""`python -m flows` is `digitflow`."""
+
+import sys
+
+from flows.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The options of a run: what the command line, `prefect.yaml` and the UI's run form all take.
+
+They are flat, one value a name, because nested values replace each other whole where a
+deployment's parameters and a caller's are merged. The flow's signature and its description of
+each parameter are made from `tasks.config.Parameters`, so that they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from flows.pipeline import Selection, StageName
+from tasks.config import DEFAULT_PRESET, Parameters, resolve
+from tasks.data.sources import Dataset, find
+
+Result = TypeVar("Result")
+
+DEFAULT_DATASET = "mnist"
+PresetName = Literal["tutorial"]  # the names of PRESETS; a test compares them
+
+_DESCRIPTIONS = {
+    "dataset": "Name of a dataset (mnist, sample), or a directory with four IDX files.",
+    "preset": "Named set of parameters to start from.",
+    "mirror": "URL prefix or directory that is asked first for the dataset's files.",
+    "refresh": "Stages that run again although their outputs are cached.",
+    "from_stage": "Stage that runs again, with everything after it.",
+    "until": "Last stage to run.",
+    "output": "Folder for the results; results/<run name> if not given.",
+}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run was asked to do.
+
+    Attributes
+    ----------
+    dataset, preset, mirror, refresh, from_stage, until, output
+        As the flow's parameters describe them.
+    overrides
+        Parameters that differ from the preset's.
+    """
+
+    dataset: str = DEFAULT_DATASET
+    preset: str = DEFAULT_PRESET
+    mirror: str | None = None
+    refresh: tuple[str, ...] = ()
+    from_stage: str | None = None
+    until: str | None = None
+    output: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def find_dataset(self) -> Dataset:
+        """Return the dataset.
+
+        Raises
+        ------
+        DatasetError
+            If there is none of that name and no such directory.
+        """
+        return find(self.dataset)
+
+    def resolve(self) -> Parameters:
+        """Return the parameters: the preset's, with the overrides.
+
+        Raises
+        ------
+        ParameterError
+            If a name or a value is not acceptable.
+        """
+        return resolve(self.preset, self.overrides)
+
+    def selection(self) -> Selection:
+        """Return which stages run, and which run again."""
+        return Selection(self.refresh, self.from_stage, self.until)
+
+    def mirrors(self, dataset: Dataset) -> tuple[str, ...]:
+        """Return where to ask for the dataset's files, in order."""
+        first = self.mirror or os.environ.get("DIGITFLOW_MIRROR")
+        return (first, *dataset.mirrors) if first else dataset.mirrors
+
+    def results_folder(self, run: str) -> Path:
+        """Return the folder for the results of a run, absolute."""
+        return Path(self.output or Path("results") / run).expanduser().absolute()
+
+    def flow_parameters(self) -> dict[str, Any]:
+        """Return the options as the flow takes them, without those left at their default."""
+        flat = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name != "overrides"
+        }
+        flat["refresh"] = list(self.refresh)
+        flat.update(self.overrides)
+        return {name: value for name, value in flat.items() if value not in (None, [])}
+
+
+def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., Result]:
+    """Give a flow's function the flat signature of the run options.
+
+    Parameters
+    ----------
+    function
+        Takes `RunOptions`.
+
+    Returns
+    -------
+    callable
+        Takes each option and each parameter by name. Its signature carries types and bounds
+        and its docstring an ``Args:`` section: Prefect makes the run form from both.
+    """
+
+    def flat(**given: Any) -> Result:
+        names = {each.name for each in fields(RunOptions)}
+        options = {name: value for name, value in given.items() if name in names}
+        options["refresh"] = tuple(options.get("refresh") or ())
+        overrides = {
+            name: value
+            for name, value in given.items()
+            if name in Parameters.model_fields and value is not None
+        }
+        return function(RunOptions(**options, overrides=overrides))
+
+    parameters: list[tuple[str, Any, Any]] = [
+        ("dataset", str, DEFAULT_DATASET),
+        ("preset", PresetName, DEFAULT_PRESET),
+        ("mirror", str | None, None),
+        ("refresh", list[StageName], []),
+        ("from_stage", StageName | None, None),
+        ("until", StageName | None, None),
+        ("output", str | None, None),
+    ]
+    parameters += [(name, _optional(name), None) for name in Parameters.model_fields]
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+            for name, annotation, default in parameters
+        ]
+    )
+    described = {
+        **_DESCRIPTIONS,
+        **{
+            name: f"{each.description} The preset decides if not given."
+            for name, each in Parameters.model_fields.items()
+        },
+    }
+    listing = "\n".join(f"    {name}: {described[name]}" for name, _, _ in parameters)
+    flat.__name__ = function.__name__
+    flat.__qualname__ = function.__qualname__
+    flat.__module__ = function.__module__
+    flat.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{listing}\n"
+    flat.__signature__ = signature  # type: ignore[attr-defined]
+    return flat
+
+
+def _optional(name: str) -> Any:
+    described = Parameters.model_fields[name]
+    return Annotated[(described.annotation, *described.metadata)] | None

@@ -1,0 +1,179 @@
+"""The pipeline's wiring: what runs after what. Written once, walked by runs and by plans.
+
+The wiring neither computes nor looks at values. It is given a `call` that says what calling a
+stage means: a run submits it to Prefect, a plan looks its key up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+from tasks.config import Parameters
+from tasks.data.sources import ROLES, Dataset
+from tasks.decode import decode
+from tasks.download import download
+from tasks.draw import draw
+from tasks.evaluate import evaluate
+from tasks.plot import plot
+from tasks.preprocess import preprocess
+from tasks.stage import Handle, Ref, Stage
+from tasks.train import train
+
+StageName = Literal["draw", "download", "decode", "preprocess", "train", "evaluate", "plot"]
+STAGE_NAMES: tuple[str, ...] = get_args(StageName)
+
+# Seed and sizes of the built-in dataset: six times what the tutorial trains on.
+SAMPLE = {"training": 6_000, "test": 1_000, "seed": 20_260_101}
+
+
+class Call(Protocol):
+    """What calling a stage means: submit it, or look it up."""
+
+    def __call__(
+        self, stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
+    ) -> Handle: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages run, and which run although the cache has their outputs.
+
+    Attributes
+    ----------
+    refresh
+        Stages that run again.
+    start
+        A stage that runs again with everything after it, or None.
+    until
+        Last stage to run, or None for all.
+    """
+
+    refresh: tuple[str, ...] = ()
+    start: str | None = None
+    until: str | None = None
+
+    def includes(self, stage: str) -> bool:
+        """Tell whether a stage belongs to the run."""
+        return self.until is None or _place(stage) <= _place(self.until)
+
+    def refreshes(self, stage: str) -> bool:
+        """Tell whether a stage is to run even if cached."""
+        follows = self.start is not None and _place(stage) >= _place(self.start)
+        return follows or stage in self.refresh
+
+
+def pipeline(
+    call: Call,
+    dataset: Dataset,
+    mirrors: tuple[str, ...],
+    parameters: Parameters,
+    selection: Selection,
+) -> None:
+    """Call every selected stage in order.
+
+    Parameters
+    ----------
+    call
+        What calling a stage means.
+    dataset
+        Where the data comes from.
+    mirrors
+        Where to ask for its files, in order.
+    parameters
+        Of the run.
+    selection
+        Which stages are selected.
+    """
+    if dataset.generated:
+        drawn = call(draw, "draw-sample", {}, SAMPLE)
+        archives = {role: drawn[role] for role in ROLES}
+    else:
+        archives = {
+            file.role: call(
+                download,
+                f"download-{_dashed(file.role)}",
+                {},
+                {
+                    "name": file.name,
+                    "sha256": file.sha256,
+                    "size": file.size,
+                    "mirrors": list(mirrors),
+                },
+            )["archive"]
+            for file in dataset.files
+        }
+    if not selection.includes("decode"):
+        return
+    arrays = {
+        role: call(
+            decode,
+            f"decode-{_dashed(role)}",
+            {"archive": archives[role]},
+            {"name": role if dataset.generated else dataset.file(role).name},
+        )["array"]
+        for role in ROLES
+    }
+    if not selection.includes("preprocess"):
+        return
+    prepared = call(
+        preprocess,
+        "preprocess",
+        arrays,
+        {
+            "training_sample": parameters.training_sample,
+            "test_sample": parameters.test_sample,
+            "classes": len(dataset.class_names),
+        },
+    )
+    if not selection.includes("train"):
+        return
+    trained = call(
+        train,
+        "train",
+        {name: prepared[name] for name in train.inputs},
+        {
+            "hidden_size": parameters.hidden_size,
+            "learning_rate": parameters.learning_rate,
+            "epochs": parameters.epochs,
+            "seed": parameters.seed,
+        },
+    )
+    if not selection.includes("evaluate"):
+        return
+    evaluated = call(
+        evaluate,
+        "evaluate",
+        {"predictions": trained["predictions"], "test_targets": prepared["test_targets"]},
+        {"class_names": list(dataset.class_names)},
+    )
+    if not selection.includes("plot"):
+        return
+    call(
+        plot,
+        "plot",
+        {
+            "history": trained["history"],
+            "confusion": evaluated["confusion"],
+            "predictions": trained["predictions"],
+            **arrays,
+        },
+        {
+            "dataset": dataset.title,
+            "class_names": list(dataset.class_names),
+            "gallery_size": parameters.gallery_size,
+            "gallery_seed": parameters.gallery_seed,
+            "mistakes": parameters.mistakes,
+            "dpi": parameters.dpi,
+        },
+    )
+
+
+def _place(stage: str) -> int:
+    # `draw` takes the place of `download` where the project makes the data itself.
+    return STAGE_NAMES.index("download" if stage == "draw" else stage)
+
+
+def _dashed(role: str) -> str:
+    return role.replace("_", "-")

@@ -1,0 +1,95 @@
+"""Prefect's settings for a run that a person starts in a terminal.
+
+Set in the environment before Prefect is imported, and only where the user has set nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_SETTINGS = {
+    # Without a network the embedded server logs an error about telemetry that cannot be sent.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # Two seconds off a cold start; a real server registers its blocks when it starts.
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    # On a loaded machine a cold start passes the default of 20 s.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+_QUIET = {
+    # The terminal is ours. What Prefect logs still reaches its server and its UI.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+}
+
+
+def prepare_environment(*, verbose: bool) -> None:
+    """Set what a run in a terminal needs. Call it before Prefect is imported."""
+    for name, value in {**_SETTINGS, **({} if verbose else _QUIET)}.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def without_heartbeat() -> Iterator[None]:
+    """Run flows without Prefect's heartbeat thread, whose end takes up to a second.
+
+    Heartbeats let a server notice that a worker's run has died. A person at a terminal does.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+def server_url() -> str | None:
+    """Return the URL of the configured Prefect server, or None if there is none.
+
+    Looks where Prefect looks (environment, ``.env``, ``prefect.toml``, ``pyproject.toml``, the
+    active profile) without its second of import time.
+    """
+    candidates = (
+        os.environ.get("PREFECT_API_URL"),
+        _from_dotenv(Path(".env")),
+        _from_toml(Path("prefect.toml"), "api"),
+        _from_toml(Path("pyproject.toml"), "tool", "prefect", "api"),
+        _from_profile(),
+    )
+    return next((url for url in candidates if url), None)
+
+
+def _from_profile() -> str | None:
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    profiles = _load(path)
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    settings = profiles.get("profiles", {}).get(active, {})
+    url = settings.get("PREFECT_API_URL") if isinstance(settings, dict) else None
+    return url if isinstance(url, str) else None
+
+
+def _from_toml(path: Path, *keys: str) -> str | None:
+    table = _load(path)
+    for key in keys:
+        table = table.get(key, {})
+    url = table.get("url")
+    return url if isinstance(url, str) else None
+
+
+def _from_dotenv(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    from dotenv import dotenv_values
+
+    return dotenv_values(path).get("PREFECT_API_URL")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    return tomllib.loads(path.read_text(encoding="utf-8"))

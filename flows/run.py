@@ -1,0 +1,123 @@
+"""`digitflow run`: settle the dataset, stop if nothing is to be done, else run the flow."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from flows.options import DEFAULT_DATASET, RunOptions
+from flows.plan import PlannedStage, make_plan
+from flows.prefect_setup import prepare_environment, server_url, without_heartbeat
+from flows.terminal import Terminal
+from storage.cache import Cache
+from storage.runs import RunRecord
+from tasks.results import RunSummary, check_results_folder, read_metrics, write_results
+
+FALLBACK_DATASET = "sample"
+
+
+def run(options: RunOptions, terminal: Terminal, *, dataset_named: bool, verbose: bool) -> None:
+    """Run the pipeline as the options say, and show it.
+
+    Parameters
+    ----------
+    options
+        What was asked for, already checked.
+    terminal
+        Where to show it.
+    dataset_named
+        Whether the user named the dataset. One that was named is never replaced by another.
+    verbose
+        Show Prefect's own log as well.
+    """
+    cache = Cache()
+    started = time.perf_counter()
+    if not dataset_named:
+        options = _choose_dataset(cache, options, terminal)
+    check_results_folder(options.results_folder("new"))
+    dataset = options.find_dataset()
+    terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
+    if server_url() is None:
+        plan = make_plan(cache, dataset, options.resolve(), options.selection())
+        if all(stage.cached for stage in plan):
+            _refresh_results(cache, options, plan, terminal, started)
+            return
+        terminal.say(
+            "starting Prefect (PREFECT_API_URL names no server, so one is embedded)", "dim"
+        )
+    prepare_environment(verbose=verbose)
+    from flows.train import train
+
+    with terminal.showing(), without_heartbeat():
+        summary = train(**options.flow_parameters())
+    terminal.summarise(summary)
+    _suggest(options, summary, terminal)
+
+
+def _choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
+    """Take MNIST if it is in the store or can be had, and the built-in sample if not."""
+    from tasks.data.reachable import NoMirrorReachable, reachable
+
+    dataset = options.find_dataset()
+    missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]
+    if not missing:
+        return options
+    try:
+        reachable(missing, options.mirrors(dataset))
+    except NoMirrorReachable as error:
+        terminal.say(f"{dataset.title} cannot be downloaded: no mirror can be reached", "yellow")
+        terminal.say(str(error), "yellow")
+        terminal.say(
+            f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
+            "draws itself.",
+            "yellow",
+        )
+        return replace(options, dataset=FALLBACK_DATASET)
+    return options
+
+
+def _refresh_results(
+    cache: Cache,
+    options: RunOptions,
+    plan: list[PlannedStage],
+    terminal: Terminal,
+    started: float,
+) -> None:
+    """Write the results of a run in which every stage is cached, without Prefect."""
+    stages = tuple(stage.result() for stage in plan)
+    for stage in stages:
+        terminal.finished(stage.label, True, 0.0)
+    earlier = _earlier_run(cache, [stage.key for stage in stages])
+    name = earlier.name if earlier is not None else "cached"
+    folder = options.results_folder(name)
+    summary = RunSummary(
+        name=name,
+        dataset=options.find_dataset().title,
+        preset=options.preset,
+        parameters=options.resolve().model_dump(),
+        stages=stages,
+        seconds=round(time.perf_counter() - started, 3),
+        metrics=read_metrics(cache, stages),
+        folder=folder,
+    )
+    write_results(cache, summary)
+    for planned in plan:
+        if planned.record is not None:
+            cache.serve(planned.record)
+    terminal.say("nothing to do: every stage is cached")
+    terminal.summarise(summary)
+
+
+def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:
+    for earlier in cache.runs.newest_first():
+        if [stage["key"] for stage in earlier.stages] == keys:
+            return earlier
+    return None
+
+
+def _suggest(options: RunOptions, summary: RunSummary, terminal: Terminal) -> None:
+    """Say what to try next."""
+    if options.dataset == DEFAULT_DATASET and not options.overrides:
+        terminal.say(
+            "Next: digitflow run again (all cached), or --set training_sample=10000", "dim"
+        )

@@ -1,0 +1,165 @@
+"""What a person sees while a run goes on: stages as they finish, bars, and a summary.
+
+In a terminal long stages have a moving bar; in a log file the same news come as plain lines.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from tasks.events import (
+    Event,
+    StageFailed,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+    observing,
+)
+from tasks.results import RunSummary
+
+# In a log file: at most one progress line a stage in so many seconds.
+_SECONDS_BETWEEN_LINES = 10.0
+_LABEL_WIDTH = 24
+_INDENT = 20
+_REASON_COLUMN = 18 + _LABEL_WIDTH + 2
+
+
+class Terminal:
+    """Shows a run on a console.
+
+    Parameters
+    ----------
+    console
+        Where to write.
+    quiet
+        Show errors only.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console = console
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("  {task.description:24}"),
+            BarColumn(bar_width=18),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[numbers]}"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._said: dict[str, float] = {}
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Show every event of this process while the context lasts."""
+        with self._progress, observing(self.show):
+            yield
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        if self._quiet:
+            return
+        match event:
+            case StageStarted(label):
+                self._said[label] = time.monotonic()
+            case StageProgressed(label):
+                self._show_progress(event)
+            case StageFinished(label):
+                self._remove_bar(label)
+                self.finished(label, event.cached, event.seconds, event.reasons)
+            case StageFailed(label, error):
+                self._remove_bar(label)
+                self._line("failed", "red", "", label, (type(error).__name__,))
+
+    def finished(
+        self, label: str, cached: bool, seconds: float, reasons: tuple[str, ...] = ()
+    ) -> None:
+        """Show one finished stage: ran or cached, seconds, and why it ran."""
+        if self._quiet:
+            return
+        status, style = ("cached", "dim") if cached else ("ran", "green")
+        self._line(status, style, f"{seconds:.1f} s", label, reasons)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Write a line of text."""
+        if not self._quiet:
+            self.console.print(escape(text), style=style, highlight=False)
+
+    def summarise(self, summary: RunSummary) -> None:
+        """Write the closing summary: result, place, what to try next."""
+        if self._quiet:
+            return
+        ran = sum(not stage.cached for stage in summary.stages)
+        cached = len(summary.stages) - ran
+        self.say("")
+        if summary.metrics:
+            accuracy = summary.metrics["test_accuracy"]
+            tested = summary.metrics["test_samples"]
+            self.console.print(
+                f"[bold]{escape(summary.dataset)}: test accuracy {accuracy * 100:.1f} %[/] "
+                f"of {tested:,} images, loss {summary.metrics['test_loss']:.3f}",
+                highlight=False,
+            )
+        self.say(f"Stages: {ran} ran, {cached} cached, {summary.seconds:.1f} s in all")
+        self.say(f"Results: {summary.folder}")
+
+    def _line(
+        self, status: str, style: str, seconds: str, label: str, reasons: tuple[str, ...] = ()
+    ) -> None:
+        """Write a stage's line; reasons stand beside it, or below where there is no room."""
+        line = f"  [{style}]{status:6}[/] {seconds:>7}  {escape(label)}"
+        width = self.console.width - _REASON_COLUMN
+        if len(reasons) == 1 and len(reasons[0]) <= width and len(label) <= _LABEL_WIDTH:
+            gap = " " * (_LABEL_WIDTH - len(label) + 2)
+            line += f"{gap}[dim]{escape(reasons[0])}[/]"
+            reasons = ()
+        self.console.print(line, highlight=False, soft_wrap=True)
+        for reason in reasons:
+            indent = " " * _INDENT
+            text = textwrap.fill(
+                reason,
+                max(40, self.console.width - 1),
+                initial_indent=indent,
+                subsequent_indent=indent + "  ",
+            )
+            self.console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+
+    def _show_progress(self, event: StageProgressed) -> None:
+        numbers = _describe(event)
+        if self.console.is_terminal:
+            if event.label not in self._bars:
+                self._bars[event.label] = self._progress.add_task(event.label, numbers="")
+            self._progress.update(
+                self._bars[event.label],
+                completed=event.done,
+                total=event.total,
+                numbers=numbers,
+            )
+            return
+        now = time.monotonic()
+        if now - self._said.get(event.label, now) >= _SECONDS_BETWEEN_LINES:
+            self._said[event.label] = now
+            share = f"{event.done / event.total:.0%}" if event.total else ""
+            self.say(f"  {event.label}: {share} {numbers}".rstrip())
+
+    def _remove_bar(self, label: str) -> None:
+        bar = self._bars.pop(label, None)
+        if bar is not None:
+            self._progress.remove_task(bar)
+
+
+def _describe(event: StageProgressed) -> str:
+    if event.unit == "bytes":
+        return f"{event.done / 1e6:.1f} MB"
+    accuracy = event.numbers.get("test_accuracy")
+    text = f"{event.done:g}/{event.total:g} {event.unit}" if event.total else f"{event.done:g}"
+    return f"{text} · {accuracy * 100:.1f} %" if accuracy is not None else text

@@ -1,0 +1,66 @@
+"""The flow `digitflow`: the pipeline on Prefect, from mirrors to a trained and judged network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+
+from flows.options import RunOptions, with_run_options
+from flows.pipeline import pipeline
+from storage.cache import Cache
+from tasks.prefect_stage import submit
+from tasks.publish import publish
+from tasks.results import RunSummary, check_results_folder, read_metrics
+from tasks.stage import Handle, Ref, Stage, StageResult
+
+
+@flow(name="digitflow", log_prints=False)
+@with_run_options
+def train(options: RunOptions) -> RunSummary:
+    """Train a digit classifier: download, decode, preprocess, train, evaluate, plot."""
+    started = time.perf_counter()
+    run = flow_run.name or "unnamed"
+    dataset = options.find_dataset()
+    parameters = options.resolve()
+    folder = options.results_folder(run)
+    check_results_folder(folder)
+    logger = get_run_logger()
+    logger.info("Dataset %s, preset %s, %s", dataset.title, options.preset, parameters)
+    _tag_run(dataset.name, options.preset)
+
+    selection = options.selection()
+    futures = []
+
+    def call(
+        stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
+    ) -> Handle:
+        refresh = selection.refreshes(stage.name)
+        future = submit(stage, label, inputs, parameters, run=run, refresh=refresh)
+        futures.append(future)
+        return Handle(stage, future)
+
+    pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
+    stages: tuple[StageResult, ...] = tuple(future.result() for future in futures)
+    summary = RunSummary(
+        name=run,
+        dataset=dataset.title,
+        preset=options.preset,
+        parameters=parameters.model_dump(),
+        stages=stages,
+        seconds=round(time.perf_counter() - started, 3),
+        metrics=read_metrics(Cache(), stages),
+        folder=folder,
+    )
+    publish.submit(summary, wait_for=futures[-1:], return_state=False).result()
+    return summary
+
+
+def _tag_run(*names: str) -> None:
+    """Add tags to this run, so that the UI can filter by dataset and preset."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *names}))

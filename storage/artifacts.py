@@ -1,0 +1,259 @@
+"""References to stored values, and the formats in which values are stored.
+
+Stages hand each other an `Artifact`, never an array. A format is a pair of functions, one
+that writes a value to a file and one that reads it back; no format can execute code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storage.digests import is_sha256
+from storage.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+# NumPy and pandas are imported where they are used: reading a record, planning a run and
+# serving a cached one need neither.
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stored value: where its bytes are, and what they are.
+
+    Attributes
+    ----------
+    sha256
+        Digest of the bytes, which is also the object's name in the store.
+    size
+        Number of bytes.
+    format
+        One of `FORMATS`.
+    details
+        What people want to know without opening it: shape and dtype, columns and rows.
+    """
+
+    sha256: str
+    size: int
+    format: str
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference as a JSON object."""
+        return {
+            "sha256": self.sha256,
+            "size": self.size,
+            "format": self.format,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Artifact:
+        """Read a reference back, trusting nothing.
+
+        Raises
+        ------
+        ArtifactError
+            If the document is not a reference: a name that is no digest, an unknown format,
+            a negative size.
+        """
+        if (
+            not isinstance(document, dict)
+            or set(document) != {"sha256", "size", "format", "details"}
+            or not is_sha256(document["sha256"])
+            or not isinstance(document["size"], int)
+            or document["size"] < 0
+            or document["format"] not in FORMATS
+            or not isinstance(document["details"], dict)
+        ):
+            message = f"expected a reference (sha256, size, format, details), found {document!r}"
+            raise ArtifactError(message[:500])
+        return cls(**document)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a kind of value is written and read.
+
+    Attributes
+    ----------
+    suffix
+        Ending of the file's name where people see it.
+    write
+        Writes a value to a path and returns the details for its reference.
+    read
+        Reads the value back from a verified file.
+    """
+
+    suffix: str
+    write: Callable[[Path, Any], dict[str, Any]]
+    read: Callable[[Path], Any]
+
+
+def write_artifact(format_name: str, path: Path, value: Any) -> dict[str, Any]:
+    """Write `value` to `path` and return the reference's details.
+
+    Raises
+    ------
+    ArtifactError
+        If the value does not fit the format.
+    """
+    return _format(format_name).write(path, value)
+
+
+def read_artifact(format_name: str, path: Path) -> Any:
+    """Read the value that `path` holds; arrays come as read-only memory maps.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is not of the format, names a Python object, or declares more data
+        than it holds.
+    """
+    try:
+        return _format(format_name).read(path)
+    except ArtifactError:
+        raise
+    except (ValueError, KeyError, EOFError, OSError, SyntaxError) as error:
+        message = f"{path} is not a readable {format_name} artifact: {error}"
+        raise ArtifactError(message) from error
+
+
+def _format(name: str) -> Format:
+    try:
+        return FORMATS[name]
+    except KeyError:
+        message = f"expected one of the formats {', '.join(FORMATS)}, found {name!r}"
+        raise ArtifactError(message) from None
+
+
+def _write_npy(path: Path, value: NDArray[Any]) -> dict[str, Any]:
+    import numpy as np
+
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        message = f"expected an array of numbers, found dtype {array.dtype}"
+        raise ArtifactError(message)
+    # C order always: equal arrays must give equal bytes, however they lie in memory.
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    return {"shape": list(array.shape), "dtype": str(array.dtype)}
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    import numpy as np
+
+    if path.open("rb").read(6) != np.lib.format.MAGIC_PREFIX:
+        message = f"{path} is not an .npy file"
+        raise ArtifactError(message)
+    array: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _write_npz(path: Path, value: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    import numpy as np
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in value.items()}
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            message = f"expected arrays of numbers, found dtype {array.dtype} in {name!r}"
+            raise ArtifactError(message)
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return {
+        "arrays": {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+            for name, array in arrays.items()
+        }
+    }
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # We store members uncompressed, so honest ones cannot outgrow the file.
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                message = f"{path} declares more data than it holds"
+                raise ArtifactError(message)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except zipfile.BadZipFile as error:
+        message = f"{path} is not an .npz file: {error}"
+        raise ArtifactError(message) from error
+
+
+def _write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
+    value.to_csv(path, index=False, lineterminator="\n")
+    return {"columns": [str(name) for name in value.columns], "rows": len(value)}
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, float_precision="round_trip")
+
+
+def _write_json(path: Path, value: Any) -> dict[str, Any]:
+    try:
+        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        message = f"expected a JSON document, found {error}"
+        raise ArtifactError(message) from error
+    path.write_text(text + "\n", encoding="utf-8")
+    return {}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        message = f"{path} is nested too deeply to be one of ours"
+        raise ArtifactError(message) from error
+
+
+def _write_png(path: Path, value: bytes) -> dict[str, Any]:
+    if not isinstance(value, bytes) or not value.startswith(PNG_SIGNATURE):
+        message = f"expected the bytes of a PNG picture, found {value[:8]!r}"
+        raise ArtifactError(message)
+    path.write_bytes(value)
+    return {
+        "width": int.from_bytes(value[16:20], "big"),
+        "height": int.from_bytes(value[20:24], "big"),
+    }
+
+
+def _read_png(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.startswith(PNG_SIGNATURE):
+        message = f"{path} is not a PNG picture"
+        raise ArtifactError(message)
+    return data
+
+
+def _write_file(path: Path, value: Path) -> dict[str, Any]:
+    # The stage's own file is taken over: it lies in the store's scratch folder.
+    value.replace(path)
+    return {"name": value.name}
+
+
+FORMATS: Mapping[str, Format] = {
+    "npy": Format(".npy", _write_npy, _read_npy),
+    "npz": Format(".npz", _write_npz, _read_npz),
+    "csv": Format(".csv", _write_csv, _read_csv),
+    "json": Format(".json", _write_json, _read_json),
+    "png": Format(".png", _write_png, _read_png),
+    "file": Format("", _write_file, lambda path: path),
+}

@@ -1,0 +1,59 @@
+"""Write whole or not at all: temporary file, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def temporary_file(folder: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield the path of a new empty file in `folder`; it is gone afterwards unless moved away.
+
+    Parameters
+    ----------
+    folder
+        Must lie on the file system of the final place, so that the move is one rename.
+    suffix
+        Ending of the file's name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".tmp-", suffix=suffix)
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def commit_file(temporary: Path, target: Path) -> None:
+    """Move `temporary` to `target` so that a crash leaves the old file or the new one."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable. Does nothing where folders cannot be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows: the rename is journalled there
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all."""
+    with temporary_file(path.parent) as temporary:
+        temporary.write_bytes(data)
+        temporary.chmod(0o644)
+        commit_file(temporary, path)

@@ -1,0 +1,268 @@
+"""The cache: a key gives a verified record, or the reason why there is none.
+
+Layout below the root, each part safe to list and to read with ordinary tools::
+
+    objects/ab/cdef…          bytes under their SHA-256
+    records/<stage>/<key>.json  what a stage gave for a key
+    runs/<name>.json          what each run did
+    scratch/<key>/            what a computation keeps until it is done
+    locks/<key>.lock          who is computing; freed by the system if the holder dies
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.artifacts import FORMATS, Artifact, read_artifact, write_artifact
+from storage.errors import (
+    ArtifactError,
+    ObjectDamagedError,
+    ObjectMissingError,
+    RecordDamagedError,
+)
+from storage.keys import StageKey, differences
+from storage.objects import ObjectStore
+from storage.records import Record, RecordStore, now
+from storage.runs import RunStore
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The answer for one key.
+
+    Attributes
+    ----------
+    key
+        The key's digest.
+    record
+        The verified record, or None on a miss.
+    reasons
+        Why it is a miss; empty on a hit.
+    """
+
+    key: str
+    record: Record | None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage's outputs were obtained.
+
+    Attributes
+    ----------
+    record
+        The verified or new record.
+    reasons
+        Why it was computed; empty if it was served from the cache.
+    """
+
+    record: Record
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def cached(self) -> bool:
+        """Whether nothing was computed."""
+        return not self.reasons
+
+
+def store_location() -> Path:
+    """Return the store's root: `DIGITFLOW_STORE`, or `~/.digitflow`.
+
+    The default is absolute, so that a worker started elsewhere finds the same store.
+    """
+    return Path(os.environ.get("DIGITFLOW_STORE") or "~/.digitflow").expanduser().absolute()
+
+
+class Cache:
+    """Objects, records, scratch folders and locks under one root.
+
+    Parameters
+    ----------
+    root
+        Folder of the store; created when something is written.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or store_location()
+        self.objects = ObjectStore(self.root / "objects")
+        self.records = RecordStore(self.root / "records")
+        self.runs = RunStore(self.root / "runs")
+
+    def look_up(
+        self,
+        key: StageKey,
+        label: str,
+        *,
+        refresh: bool = False,
+        pinned: Mapping[str, str] | None = None,
+    ) -> Lookup:
+        """Find the record of a key and verify every object that it names.
+
+        Parameters
+        ----------
+        key
+            The stage's key.
+        label
+            Name of the task run; among earlier records, those of the same name explain best.
+        refresh
+            Treat a hit as a miss, because somebody asked for it.
+        pinned
+            Output → SHA-256 that is promised for it. If the store holds all of a stage's
+            outputs under their promised digests, that is a hit, record or not.
+        """
+        digest = key.digest()
+        if refresh:
+            return Lookup(digest, None, ("refresh asked for",))
+        try:
+            record = self.records.load(key.stage, digest)
+            if record is None and pinned:
+                record = self._recognise(key, digest, label, pinned)
+            if record is None:
+                return Lookup(digest, None, self._explain(key, label))
+            for artifact in record.outputs.values():
+                self.objects.verify(artifact.sha256, artifact.size)
+        except (RecordDamagedError, ObjectMissingError, ObjectDamagedError) as error:
+            return Lookup(digest, None, (str(error).partition(": ")[0],))
+        return Lookup(digest, record)
+
+    def obtain(
+        self,
+        key: StageKey,
+        label: str,
+        compute: Callable[[Path], Mapping[str, Any]],
+        formats: Mapping[str, str],
+        *,
+        run: str,
+        refresh: bool = False,
+        pinned: Mapping[str, str] | None = None,
+        on_miss: Callable[[tuple[str, ...]], None] | None = None,
+    ) -> Outcome:
+        """Serve a key from the cache, or compute its outputs, commit them and serve those.
+
+        Of several processes that want the same key one computes; the others wait and are
+        then served. If the one that computes dies, the next in line takes over.
+
+        Parameters
+        ----------
+        key, label, refresh, pinned
+            As for `look_up`.
+        compute
+            Called on a miss with a scratch folder that survives a killed attempt and is
+            swept after success; returns values by name.
+        formats
+            The format of each value by name.
+        run
+            Name of the run, for the record.
+        on_miss
+            Called with the reasons just before `compute`.
+
+        Raises
+        ------
+        ArtifactError
+            If `compute` returns other names than `formats` declares, a value that does not
+            fit its format, or other bytes than were promised.
+        """
+        lookup = self.look_up(key, label, refresh=refresh, pinned=pinned)
+        if lookup.record is not None:
+            return self.serve(lookup.record)
+        from filelock import FileLock
+
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        asked_at = now()
+        with FileLock(locks / f"{lookup.key}.lock"):
+            again = self.look_up(key, label, pinned=pinned)
+            # A record that appeared while we waited also answers a refresh that was asked before.
+            if again.record is not None and (not refresh or again.record.created > asked_at):
+                return self.serve(again.record)
+            if on_miss is not None:
+                on_miss(lookup.reasons)
+            scratch = self.root / "scratch" / lookup.key
+            scratch.mkdir(parents=True, exist_ok=True)
+            started = time.perf_counter()
+            values = compute(scratch)
+            outputs = self._commit(values, formats, label)
+            _check_pins(outputs, pinned or {}, label)
+            seconds = round(time.perf_counter() - started, 3)
+            record = Record(lookup.key, label, key.document(), outputs, run, now(), seconds)
+            self.records.save(record)
+            shutil.rmtree(scratch, ignore_errors=True)
+        return Outcome(record, lookup.reasons)
+
+    def read(self, artifact: Artifact) -> Any:
+        """Open a stored value; arrays come as read-only memory maps.
+
+        Raises
+        ------
+        ObjectMissingError, ObjectDamagedError
+            If its bytes are not there or not right.
+        ArtifactError
+            If they are not of the declared format.
+        """
+        return read_artifact(artifact.format, self.objects.verify(artifact.sha256, artifact.size))
+
+    def _recognise(
+        self, key: StageKey, digest: str, label: str, pinned: Mapping[str, str]
+    ) -> Record | None:
+        """Build the record of promised outputs that the store already holds."""
+        if not all(self.objects.holds(sha256) for sha256 in pinned.values()):
+            return None
+        outputs = {
+            name: Artifact(sha256, self.objects.path(sha256).stat().st_size, "file")
+            for name, sha256 in pinned.items()
+        }
+        return Record(digest, label, key.document(), outputs, "(found in the store)", now(), 0.0)
+
+    def serve(self, record: Record) -> Outcome:
+        """Note that a verified record is used now, and return it as an outcome."""
+        try:
+            self.records.mark_used(record)
+        except FileNotFoundError:
+            # Recognised by its promised digests, or swept since it was read.
+            self.records.save(record)
+        return Outcome(record)
+
+    def _commit(
+        self, values: Mapping[str, Any], formats: Mapping[str, str], label: str
+    ) -> dict[str, Artifact]:
+        if set(values) != set(formats):
+            message = (
+                f"{label}: expected the outputs {', '.join(sorted(formats))}, "
+                f"found {', '.join(sorted(values)) or 'none'}"
+            )
+            raise ArtifactError(message)
+        outputs = {}
+        for name, format_name in formats.items():
+            with self.objects.temporary(FORMATS[format_name].suffix) as file:
+                details = write_artifact(format_name, file, values[name])
+                sha256, size = self.objects.add(file)
+            outputs[name] = Artifact(sha256, size, format_name, details)
+        return outputs
+
+    def _explain(self, key: StageKey, label: str) -> tuple[str, ...]:
+        """Compare with the nearest earlier record of the stage."""
+        document = key.document()
+        nearest: list[str] | None = None
+        for record in self.records.of_stage(key.stage):
+            if record.label != label:
+                continue
+            reasons = differences(record.document, document)
+            if nearest is None or len(reasons) < len(nearest):
+                nearest = reasons
+        return tuple(nearest) if nearest else ("never run",)
+
+
+def _check_pins(outputs: Mapping[str, Artifact], pinned: Mapping[str, str], label: str) -> None:
+    for name, sha256 in pinned.items():
+        if outputs[name].sha256 != sha256:
+            message = (
+                f"{label}: expected {name} with the SHA-256 {sha256}, found {outputs[name].sha256}"
+            )
+            raise ArtifactError(message)

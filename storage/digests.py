@@ -1,0 +1,66 @@
+"""SHA-256 of bytes, files and JSON documents: the names under which everything is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_sha256(text: object) -> bool:
+    """Tell whether `text` is a lower-case hexadecimal SHA-256.
+
+    Digests become file names, so everything read from disk passes through here first.
+    """
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
+
+
+def short(sha256: str) -> str:
+    """Return the first characters of a digest, as people read them."""
+    return sha256[:12]
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of the file at `path`, read in blocks.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(document: Any) -> bytes:
+    """Encode a JSON document so that equal documents give equal bytes.
+
+    Parameters
+    ----------
+    document
+        Mappings with string keys, sequences, strings, finite numbers, booleans and None.
+
+    Raises
+    ------
+    TypeError
+        If a value has no JSON form.
+    ValueError
+        If a number is NaN or infinite.
+    """
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest_json(document: Any) -> str:
+    """Return the SHA-256 of a document's canonical JSON."""
+    return digest_bytes(canonical_json(document))

@@ -1,0 +1,23 @@
+"""What can be wrong with stored bytes. Each message says where and what to do next."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Base of every error that the store raises on purpose."""
+
+
+class ObjectMissingError(StorageError):
+    """An object that a record names is not in the store."""
+
+
+class ObjectDamagedError(StorageError):
+    """An object's bytes are not those that its name promises."""
+
+
+class RecordDamagedError(StorageError):
+    """A record cannot be read, or its contents do not match its own digest."""
+
+
+class ArtifactError(StorageError):
+    """A value does not fit its declared format, or a file is not of that format."""

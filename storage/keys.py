@@ -1,0 +1,111 @@
+"""The key of a stage, and what makes two keys differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from storage.code import MODULE_LEVEL, Code
+from storage.digests import digest_json, short
+
+# Raise it when the meaning of a stored record or object changes: older ones then miss.
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """Everything that decides a stage's result.
+
+    Attributes
+    ----------
+    stage
+        Name of the stage.
+    code
+        Digests of the definitions that it is made of.
+    parameters
+        JSON values by name.
+    inputs
+        SHA-256 of each input by name.
+    """
+
+    stage: str
+    code: Code
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document that is digested, and kept so that a miss can be explained."""
+        return {
+            "format": FORMAT_VERSION,
+            "stage": self.stage,
+            "code": {path: dict(definitions) for path, definitions in self.code.items()},
+            "parameters": dict(self.parameters),
+            "inputs": dict(self.inputs),
+        }
+
+    def digest(self) -> str:
+        """Return the cache key: the SHA-256 of the document.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter has no JSON form or is not finite.
+        """
+        return digest_json(self.document())
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say part by part why the key document `new` is not `old`.
+
+    Returns
+    -------
+    list of str
+        Such as ``parameter epochs 20 → 30``, ``code changed: tasks/nn/layers.py (relu)``,
+        ``input changed: training_images 440fca2b31c0… → 91b2c08a55de…``. Empty if they are equal.
+    """
+    reasons: list[str] = []
+    if old.get("format") != new.get("format"):
+        reasons.append(f"record format {old.get('format')} → {new.get('format')}")
+    reasons.extend(
+        f"parameter {name} {_show(before)} → {_show(after)}"
+        for name, before, after in _changed(old["parameters"], new["parameters"])
+    )
+    reasons.extend(
+        f"code changed: {path} ({', '.join(_changed_definitions(before, after))})"
+        for path, before, after in _changed(old["code"], new["code"])
+    )
+    reasons.extend(
+        f"input changed: {name} {_show_digest(before)} → {_show_digest(after)}"
+        for name, before, after in _changed(old["inputs"], new["inputs"])
+    )
+    return reasons
+
+
+_ABSENT = object()
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    names = [*new, *(name for name in old if name not in new)]
+    pairs = [(name, old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in sorted(names)]
+    return [(name, before, after) for name, before, after in pairs if before != after]
+
+
+def _changed_definitions(old: Any, new: Any) -> list[str]:
+    if old is _ABSENT:
+        return ["new file"]
+    if new is _ABSENT:
+        return ["no longer used"]
+    names = [name for name, _, _ in _changed(old, new)]
+    return ["module level" if name == MODULE_LEVEL else name for name in names]
+
+
+def _show(value: Any) -> str:
+    if value is _ABSENT:
+        return "(none)"
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _show_digest(value: Any) -> str:
+    return "(none)" if value is _ABSENT else short(value) + "…"

@@ -1,0 +1,120 @@
+"""Content-addressed store: bytes lie under their own SHA-256 and are checked against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from storage.atomic import commit_file, temporary_file
+from storage.digests import digest_file, is_sha256, short
+from storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
+
+
+class ObjectStore:
+    """Files named by their digest, fanned out over 256 folders.
+
+    Parameters
+    ----------
+    root
+        Folder of the objects. It is created when the first object is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, sha256: str) -> Path:
+        """Return where the object lies or would lie.
+
+        Raises
+        ------
+        StorageError
+            If `sha256` is not a digest: a name from a record must never become another path.
+        """
+        if not is_sha256(sha256):
+            message = f"expected a SHA-256 of 64 hexadecimal digits, found {sha256!r}"
+            raise StorageError(message)
+        return self.root / sha256[:2] / sha256[2:]
+
+    def temporary(self, suffix: str = "") -> AbstractContextManager[Path]:
+        """Return a temporary file on the store's file system, to be filled and then added."""
+        return temporary_file(self.root / "tmp", suffix)
+
+    def add(self, file: Path) -> tuple[str, int]:
+        """Move a finished file into the store.
+
+        An object that is already there is kept only if its bytes are right: a damaged one is
+        replaced, or one flipped bit would fail every later run.
+
+        Returns
+        -------
+        sha256, size
+            The object's name and its size in bytes.
+        """
+        sha256 = digest_file(file)
+        size = file.stat().st_size
+        target = self.path(sha256)
+        if not self.holds(sha256):
+            # Read-only guards against accidents; nothing trusts it as a proof.
+            file.chmod(0o444)
+            commit_file(file, target)
+        return sha256, size
+
+    def holds(self, sha256: str) -> bool:
+        """Tell whether the object is there and its bytes are right."""
+        try:
+            self.verify(sha256)
+        except (ObjectMissingError, ObjectDamagedError):
+            return False
+        return True
+
+    def verify(self, sha256: str, size: int | None = None) -> Path:
+        """Hash the object again and return its path.
+
+        Parameters
+        ----------
+        sha256
+            The object's name.
+        size
+            Its size in bytes, where known: a wrong size is noticed without reading.
+
+        Raises
+        ------
+        ObjectMissingError
+            If there is no such object.
+        ObjectDamagedError
+            If its bytes are not those that its name promises.
+        """
+        path = self.path(sha256)
+        try:
+            found = path.stat().st_size
+            if size is not None and found != size:
+                message = (
+                    f"object {short(sha256)}… is damaged: expected {size} bytes, "
+                    f"found {found} in {path}"
+                )
+                raise ObjectDamagedError(message)
+            actual = digest_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            message = f"object {short(sha256)}… is missing: expected it at {path}"
+            raise ObjectMissingError(message) from None
+        except OSError as error:  # unreadable medium, a folder in its place, no permission
+            message = f"object {short(sha256)}… is damaged: {path} cannot be read ({error})"
+            raise ObjectDamagedError(message) from error
+        if actual != sha256:
+            message = (
+                f"object {short(sha256)}… is damaged: the bytes of {path} hash to {short(actual)}…"
+            )
+            raise ObjectDamagedError(message)
+        return path
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of all objects, in order."""
+        if not self.root.is_dir():
+            return
+        for folder in sorted(self.root.iterdir()):
+            if len(folder.name) != 2 or not folder.is_dir():
+                continue
+            for file in sorted(folder.iterdir()):
+                if is_sha256(folder.name + file.name):
+                    yield folder.name + file.name

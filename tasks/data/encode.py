@@ -1,0 +1,70 @@
+"""Images and labels as a dataset has them → arrays of numbers that a network takes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.data.idx import check_pair
+
+
+class SampleError(ValueError):
+    """The data does not hold what was asked for."""
+
+
+def take_first(
+    what: str, images: NDArray[Any], labels: NDArray[Any], count: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the first `count` images and labels, without copying.
+
+    Parameters
+    ----------
+    what : str
+        ``training`` or ``test``, for messages.
+    images : NDArray, shape (n, height, width)
+    labels : NDArray, shape (n,)
+    count : int
+        At most n.
+
+    Raises
+    ------
+    IdxError
+        If images and labels do not belong together.
+    SampleError
+        If there are fewer than `count`.
+    """
+    check_pair(images, labels, name=f"the {what} set")
+    if count > len(images):
+        message = (
+            f"{what}_sample: expected at most {len(images)}, the {what} images that the data "
+            f"holds, found {count}; ask for {what}_sample={len(images)} or fewer"
+        )
+        raise SampleError(message)
+    return images[:count], labels[:count]
+
+
+def flatten_and_scale(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Turn pixels of 0…255 into one float64 row of 0…1 per image, shape (n, height · width)."""
+    flat = images.reshape(len(images), -1)
+    return flat / 255
+
+
+def one_hot(what: str, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    """Encode labels 0…classes-1 as rows with a single 1, shape (n, classes), float64.
+
+    Raises
+    ------
+    SampleError
+        If a label is not one of the classes.
+    """
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        place = int(np.argmax(outside))
+        message = (
+            f"the {what} labels should be 0 to {classes - 1}, found {labels[place]} at index "
+            f"{place}; check that images and labels are not exchanged"
+        )
+        raise SampleError(message)
+    encoded = np.zeros((len(labels), classes))
+    encoded[np.arange(len(labels)), labels] = 1
+    return encoded

@@ -1,0 +1,19 @@
+"""Stage `decode`: a gzipped IDX file → an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.stage import stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@stage(outputs={"array": "npy"}, ignored=("name",))
+def decode(archive: Path, *, name: str) -> dict[str, NDArray[Any]]:
+    """Decode one IDX file strictly: every byte of it must be accounted for."""
+    from tasks.data.idx import decode as decode_idx
+
+    return {"array": decode_idx(archive, name=name)}

@@ -1,0 +1,80 @@
+"""What happens during a run, for whoever shows it: a terminal, a log, a test.
+
+Stages run in threads of the process that runs the flow, so observers must be quick and are
+called one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage has to compute; `reasons` says why."""
+
+    label: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StageProgressed:
+    """A stage has done `done` of `total` units (total None where unknown).
+
+    `unit` is ``bytes``, ``epochs``, …; `numbers` holds what belongs beside the bar, such as
+    the loss and accuracy of the last epoch.
+    """
+
+    label: str
+    done: float
+    total: float | None
+    unit: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageFinished:
+    """A stage's outputs are in the store; `reasons` is empty if they already were."""
+
+    label: str
+    cached: bool
+    seconds: float
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageFailed:
+    """A stage raised; it may be tried again."""
+
+    label: str
+    error: BaseException
+
+
+Event = StageStarted | StageProgressed | StageFinished | StageFailed
+Observer = Callable[[Event], None]
+
+_observers: list[Observer] = []
+_lock = threading.RLock()
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Call `observer` with every event while the context lasts."""
+    with _lock:
+        _observers.append(observer)
+    try:
+        yield
+    finally:
+        with _lock:
+            _observers.remove(observer)
+
+
+def emit(event: Event) -> None:
+    """Hand an event to every observer."""
+    with _lock:
+        for observer in _observers:
+            observer(event)

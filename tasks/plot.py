@@ -1,0 +1,83 @@
+"""Stage `plot`: the pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tasks.stage import stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@stage(
+    outputs={
+        "learning_curves": "png",
+        "confusion_matrix": "png",
+        "mistakes": "png",
+        "training_image": "png",
+        "gallery": "png",
+    }
+)
+def plot(
+    history: pd.DataFrame,
+    confusion: pd.DataFrame,
+    predictions: Mapping[str, NDArray[Any]],
+    training_images: NDArray[Any],
+    training_labels: NDArray[Any],
+    test_images: NDArray[Any],
+    test_labels: NDArray[Any],
+    *,
+    dataset: str,
+    class_names: list[str],
+    gallery_size: int,
+    gallery_seed: int,
+    mistakes: int,
+    dpi: int,
+) -> dict[str, bytes]:
+    """Draw learning curves, confusion matrix, worst mistakes and training images."""
+    from tasks.figures.confusion import draw_confusion
+    from tasks.figures.gallery import choose_gallery, draw_gallery
+    from tasks.figures.image import draw_image
+    from tasks.figures.learning_curves import draw_learning_curves
+    from tasks.figures.mistakes import draw_mistakes
+
+    matrix = confusion.set_index(confusion.columns[0])
+    matrix.index = matrix.index.astype(str)
+    counts = matrix.to_numpy()
+    predicted = predictions["outputs"].argmax(axis=1)
+    tested = len(predicted)
+    chosen = choose_gallery(training_images, size=gallery_size, seed=gallery_seed)
+    last = len(training_images) - 1
+    return {
+        "learning_curves": draw_learning_curves(history, dataset=dataset, dpi=dpi),
+        "confusion_matrix": draw_confusion(
+            matrix, dataset=dataset, accuracy=counts.trace() / counts.sum(), dpi=dpi
+        ),
+        "mistakes": draw_mistakes(
+            test_images[:tested],
+            test_labels[:tested],
+            predicted,
+            predictions["losses"],
+            class_names,
+            count=mistakes,
+            dataset=dataset,
+            dpi=dpi,
+        ),
+        "training_image": draw_image(
+            training_images[last],
+            class_names[training_labels[last]],
+            number=last + 1,
+            dataset=dataset,
+            dpi=dpi,
+        ),
+        "gallery": draw_gallery(
+            training_images[chosen],
+            [class_names[label] for label in training_labels[chosen]],
+            chosen,
+            dataset=dataset,
+            dpi=dpi,
+        ),
+    }

@@ -1,0 +1,150 @@
+"""A stage as a Prefect task: names, retries, the `Cached` state, progress in the UI.
+
+Prefect's own result cache is off: whether something is up to date is known in one place, our
+store, and Prefect shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
+from prefect.states import Completed
+from prefect.tasks import Task, exponential_backoff
+
+from storage.cache import Cache
+from tasks.stage import Ref, Retries, Stage, StageResult
+
+# An update costs 6 ms at best; a bar that moves twice a second looks alive.
+_SECONDS_BETWEEN_UPDATES = 0.5
+
+
+def submit(
+    stage: Stage,
+    label: str,
+    inputs: Mapping[str, Ref],
+    parameters: Mapping[str, Any],
+    *,
+    run: str,
+    refresh: bool,
+) -> PrefectFuture[Any]:
+    """Submit a stage to the flow's task runner.
+
+    Parameters
+    ----------
+    stage
+        What to run.
+    label
+        Name of the task run.
+    inputs
+        References whose sources are futures of earlier stages.
+    parameters
+        JSON values.
+    run
+        Name of the flow run, for records.
+    refresh
+        Compute even if the cache has the outputs.
+    """
+    return _as_task(stage).submit(label, dict(inputs), dict(parameters), run, refresh)
+
+
+@cache
+def _as_task(stage: Stage) -> Task[..., Any]:
+    def run_stage(
+        label: str,
+        inputs: dict[str, Ref],
+        parameters: dict[str, Any],
+        run: str,
+        refresh: bool,
+    ) -> State[StageResult]:
+        logger = get_run_logger()
+        progress = _ProgressArtifact(label) if stage.shows_progress else None
+        result = stage.run(
+            Cache(),
+            label,
+            {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
+            parameters,
+            run=run,
+            refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
+            progress=progress,
+        )
+        if result.cached:
+            logger.info("%s: served from the cache, %s", label, result.key[:12])
+            return Completed(name="Cached", data=result)
+        logger.info(
+            "%s: ran in %.1f s because: %s", label, result.seconds, "; ".join(result.reasons)
+        )
+        return Completed(data=result)
+
+    retries = stage.retries or Retries(count=0)
+
+    def worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+        error = state.data
+        cause = getattr(error, "exception", error)
+        return not isinstance(cause, BaseException) or retries.worthwhile(cause)
+
+    return task(
+        name=stage.name,
+        description=(stage.__doc__ or "").strip().partition("\n")[0],
+        task_run_name="{label}",
+        tags=stage.tags,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=retries.count,
+        retry_delay_seconds=exponential_backoff(retries.first_delay) if retries.count else None,
+        retry_jitter_factor=0.5 if retries.count else None,
+        retry_condition_fn=worth_retrying if retries.count else None,
+    )(run_stage)
+
+
+class _ProgressArtifact:
+    """A progress artifact that moves while a stage reports, and ends at 100 %."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._id: UUID | None = None
+        self._updated = 0.0
+
+    def __call__(self, done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
+        if total is None:
+            return
+        percent = 100.0 * done / total
+        if self._id is None:
+            self._id = _created(
+                create_progress_artifact(
+                    percent, key=f"{self._label}-progress", description=f"Progress of {self._label}"
+                )
+            )
+        elif done < total and time.monotonic() - self._updated < _SECONDS_BETWEEN_UPDATES:
+            return
+        else:
+            update_progress_artifact(
+                self._id,
+                percent,
+                description=f"{self._label}: {done:g} of {total:g} {unit}{_listed(numbers)}",
+            )
+        self._updated = time.monotonic()
+
+
+def _created(artifact_id: Any) -> UUID:
+    if not isinstance(artifact_id, UUID):
+        message = f"expected the id of a progress artifact, found {artifact_id!r}"
+        raise TypeError(message)
+    return artifact_id
+
+
+def _listed(numbers: Mapping[str, Any]) -> str:
+    return "".join(
+        f", {name.replace('_', ' ')} {value:.4g}"
+        for name, value in numbers.items()
+        if isinstance(value, int | float)
+    )

@@ -1,0 +1,104 @@
+"""The last step of every run: results folder, Prefect artifacts, run record.
+
+Never cached. A cached task recreates no artifacts, so a run that computes nothing would
+otherwise show nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from storage.cache import Cache
+from storage.records import now
+from storage.runs import RunRecord
+from tasks.report import (
+    FIGURES,
+    embedded,
+    headline,
+    history_table,
+    markdown,
+    per_class_table,
+)
+from tasks.results import RunSummary, write_results
+
+
+@task(
+    name="publish",
+    task_run_name="publish",
+    description="Write the results folder and leave the run's report in the UI.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish(summary: RunSummary) -> None:
+    """Write a run's results, artifacts and record.
+
+    Parameters
+    ----------
+    summary
+        The finished run.
+    """
+    cache = Cache()
+    write_results(cache, summary)
+    save_run(cache, summary)
+    _create_artifacts(cache, summary)
+
+
+def save_run(cache: Cache, summary: RunSummary) -> None:
+    """Keep what the run did in the store."""
+    cache.runs.save(
+        RunRecord(
+            name=summary.name,
+            created=now(),
+            seconds=summary.seconds,
+            preset=summary.preset,
+            dataset=summary.dataset,
+            parameters=dict(summary.parameters),
+            stages=tuple(summary.stages_json()),
+            metrics={name: value for name, value in summary.metrics.items() if name != "per_class"},
+            results=str(summary.folder),
+        )
+    )
+
+
+def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
+    """Create the artifacts, the report last: the UI lists the newest first."""
+    figures: dict[str, Path] = {}
+    for name, title in FIGURES.items():
+        artifact = summary.output("plot", name)
+        if artifact is None:
+            continue
+        figures[name] = cache.objects.path(artifact.sha256)
+        create_markdown_artifact(
+            f"{embedded(figures[name], title)}\n\n{headline(summary)}",
+            key=f"digitflow-{name.replace('_', '-')}",
+            description=f"{title} · {headline(summary)}",
+        )
+    if summary.metrics:
+        create_table_artifact(
+            per_class_table(summary.metrics),
+            key="digitflow-per-class",
+            description=f"Precision, recall and F1 of each class · {headline(summary)}",
+        )
+    history = summary.output("train", "history")
+    if history is not None:
+        create_table_artifact(
+            history_table(cache.objects.path(history.sha256)),
+            key="digitflow-history",
+            description=f"Loss and accuracy after each epoch · {headline(summary)}",
+        )
+    create_markdown_artifact(
+        markdown(
+            summary,
+            {
+                name: figures[name]
+                for name in ("learning_curves", "confusion_matrix")
+                if name in figures
+            },
+        ),
+        key="digitflow-report",
+        description=f"Report · {headline(summary)}",
+    )

@@ -1,0 +1,108 @@
+"""A run's report as Markdown and as tables. Light: it opens no array and needs no Prefect."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.results import RunSummary
+
+FIGURES: Mapping[str, str] = {
+    "learning_curves": "Learning curves",
+    "confusion_matrix": "Confusion matrix",
+    "mistakes": "The test images it got most wrong",
+    "gallery": "Training images, drawn at random",
+    "training_image": "The last training image",
+}
+
+
+def headline(summary: RunSummary) -> str:
+    """Return the run in one line, such as ``MNIST · tutorial · test accuracy 78.4 %``."""
+    parts = [summary.dataset, summary.preset]
+    if summary.metrics:
+        parts.append(f"test accuracy {summary.metrics['test_accuracy']:.1%}".replace("%", " %"))
+    return " · ".join(parts)
+
+
+def embedded(png: Path, title: str, width: int = 900) -> str:
+    """Return a picture as an HTML tag that carries its own bytes.
+
+    The Prefect UI shows such a picture inside Markdown; a path or a bare data URI it does not.
+    """
+    data = base64.b64encode(png.read_bytes()).decode()
+    return f'<img width="{width}" alt="{title}" src="data:image/png;base64,{data}">'
+
+
+def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
+    """Return the report: result, pictures, stages, parameters.
+
+    Parameters
+    ----------
+    summary
+        The run.
+    figures
+        Path of each figure that is to be inside the report.
+    """
+    lines = [f"# {headline(summary)}", ""]
+    if summary.metrics:
+        lines += [
+            "| | |",
+            "|---|---|",
+            f"| Test accuracy | **{summary.metrics['test_accuracy']:.4f}** |",
+            f"| Test loss | {summary.metrics['test_loss']:.4f} |",
+            f"| Errors | {summary.metrics['errors']} of {summary.metrics['test_samples']} |",
+            f"| Macro F1 | {summary.metrics['macro_f1']:.4f} |",
+            "",
+        ]
+    for name, path in figures.items():
+        lines += [f"## {FIGURES[name]}", "", embedded(path, FIGURES[name]), ""]
+    lines += ["## Stages", "", "| stage | | seconds | why |", "|---|---|---:|---|"]
+    lines += [
+        f"| {stage.label} | {'cached' if stage.cached else 'ran'} | {stage.seconds:.2f} | "
+        f"{_cell('; '.join(stage.reasons))} |"
+        for stage in summary.stages
+    ]
+    lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
+    lines += [f"| {name} | {_cell(str(value))} |" for name, value in summary.parameters.items()]
+    lines += ["", f"Results: `{summary.folder}`", ""]
+    return "\n".join(lines)
+
+
+def history_table(history: Path) -> list[dict[str, Any]]:
+    """Return the history as one row per epoch, numbers rounded for reading."""
+    with history.open(newline="", encoding="utf-8") as file:
+        return [
+            {name: _rounded(text) for name, text in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def per_class_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return precision, recall and F1 as one row per class."""
+    return [
+        {
+            "class": name,
+            "precision": round(row["precision"], 4),
+            "recall": round(row["recall"], 4),
+            "f1": round(row["f1"], 4),
+            "images": row["support"],
+        }
+        for name, row in metrics["per_class"].items()
+    ]
+
+
+def _rounded(text: str) -> int | float | str:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return round(float(text), 4)
+    except ValueError:
+        return text
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

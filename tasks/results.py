@@ -1,0 +1,179 @@
+"""A run's results as files in a folder: written whole or not at all.
+
+Needs neither Prefect nor NumPy, so that a run with nothing to do can refresh its results at
+once.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from storage.artifacts import FORMATS, Artifact
+from storage.cache import Cache
+from tasks.stage import StageResult
+
+# Stage and output → place in the folder.
+_FILES = {
+    ("train", "history"): "history.csv",
+    ("train", "model"): "model.npz",
+    ("evaluate", "metrics"): "metrics.json",
+    ("evaluate", "confusion"): "confusion.csv",
+}
+_RECORDED_PACKAGES = ("digitflow", "prefect", "numpy", "pandas", "matplotlib")
+
+
+class ResultsFolderError(Exception):
+    """The folder for results holds something that is not ours to replace."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did, for its results, its reports and its record.
+
+    Attributes
+    ----------
+    name
+        Name of the run, as Prefect gave it.
+    dataset
+        Title of the dataset.
+    preset
+        Name of the preset.
+    parameters
+        All of them, resolved.
+    stages
+        In order.
+    seconds
+        Wall time.
+    metrics
+        What `evaluate` found; empty if it did not run.
+    folder
+        Where the results are.
+    """
+
+    name: str
+    dataset: str
+    preset: str
+    parameters: Mapping[str, Any]
+    stages: tuple[StageResult, ...]
+    seconds: float
+    metrics: Mapping[str, Any]
+    folder: Path
+
+    def output(self, stage: str, output: str) -> Artifact | None:
+        """Return a stage's output, or None if that stage was not part of the run."""
+        for result in self.stages:
+            if result.stage == stage:
+                return result.outputs[output]
+        return None
+
+    def stages_json(self) -> list[dict[str, Any]]:
+        """Return the stages as JSON objects."""
+        return [
+            {
+                "name": result.label,
+                "stage": result.stage,
+                "cached": result.cached,
+                "reasons": list(result.reasons),
+                "seconds": result.seconds,
+                "key": result.key,
+                "outputs": {name: each.to_json() for name, each in result.outputs.items()},
+            }
+            for result in self.stages
+        ]
+
+
+def check_results_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a run's results.
+
+    Raises
+    ------
+    ResultsFolderError
+        If it is a file, or holds files but no ``run.json``.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        message = f"--output {folder}: expected a folder, found a file; choose another place"
+        raise ResultsFolderError(message)
+    if any(folder.iterdir()) and not (folder / "run.json").is_file():
+        message = (
+            f"--output {folder}: the folder holds files that are not a run's results, and the "
+            "results would replace them; choose an empty or a new folder"
+        )
+        raise ResultsFolderError(message)
+
+
+def write_results(cache: Cache, summary: RunSummary) -> None:
+    """Write a run's results into its folder, replacing earlier results there.
+
+    Raises
+    ------
+    ResultsFolderError
+        If the folder holds something that is not ours.
+    StorageError
+        If an object has been lost or damaged since the stage handed it on.
+    """
+    folder = summary.folder
+    check_results_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        for place, artifact in _files(summary):
+            target = new / place
+            target.parent.mkdir(exist_ok=True)
+            source = cache.objects.verify(artifact.sha256, artifact.size)
+            # A copy, not a link: whoever edits results must not damage the store.
+            shutil.copyfile(source, target)
+        text = json.dumps(_run_json(summary), indent=2, ensure_ascii=False)
+        (new / "run.json").write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(Path(temporary) / "old")
+        new.rename(folder)
+
+
+def read_metrics(cache: Cache, stages: Sequence[StageResult]) -> dict[str, Any]:
+    """Return what `evaluate` found, or an empty mapping if it was not part of the run."""
+    for result in stages:
+        if result.stage == "evaluate":
+            metrics: dict[str, Any] = cache.read(result.outputs["metrics"])
+            return metrics
+    return {}
+
+
+def _files(summary: RunSummary) -> list[tuple[str, Artifact]]:
+    files = []
+    for (stage, output), place in _FILES.items():
+        artifact = summary.output(stage, output)
+        if artifact is not None:
+            files.append((place, artifact))
+    for result in summary.stages:
+        if result.stage == "plot":
+            files.extend(
+                (f"figures/{name}{FORMATS[each.format].suffix}", each)
+                for name, each in result.outputs.items()
+            )
+    return files
+
+
+def _run_json(summary: RunSummary) -> dict[str, Any]:
+    return {
+        "run": summary.name,
+        "dataset": summary.dataset,
+        "preset": summary.preset,
+        "parameters": dict(summary.parameters),
+        "seconds": summary.seconds,
+        "stages": summary.stages_json(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _RECORDED_PACKAGES},
+        },
+    }

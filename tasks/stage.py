@@ -1,0 +1,339 @@
+"""`@stage`: an ordinary function from values to values, made cacheable.
+
+A stage's positional parameters are its inputs: values that earlier stages made. Its
+keyword-only parameters are JSON values that decide the result. Three of those are special:
+`scratch` is given a folder that survives a killed attempt, `progress` a function to report
+with, and what `ignored` lists says how to work and not what comes out, so it is no part of the
+key. Called directly, a stage is its function and nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from storage.artifacts import FORMATS, Artifact
+from storage.cache import Cache, Lookup
+from storage.code import Code, code_of
+from storage.keys import StageKey
+from tasks.events import StageFailed, StageFinished, StageProgressed, StageStarted, emit
+
+# What runs a stage cannot change what comes out of it.
+_NOT_CODE = ("flows", "storage", "tasks.events", "tasks.prefect_stage", "tasks.stage")
+_OUR_ROOT = Path(__file__).resolve().parents[1]
+_GIVEN = ("scratch", "progress")
+
+
+class Progress(Protocol):
+    """How a stage reports: done, of how much, in what unit, and numbers to show beside it."""
+
+    def __call__(
+        self, done: float, total: float | None, unit: str = "", **numbers: Any
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class Retries:
+    """When and how often a failed stage is tried again.
+
+    Attributes
+    ----------
+    count
+        Tries after the first.
+    first_delay
+        Seconds before the second try; each later delay doubles, with jitter.
+    worthwhile
+        Tells from the error whether another try can help.
+    """
+
+    count: int
+    first_delay: float = 1.0
+    worthwhile: Callable[[BaseException], bool] = lambda error: True
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage hands on: references, and how they were obtained."""
+
+    stage: str
+    label: str
+    key: str
+    outputs: Mapping[str, Artifact]
+    cached: bool
+    reasons: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One output of an earlier stage, which may not have run yet.
+
+    `source` is whatever the caller of stages returned for it: a plan, a Prefect future, and
+    at last a `StageResult`. Being a dataclass, Prefect finds the future inside and resolves it.
+    """
+
+    source: Any
+    output: str
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What wiring holds of a stage: ``handle["model"]`` refers to its output `model`."""
+
+    stage: Stage = field(repr=False)
+    source: Any
+
+    def __getitem__(self, output: str) -> Ref:
+        if output not in self.stage.outputs:
+            message = (
+                f"stage {self.stage.name} has the outputs {', '.join(self.stage.outputs)}; "
+                f"found {output!r}"
+            )
+            raise KeyError(message)
+        return Ref(self.source, output)
+
+
+class Stage:
+    """A function with declared outputs and a policy. Made by `stage`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Mapping[str, Any]],
+        outputs: Mapping[str, str],
+        *,
+        ignored: tuple[str, ...] = (),
+        pinned: Mapping[str, str] | None = None,
+        retries: Retries | None = None,
+        shows_progress: bool = False,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.outputs = dict(outputs)
+        self.ignored = ignored
+        self.pinned = dict(pinned or {})
+        self.retries = retries
+        self.shows_progress = shows_progress
+        self.tags = tags
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._signature = inspect.signature(function)
+        kinds = {name: each.kind for name, each in self._signature.parameters.items()}
+        self.inputs = tuple(
+            name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        )
+        self.parameters = tuple(
+            name
+            for name, kind in kinds.items()
+            if kind is inspect.Parameter.KEYWORD_ONLY and name not in _GIVEN
+        )
+        self._given = tuple(name for name in _GIVEN if name in kinds)
+        self._check_declaration()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
+        """Call the plain function."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<stage {self.name}>"
+
+    @cached_property
+    def code(self) -> Code:
+        """Digests of the definitions that the stage is made of.
+
+        A stage whose outputs are pinned by their digests needs none: no code can change them.
+        """
+        if set(self.pinned) == set(self.outputs):
+            return {}
+        module = self.function.__module__
+        file = Path(inspect.getfile(self.function)).resolve()
+        if module == "__main__":
+            module, root = file.stem, file.parent
+        else:
+            depth = module.count(".") + (file.name == "__init__.py")
+            root = file.parents[depth]
+        return code_of(module, [root, _OUR_ROOT], _NOT_CODE)
+
+    def key(self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]) -> StageKey:
+        """Return the key of a call.
+
+        Raises
+        ------
+        TypeError
+            If an input or a parameter is missing or unknown.
+        """
+        bound = self._bind(inputs, parameters)
+        return StageKey(
+            self.name,
+            self.code,
+            {name: bound[name] for name in self.parameters if name not in self.ignored},
+            {name: inputs[name].sha256 for name in self.inputs},
+        )
+
+    def look_up(
+        self,
+        cache: Cache,
+        label: str,
+        inputs: Mapping[str, Artifact],
+        parameters: Mapping[str, Any],
+        *,
+        refresh: bool = False,
+    ) -> Lookup:
+        """Ask the cache for a call's outputs without computing anything."""
+        key = self.key(inputs, parameters)
+        return cache.look_up(key, label, refresh=refresh, pinned=self._pins(parameters))
+
+    def run(
+        self,
+        cache: Cache,
+        label: str,
+        inputs: Mapping[str, Artifact],
+        parameters: Mapping[str, Any],
+        *,
+        run: str,
+        refresh: bool = False,
+        progress: Progress | None = None,
+    ) -> StageResult:
+        """Serve a call from the cache, or compute it.
+
+        Parameters
+        ----------
+        cache
+            Where outputs are looked up and kept.
+        label
+            Name of this call among the calls of the run, such as ``decode-test-images``.
+        inputs
+            References by the names of the function's positional parameters.
+        parameters
+            JSON values by the names of its keyword-only parameters.
+        run
+            Name of the run, for the record.
+        refresh
+            Compute even if the cache has the outputs.
+        progress
+            Called with what the stage reports, beside the events.
+        """
+        started = time.perf_counter()
+
+        def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
+            emit(StageProgressed(label, done, total, unit, numbers))
+            if progress is not None:
+                progress(done, total, unit, **numbers)
+
+        def compute(scratch: Path) -> Mapping[str, Any]:
+            given = {"scratch": scratch, "progress": report}
+            return self.function(
+                **{name: cache.read(inputs[name]) for name in self.inputs},
+                **parameters,
+                **{name: given[name] for name in self._given},
+            )
+
+        try:
+            outcome = cache.obtain(
+                self.key(inputs, parameters),
+                label,
+                compute,
+                self.outputs,
+                run=run,
+                refresh=refresh,
+                pinned=self._pins(parameters),
+                on_miss=lambda reasons: emit(StageStarted(label, reasons)),
+            )
+        except BaseException as error:
+            emit(StageFailed(label, error))
+            raise
+        seconds = time.perf_counter() - started
+        emit(StageFinished(label, outcome.cached, seconds, outcome.reasons))
+        return StageResult(
+            self.name,
+            label,
+            outcome.record.key,
+            outcome.record.outputs,
+            outcome.cached,
+            outcome.reasons,
+            round(seconds, 3),
+        )
+
+    def _pins(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        return {output: parameters[name] for output, name in self.pinned.items()}
+
+    def _bind(
+        self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        given = {name: None for name in self._given}
+        try:
+            bound = self._signature.bind(**inputs, **parameters, **given)
+        except TypeError as error:
+            message = (
+                f"stage {self.name} takes the inputs ({', '.join(self.inputs)}) and the "
+                f"parameters ({', '.join(self.parameters)}): {error}"
+            )
+            raise TypeError(message) from None
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _check_declaration(self) -> None:
+        unknown = {*self.ignored, *self.pinned.values()} - set(self.parameters)
+        if unknown:
+            message = f"stage {self.name}: {', '.join(sorted(unknown))} is no parameter of it"
+            raise TypeError(message)
+        for output, format_name in self.outputs.items():
+            if format_name not in FORMATS:
+                message = (
+                    f"stage {self.name}: output {output} has the format {format_name!r}; "
+                    f"expected one of {', '.join(FORMATS)}"
+                )
+                raise TypeError(message)
+        if not self.outputs:
+            message = f"stage {self.name} declares no outputs, so there is nothing to cache"
+            raise TypeError(message)
+
+
+def stage(
+    outputs: Mapping[str, str],
+    *,
+    ignored: tuple[str, ...] = (),
+    pinned: Mapping[str, str] | None = None,
+    retries: Retries | None = None,
+    shows_progress: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Mapping[str, Any]]], Stage]:
+    """Make a function a stage.
+
+    Parameters
+    ----------
+    outputs
+        Name → format of each value that the function returns in a mapping. The formats are
+        those of `storage.artifacts.FORMATS`.
+    ignored
+        Keyword-only parameters that do not change the result, such as a list of mirrors.
+    pinned
+        Output → parameter that promises its SHA-256. Such an output is taken from the store
+        if it is there, whatever made it.
+    retries
+        When to try again; by default never.
+    shows_progress
+        Keep a progress artifact in the Prefect UI.
+    tags
+        Prefect tags of the task.
+    """
+
+    def decorate(function: Callable[..., Mapping[str, Any]]) -> Stage:
+        return Stage(
+            function,
+            outputs,
+            ignored=ignored,
+            pinned=pinned,
+            retries=retries,
+            shows_progress=shows_progress,
+            tags=tags,
+        )
+
+    return decorate
