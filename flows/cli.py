@@ -13,7 +13,6 @@ from flows.options import DEFAULT_DATASET, RunOptions
 from flows.pipeline import StageName
 from flows.run import run as run_pipeline
 from flows.terminal import Terminal
-from storage.errors import StorageError
 from tasks.config import DEFAULT_PRESET, ParameterError, Parameters, parse_assignments
 from tasks.data.sources import DATASETS, DatasetError
 from tasks.results import ResultsFolderError
@@ -147,8 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         if "--verbose" in arguments:
             raise
         _show(errors, error)
-        known = isinstance(error, StorageError | OSError)
-        if not known:
+        if not _is_ours(error):
             errors.print("Add --verbose for the whole story.", style="dim")
         return FAILED
     return result if isinstance(result, int) else DONE
@@ -157,6 +155,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _show(errors: Console, error: Exception) -> None:
     text = str(error) or type(error).__name__
     errors.print(f"error: {text}", style="red", markup=False)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Tell whether an error is one that we raise on purpose, with a message for people."""
+    return type(error).__module__.split(".")[0] in ("flows", "tasks", "storage")
 
 
 def _absolute_if_directory(place: str) -> str:

@@ -76,9 +76,13 @@ class Terminal:
             case StageFinished(label):
                 self._remove_bar(label)
                 self.finished(label, event.cached, event.seconds, event.reasons)
-            case StageFailed(label, error):
+            case StageFailed(label):
                 self._remove_bar(label)
-                self._line("failed", "red", "", label, (type(error).__name__,))
+                # The message stands at the end of the run, once and whole.
+                if event.tries_left:
+                    self._line("retry", "yellow", "", label, (f"{event.tries_left} tries left",))
+                else:
+                    self._line("failed", "red", "", label, (type(event.error).__name__,))
 
     def finished(
         self, label: str, cached: bool, seconds: float, reasons: tuple[str, ...] = ()

@@ -48,10 +48,11 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class StageFailed:
-    """A stage raised; it may be tried again."""
+    """A stage raised; it will be tried again up to `tries_left` times."""
 
     label: str
     error: BaseException
+    tries_left: int
 
 
 Event = StageStarted | StageProgressed | StageFinished | StageFailed

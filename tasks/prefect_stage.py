@@ -17,6 +17,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
+from prefect.runtime import task_run
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 from prefect.states import Completed
 from prefect.tasks import Task, exponential_backoff
@@ -59,6 +60,8 @@ def submit(
 
 @cache
 def _as_task(stage: Stage) -> Task[..., Any]:
+    retries = stage.retries or Retries(count=0)
+
     def run_stage(
         label: str,
         inputs: dict[str, Ref],
@@ -75,6 +78,7 @@ def _as_task(stage: Stage) -> Task[..., Any]:
             parameters,
             run=run,
             refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
+            tries_left=retries.count + 1 - (task_run.run_count or 1),
             progress=progress,
         )
         if result.cached:
@@ -85,9 +89,7 @@ def _as_task(stage: Stage) -> Task[..., Any]:
         )
         return Completed(data=result)
 
-    retries = stage.retries or Retries(count=0)
-
-    def worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    def worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
         error = state.data
         cause = getattr(error, "exception", error)
         return not isinstance(cause, BaseException) or retries.worthwhile(cause)

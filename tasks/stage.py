@@ -199,6 +199,7 @@ class Stage:
         *,
         run: str,
         refresh: bool = False,
+        tries_left: int = 0,
         progress: Progress | None = None,
     ) -> StageResult:
         """Serve a call from the cache, or compute it.
@@ -217,6 +218,8 @@ class Stage:
             Name of the run, for the record.
         refresh
             Compute even if the cache has the outputs.
+        tries_left
+            How often the caller would try again; only said in the event of a failure.
         progress
             Called with what the stage reports, beside the events.
         """
@@ -247,7 +250,8 @@ class Stage:
                 on_miss=lambda reasons: emit(StageStarted(label, reasons)),
             )
         except BaseException as error:
-            emit(StageFailed(label, error))
+            worthwhile = self.retries is not None and self.retries.worthwhile(error)
+            emit(StageFailed(label, error, tries_left if worthwhile else 0))
             raise
         seconds = time.perf_counter() - started
         emit(StageFinished(label, outcome.cached, seconds, outcome.reasons))

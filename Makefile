@@ -1,0 +1,73 @@
+# Every developer command. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all test-ui lint types check format lock install clean
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Install if needed and run the pipeline (preset tutorial).
+	@$(RUN) -m flows run
+
+test: $(VENV)/.dev ## Install if needed and run the tests, without the slow and the browser ones.
+	@$(RUN) -m pytest -m "not slow and not ui"
+
+test-all: $(VENV)/.dev ## Run every test.
+	@$(RUN) -m pytest
+
+test-ui: $(VENV)/.dev ## Run the tests that look at the Prefect UI in a browser (needs chromium).
+	@$(RUN) -m pytest -m ui
+
+lint: $(VENV)/.dev ## Check style.
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+
+types: $(VENV)/.dev ## Check types.
+	@$(RUN) -m mypy
+
+check: lint types test ## Everything that CI checks, but for the browser.
+
+format: $(VENV)/.dev ## Format the code.
+	@$(RUN) -m ruff check --fix . && $(RUN) -m ruff format .
+
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml --extra build
+lock: $(VENV)/.dev ## Pin the closure again, from pyproject.toml (UPGRADE=--upgrade for newer versions).
+	@$(LOCK) $(UPGRADE) -o requirements.txt
+	@$(LOCK) $(UPGRADE) --extra dev -c requirements.txt -o requirements-dev.txt
+
+install: $(VENV)/.dev ## Make the virtual environment, with the developer tools.
+
+clean: ## Remove the virtual environment and what tools left (not the store, not the results).
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A virtual environment that does not start (its Python is gone) is made anew. The stamps are
+# written last, so an interrupted installation is taken up again.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "digitflow needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+		"Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "making the virtual environment $(VENV)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python requirements.txt pyproject.toml
+	@echo "installing the pinned packages (about a minute)"
+	@$(PIP) --require-hashes -r requirements.txt
+	@$(PIP) --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	@echo "installing the developer tools"
+	@$(PIP) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+ifneq ($(wildcard $(VENV)/.python),)
+ifneq ($(shell $(RUN) -c 'print("works")' 2>/dev/null),works)
+.PHONY: $(VENV)/.python
+endif
+endif
