@@ -1,0 +1,75 @@
+"""Whether any mirror answers, asked quickly."""
+
+import hashlib
+import pickle
+import time
+
+import pytest
+
+from tasks.data.fetch import NoMirrorReachable, reachable
+from tasks.data.sources import SourceFile
+
+NAME = "train-images-idx3-ubyte.gz"
+DATA = b"some bytes" * 1000
+FILE = SourceFile("training_images", NAME, hashlib.sha256(DATA).hexdigest(), len(DATA))
+
+
+def test_one_mirror_is_enough_and_slow_ones_are_not_waited_for(start_server, behaviours):
+    slow, refusing, good = start_server(), start_server(), start_server()
+    slow.script(behaviours.stall())
+    refusing.script(behaviours.answer(404))
+    good.script(behaviours.serve(DATA))
+    begin = time.monotonic()
+    reachable([FILE], [slow.url, refusing.url, good.url], timeout=5.0)
+    assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("file", [FILE, NAME])
+def test_first_file_is_asked_for(server, behaviours, file):
+    reachable([file, "other"], [server.script(behaviours.serve(DATA))])
+    assert [path for path, _ in server.asked] == [f"/mnist/{NAME}"]
+
+
+def test_directory_is_a_mirror(tmp_path):
+    (tmp_path / NAME).write_bytes(DATA)
+    reachable([FILE], [str(tmp_path)])
+
+
+def test_reasons_one_line_each(start_server, behaviours, tmp_path):
+    silent, missing, portal, closed = (start_server() for _ in range(4))
+    silent.script(behaviours.stall())
+    missing.script(behaviours.answer(404))
+    portal.script(behaviours.serve(b"<html>log in</html>"))
+    closed.shutdown()
+    closed.server_close()
+    mirrors = [silent.url, missing.url, portal.url, closed.url]
+    mirrors += ["https://user:secret@mirror.invalid/", str(tmp_path)]
+    begin = time.monotonic()
+    with pytest.raises(NoMirrorReachable) as caught:
+        reachable([FILE], mirrors, timeout=0.5)
+    assert time.monotonic() - begin < 2
+    first, silence, *others = str(caught.value).splitlines()
+    assert first == f"no mirror has {NAME} to give:"
+    # Whichever of the two clocks is first.
+    assert silence.removeprefix(f"  {silent.url}: ") in (
+        "no answer within 0.5 s",
+        "no data for 0.5 s",
+    )
+    assert others == [
+        f"  {missing.url}: 404 Not Found",
+        f"  {portal.url}: wrong bytes: expected a file of 10,000 bytes, it offers 19",
+        f"  {closed.url}: connection refused",
+        "  https://mirror.invalid/: no network: name not resolved",
+        f"  {tmp_path}: no such file or directory",
+    ]
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_no_mirrors():
+    with pytest.raises(NoMirrorReachable):
+        reachable([FILE], [])
+
+
+def test_no_files(tmp_path):
+    with pytest.raises(ValueError, match="expected at least one file"):
+        reachable([], [str(tmp_path)])
