@@ -67,13 +67,15 @@ def write_sample(
     ValueError
         If a number is out of range.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {role: folder / name for role, name in _NAMES.items()}
-    streams = np.random.SeedSequence(seed).spawn(2)
-    for part, count, stream in zip(("training", "test"), (training, test), streams, strict=True):
+    counts = {"training": training, "test": test}
+    for part, count in counts.items():
         if count < 1:
             message = f"expected at least 1 {part} image to draw, found {count}"
             raise ValueError(message)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {role: folder / name for role, name in _NAMES.items()}
+    streams = np.random.SeedSequence(seed).spawn(2)
+    for (part, count), stream in zip(counts.items(), streams, strict=True):
         for_labels, for_images = map(np.random.default_rng, stream.spawn(2))
         labels = balanced_labels(count, for_labels)
         write(files[f"{part}_labels"], labels)

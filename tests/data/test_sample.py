@@ -1,0 +1,116 @@
+"""The built-in dataset: in MNIST's form, the same each time, learnable and not trivial."""
+
+import gzip
+import struct
+import time
+
+import numpy as np
+import pytest
+
+from tasks.data.idx import check_pair, decode
+from tasks.data.sample import balanced_labels, draw_blocks, write_sample
+from tasks.data.sources import ROLES, from_directory
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sample")
+
+
+@pytest.fixture(scope="module")
+def seconds_and_arrays(folder):
+    begin = time.process_time()
+    files = write_sample(folder, seed=3)
+    seconds = time.process_time() - begin
+    assert set(files) == set(ROLES)
+    return seconds, {role: decode(file) for role, file in files.items()}
+
+
+@pytest.fixture(scope="module")
+def sample(seconds_and_arrays):
+    return seconds_and_arrays[1]
+
+
+def test_takes_a_few_seconds(seconds_and_arrays):
+    assert seconds_and_arrays[0] < 10  # about 2 on an idle machine
+
+
+def test_form_is_mnists(sample, folder):
+    assert sample["training_images"].shape == (6000, 28, 28)
+    assert sample["test_images"].shape == (1000, 28, 28)
+    assert {array.dtype for array in sample.values()} == {np.dtype(np.uint8)}
+    check_pair(sample["training_images"], sample["training_labels"])
+    check_pair(sample["test_images"], sample["test_labels"])
+    assert {file.role for file in from_directory(folder).files} == set(ROLES)
+
+
+def test_files_are_genuine_idx(folder):
+    data = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
+    assert struct.unpack(">4I", data[:16]) == (0x803, 6000, 28, 28)
+
+
+def test_labels_are_balanced_and_shuffled(sample):
+    for part in ("training", "test"):
+        labels = sample[f"{part}_labels"]
+        assert np.ptp(np.bincount(labels, minlength=10)) == 0
+        assert 0.05 < np.mean(labels[1:] == labels[:-1]) < 0.15
+
+
+def test_digits_are_light_on_black_and_centred(sample):
+    images = sample["training_images"].astype(float)
+    border = np.ones((28, 28), bool)
+    border[2:-2, 2:-2] = False
+    assert images[:, border].mean() < 10
+    assert images.max(axis=(1, 2)).min() > 150
+    assert 15 < images.mean() < 60  # MNIST: 33
+    ink = images > 100
+    rows, columns = ink.any(axis=2), ink.any(axis=1)
+    for lit in (rows, columns):
+        first, last = lit.argmax(axis=1), 27 - lit[:, ::-1].argmax(axis=1)
+        assert abs((first + last).mean() / 2 - 13.5) < 0.2
+    height = rows.sum(axis=1)
+    assert 16 < np.median(height) < 22
+
+
+def test_every_image_is_another(sample):
+    images = np.concatenate([sample["training_images"], sample["test_images"]])
+    assert len(np.unique(images.reshape(7000, -1), axis=0)) == 7000
+
+
+def test_same_seed_same_bytes(tmp_path):
+    def drawn(name, seed):
+        files = write_sample(tmp_path / name, training=700, test=30, seed=seed)
+        return {role: file.read_bytes() for role, file in files.items()}
+
+    assert drawn("a", 1) == drawn("b", 1)
+    first, other = drawn("a", 1), drawn("c", 2)
+    assert all(first[role] != other[role] for role in ROLES)
+
+
+def test_training_set_does_not_depend_on_the_test_sets_size(tmp_path):
+    first = write_sample(tmp_path / "a", training=50, test=10, seed=1)
+    other = write_sample(tmp_path / "b", training=50, test=20, seed=1)
+    for role in ("training_images", "training_labels"):
+        assert first[role].read_bytes() == other[role].read_bytes()
+
+
+def test_blocks_are_bounded():
+    generator = np.random.default_rng(0)
+    labels = balanced_labels(1203, generator)
+    assert [len(block) for block in draw_blocks(labels, generator)] == [500, 500, 203]
+
+
+@pytest.mark.parametrize("counts", [{"training": 0}, {"test": -1}])
+def test_counts_below_one(tmp_path, counts):
+    with pytest.raises(ValueError, match="expected at least 1 "):
+        write_sample(tmp_path, seed=1, **counts)
+
+
+def test_learnable_but_not_trivial(sample):
+    """Ridge regression on 1,000 images: far above chance (0.1), far below perfect."""
+    x = sample["training_images"][:1000].reshape(1000, -1) / 255
+    y = np.eye(10)[sample["training_labels"][:1000]]
+    weights = np.linalg.solve(x.T @ x + 10 * np.eye(784), x.T @ y)
+    outputs = sample["test_images"].reshape(1000, -1) / 255 @ weights
+    accuracy = np.mean(outputs.argmax(axis=1) == sample["test_labels"])
+    assert 0.7 < accuracy < 0.95
