@@ -1,0 +1,117 @@
+"""A handful of training images, drawn at random, with their labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tasks.figures.captions import fit, set_title
+from tasks.figures.style import FULL_WIDTH, render
+from tasks.figures.tiles import (
+    CAPTION_SIZE,
+    COLUMNS,
+    TILE_WIDTH,
+    Pixels,
+    brightness,
+    check_images,
+    show_tile,
+)
+
+
+def choose_gallery(images_flat: NDArray[Any], *, size: int, seed: int) -> NDArray[np.int64]:
+    """Choose images at random, without repetition.
+
+    The NumPy tutorial draws the images themselves,
+    ``default_rng(seed).choice(images_flat, size=size, replace=False)``. Drawing from their number
+    consumes the generator alike, so these are the indices of the very same images.
+
+    Parameters
+    ----------
+    images_flat : array, shape (images, pixels) or (images, height, width)
+        Only its length counts.
+    size : int
+        How many; at most the number of images.
+    seed : int
+        Of ``numpy.random.default_rng``.
+
+    Returns
+    -------
+    int64 array, shape (size,)
+        Indices, in the order drawn.
+
+    Raises
+    ------
+    ValueError
+        If `size` is negative or larger than the number of images.
+    """
+    images = len(images_flat)
+    if not 0 <= size <= images:
+        message = (
+            f"size must lie in 0 … {images:,}, the number of images to choose from: found {size}."
+        )
+        raise ValueError(message)
+    return np.random.default_rng(seed).choice(images, size=size, replace=False)
+
+
+def draw_gallery(
+    images: Pixels,
+    labels: Sequence[object] | NDArray[Any],
+    numbers: Sequence[int] | NDArray[np.integer[Any]],
+    *,
+    dataset: str,
+    dpi: int = 110,
+) -> bytes:
+    """Draw training images side by side, each with its label and index, as PNG bytes.
+
+    Parameters
+    ----------
+    images : array, shape (n, height, width)
+        Grey values, integer or float; drawn on one brightness scale.
+    labels : sequence of int or str, length n
+    numbers : sequence of int, length n
+        Index of each in the training set, counted from 0, as `choose_gallery` returns them.
+    dataset : str
+        Name for the title.
+    dpi : int
+        Dots per inch; the figure is 9 inches wide, five images a row.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, the lengths differ, or a pixel is not finite.
+    """
+    return render(partial(gallery_figure, images, labels, numbers, dataset=dataset), dpi=dpi)
+
+
+def gallery_figure(
+    images: Pixels,
+    labels: Sequence[object] | NDArray[Any],
+    numbers: Sequence[int] | NDArray[np.integer[Any]],
+    *,
+    dataset: str,
+) -> Figure:
+    """Build the figure of `draw_gallery`."""
+    check_images(images, dimensions=3)
+    if not len(images) == len(labels) == len(numbers) or len(images) == 0:
+        message = (
+            "a gallery needs at least one image, and a label and an index for each: found "
+            f"{len(images)} images, {len(labels)} labels, {len(numbers)} indices."
+        )
+        raise ValueError(message)
+    count, height, width = images.shape
+    rows = math.ceil(count / COLUMNS)
+    tile = min(3.4, max(0.8, 1.65 * height / width))
+    figure = Figure(figsize=(FULL_WIDTH, 0.45 + rows * (tile + 0.5)))
+    set_title(figure, dataset, f"{count} random training image{'s' if count > 1 else ''}")
+    limits = brightness(images)
+    for place, (image, label, number) in enumerate(zip(images, labels, numbers, strict=True)):
+        axes = figure.add_subplot(rows, COLUMNS, place + 1)
+        above = fit(f"labelled {label}", TILE_WIDTH, CAPTION_SIZE)
+        show_tile(axes, image, limits, above, f"index {number:,}")
+    return figure

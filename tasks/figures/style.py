@@ -1,0 +1,112 @@
+"""The look all figures share, and the one way from a figure to PNG bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tasks.figures.palette import encode_png
+
+# Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour vision.
+# One meaning each throughout: blue is right, vermillion is wrong.
+RIGHT = "#0072B2"
+WRONG = "#D55E00"
+HIGHLIGHT = "#E69F00"
+INK = "#222222"
+MUTED = "#595959"
+GRID = "#D9D9D9"
+
+# At the default of 110 dots per inch, 9 inches are 990 pixels: what a report in the Prefect UI
+# shows without scaling it down.
+FULL_WIDTH = 9.0
+
+# Points. At 110 dpi, 6.5 points are 10 pixels: smaller digits cannot be read at 100 %.
+TITLE_SIZE = 12.0
+SMALLEST_SIZE = 6.5
+
+LOOK: dict[str, Any] = {
+    # Only the font that Matplotlib brings: any other differs from machine to machine.
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    # A class may be called "$" or "a_b"; names are text, not formulas.
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9.5,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 9.0,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 9.0,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+}
+
+# Matplotlib's settings are global to the process, and Prefect runs tasks in threads: two that
+# entered and left `look` interleaved would each restore the other's settings.
+_settings_lock = threading.RLock()
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Apply the shared look to what is built and drawn inside; the user's own settings do not.
+
+    A figure reads some settings when built and others when drawn, so both must happen inside.
+    One thread at a time; the settings found are put back.
+    """
+    # Starting from Matplotlib's defaults keeps a matplotlibrc file from changing our bytes.
+    settings: dict[Any, Any] = {
+        key: value
+        for key, value in matplotlib.rcParamsDefault.items()
+        if not key.startswith("backend")
+    }
+    settings.update(LOOK)
+    with _settings_lock, matplotlib.rc_context(rc=settings):
+        yield
+
+
+def render(build: Callable[[], Figure], *, dpi: int) -> bytes:
+    """Draw the figure that `build` returns as a PNG file.
+
+    The same figure gives the same bytes: no date, no software version, one look, bundled fonts.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the figure; called inside `look`.
+    dpi : int
+        Dots per inch, at least 1. Figures are at most 9 inches wide: 990 pixels at 110 dpi.
+
+    Raises
+    ------
+    ValueError
+        If `dpi` is not positive, or `build` refuses its data.
+    """
+    if dpi < 1:
+        message = f"dpi must be at least 1 dot per inch: found {dpi}. A good value is 110."
+        raise ValueError(message)
+    with look():
+        figure = build()
+        drawn = BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi)
+    with Image.open(drawn) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return encode_png(pixels, dpi)
