@@ -7,23 +7,38 @@ that writes a value to a file and one that reads it back; no format can execute 
 from __future__ import annotations
 
 import json
+import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.digests import is_sha256
+from storage.arrays import read_npy, read_npz, write_npy, write_npz
+from storage.digests import check_keys, is_sha256
 from storage.errors import ArtifactError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
-# NumPy and pandas are imported where they are used: reading a record, planning a run and
-# serving a cached one need neither.
+# pandas is imported where it is used: planning a run and serving a cached one need no tables.
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# What the readers of hostile files raise: RuntimeError stands for nesting without end.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,9 @@ class Artifact:
             or set(document) != {"sha256", "size", "format", "details"}
             or not is_sha256(document["sha256"])
             or not isinstance(document["size"], int)
+            or isinstance(document["size"], bool)
             or document["size"] < 0
+            or not isinstance(document["format"], str)
             or document["format"] not in FORMATS
             or not isinstance(document["details"], dict)
         ):
@@ -107,7 +124,11 @@ def write_artifact(format_name: str, path: Path, value: Any) -> dict[str, Any]:
     ArtifactError
         If the value does not fit the format.
     """
-    return _format(format_name).write(path, value)
+    try:
+        return _format(format_name).write(path, value)
+    except (AttributeError, TypeError, ValueError) as error:
+        message = f"expected a value of the format {format_name}, found {_name(value)}: {error}"
+        raise ArtifactError(message) from error
 
 
 def read_artifact(format_name: str, path: Path) -> Any:
@@ -123,7 +144,7 @@ def read_artifact(format_name: str, path: Path) -> Any:
         return _format(format_name).read(path)
     except ArtifactError:
         raise
-    except (ValueError, KeyError, EOFError, OSError, SyntaxError) as error:
+    except _UNREADABLE as error:
         message = f"{path} is not a readable {format_name} artifact: {error}"
         raise ArtifactError(message) from error
 
@@ -136,66 +157,14 @@ def _format(name: str) -> Format:
         raise ArtifactError(message) from None
 
 
-def _write_npy(path: Path, value: NDArray[Any]) -> dict[str, Any]:
-    import numpy as np
-
-    array = np.asarray(value)
-    if array.dtype.hasobject:
-        message = f"expected an array of numbers, found dtype {array.dtype}"
-        raise ArtifactError(message)
-    # C order always: equal arrays must give equal bytes, however they lie in memory.
-    with path.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-    return {"shape": list(array.shape), "dtype": str(array.dtype)}
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    import numpy as np
-
-    if path.open("rb").read(6) != np.lib.format.MAGIC_PREFIX:
-        message = f"{path} is not an .npy file"
-        raise ArtifactError(message)
-    array: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _write_npz(path: Path, value: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    import numpy as np
-
-    arrays = {name: np.ascontiguousarray(array) for name, array in value.items()}
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            message = f"expected arrays of numbers, found dtype {array.dtype} in {name!r}"
-            raise ArtifactError(message)
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    return {
-        "arrays": {
-            name: {"shape": list(array.shape), "dtype": str(array.dtype)}
-            for name, array in arrays.items()
-        }
-    }
-
-
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # We store members uncompressed, so honest ones cannot outgrow the file.
-            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                message = f"{path} declares more data than it holds"
-                raise ArtifactError(message)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except zipfile.BadZipFile as error:
-        message = f"{path} is not an .npz file: {error}"
-        raise ArtifactError(message) from error
+def _name(value: Any) -> str:
+    return type(value).__name__
 
 
 def _write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
+    if not len(value.columns):
+        message = "expected a table with columns, found one without"
+        raise ArtifactError(message)
     value.to_csv(path, index=False, lineterminator="\n")
     return {"columns": [str(name) for name in value.columns], "rows": len(value)}
 
@@ -203,30 +172,24 @@ def _write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
 def _read_csv(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.read_csv(path, float_precision="round_trip")
+    # A gap is what `to_csv` leaves empty; a class may well be called NA.
+    return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, na_values=[""])
 
 
 def _write_json(path: Path, value: Any) -> dict[str, Any]:
-    try:
-        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        message = f"expected a JSON document, found {error}"
-        raise ArtifactError(message) from error
+    check_keys(value)
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
     return {}
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        message = f"{path} is nested too deeply to be one of ours"
-        raise ArtifactError(message) from error
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_png(path: Path, value: bytes) -> dict[str, Any]:
     if not isinstance(value, bytes) or not value.startswith(PNG_SIGNATURE):
-        message = f"expected the bytes of a PNG picture, found {value[:8]!r}"
+        message = f"expected the bytes of a PNG picture, found {value!r:.40}"
         raise ArtifactError(message)
     path.write_bytes(value)
     return {
@@ -244,14 +207,17 @@ def _read_png(path: Path) -> bytes:
 
 
 def _write_file(path: Path, value: Path) -> dict[str, Any]:
-    # The stage's own file is taken over: it lies in the store's scratch folder.
+    # The stage's own file is taken over; `Cache` sees to it that it lies in the scratch folder.
+    if not isinstance(value, Path) or value.is_symlink() or not value.is_file():
+        message = f"expected the path of a file, found {value!r}"
+        raise ArtifactError(message)
     value.replace(path)
     return {"name": value.name}
 
 
 FORMATS: Mapping[str, Format] = {
-    "npy": Format(".npy", _write_npy, _read_npy),
-    "npz": Format(".npz", _write_npz, _read_npz),
+    "npy": Format(".npy", write_npy, read_npy),
+    "npz": Format(".npz", write_npz, read_npz),
     "csv": Format(".csv", _write_csv, _read_csv),
     "json": Format(".json", _write_json, _read_json),
     "png": Format(".png", _write_png, _read_png),
