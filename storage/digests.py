@@ -41,6 +41,27 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_keys(document: Any) -> None:
+    """Refuse mappings with other keys than strings.
+
+    `json` would write the keys 1 and "1" alike, so that two documents had one digest.
+
+    Raises
+    ------
+    TypeError
+        If there is one.
+    """
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if not isinstance(key, str):
+                message = f"expected strings as keys of a JSON object, found {key!r}"
+                raise TypeError(message)
+            check_keys(value)
+    elif isinstance(document, list | tuple):
+        for value in document:
+            check_keys(value)
+
+
 def canonical_json(document: Any) -> bytes:
     """Encode a JSON document so that equal documents give equal bytes.
 
@@ -52,10 +73,11 @@ def canonical_json(document: Any) -> bytes:
     Raises
     ------
     TypeError
-        If a value has no JSON form.
+        If a value has no JSON form, or a mapping's key is no string.
     ValueError
         If a number is NaN or infinite.
     """
+    check_keys(document)
     return json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
