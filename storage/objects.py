@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -57,6 +58,8 @@ class ObjectStore:
         if not self.holds(sha256):
             # Read-only guards against accidents; nothing trusts it as a proof.
             file.chmod(0o444)
+            if target.is_dir() and not target.is_symlink():  # no rename replaces a folder
+                shutil.rmtree(target)
             commit_file(file, target)
         return sha256, size
 
