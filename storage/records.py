@@ -93,6 +93,7 @@ class Record:
             body.pop("format")
             outputs = {name: Artifact.from_json(each) for name, each in body["outputs"].items()}
             record = cls(**{**body, "outputs": outputs})
+            _check_types(record)
             if digest_json(record.document) != record.key:
                 message = "its key is not the digest of its document"
                 raise RecordDamagedError(message)
@@ -107,6 +108,21 @@ class Record:
             message = f"it is not a record ({type(error).__name__}: {error})"
             raise RecordDamagedError(message[:300]) from error
         return record
+
+
+def _check_types(record: Record) -> None:
+    """Refuse what is whole but was never written by us: others read these fields unchecked."""
+    texts = (record.key, record.label, record.run, record.created, record.document["stage"])
+    parts = (record.document["parameters"], record.document["inputs"], record.document["code"])
+    definitions = record.document["code"].values()
+    digests = record.document["inputs"].values()
+    if (
+        not all(isinstance(text, str) for text in (*texts, *digests))
+        or not all(isinstance(part, dict) for part in (*parts, *definitions))
+        or not isinstance(record.seconds, int | float)
+    ):
+        message = "a field of it has another type than ours"
+        raise TypeError(message)
 
 
 def now() -> str:
