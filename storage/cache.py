@@ -15,11 +15,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from storage.artifacts import FORMATS, Artifact, read_artifact, write_artifact
+from storage.digests import short
 from storage.errors import (
     ArtifactError,
     ObjectDamagedError,
@@ -30,6 +32,9 @@ from storage.keys import StageKey, differences
 from storage.objects import ObjectStore
 from storage.records import Record, RecordStore, now
 from storage.runs import RunStore
+
+# Stands for the run in the record of outputs that no run of ours made.
+_FOUND = "(found in the store)"
 
 
 @dataclass(frozen=True)
@@ -114,22 +119,23 @@ class Cache:
         refresh
             Treat a hit as a miss, because somebody asked for it.
         pinned
-            Output → SHA-256 that is promised for it. If the store holds all of a stage's
-            outputs under their promised digests, that is a hit, record or not.
+            Output → SHA-256 that is promised for it, for each output of a stage whose outputs
+            are files. If the store holds them all, that is a hit, record or not.
         """
         digest = key.digest()
         if refresh:
             return Lookup(digest, None, ("refresh asked for",))
+        damage = None
         try:
             record = self.records.load(key.stage, digest)
-            if record is None and pinned:
-                record = self._recognise(key, digest, label, pinned)
-            if record is None:
-                return Lookup(digest, None, self._explain(key, label))
-            for artifact in record.outputs.values():
-                self.objects.verify(artifact.sha256, artifact.size)
+            if record is not None:
+                self._verify(record, pinned or {})
         except (RecordDamagedError, ObjectMissingError, ObjectDamagedError) as error:
-            return Lookup(digest, None, (str(error).partition(": ")[0],))
+            record, damage = None, str(error).partition(": ")[0]
+        if record is None and pinned:
+            record = self._recognise(key, digest, label, pinned)
+        if record is None:
+            return Lookup(digest, None, (damage,) if damage else self._explain(key, label))
         return Lookup(digest, record)
 
     def obtain(
@@ -178,7 +184,8 @@ class Cache:
         locks.mkdir(parents=True, exist_ok=True)
         asked_at = now()
         with FileLock(locks / f"{lookup.key}.lock"):
-            again = self.look_up(key, label, pinned=pinned)
+            # What the store holds under a promised digest is no answer to a refresh.
+            again = self.look_up(key, label, pinned=None if refresh else pinned)
             # A record that appeared while we waited also answers a refresh that was asked before.
             if again.record is not None and (not refresh or again.record.created > asked_at):
                 return self.serve(again.record)
@@ -186,12 +193,14 @@ class Cache:
                 on_miss(lookup.reasons)
             scratch = self.root / "scratch" / lookup.key
             scratch.mkdir(parents=True, exist_ok=True)
+            # Before `compute`, which may change a list that it was given.
+            document = deepcopy(key.document())
             started = time.perf_counter()
             values = compute(scratch)
-            outputs = self._commit(values, formats, label)
+            outputs = self._commit(values, formats, label, scratch)
             _check_pins(outputs, pinned or {}, label)
             seconds = round(time.perf_counter() - started, 3)
-            record = Record(lookup.key, label, key.document(), outputs, run, now(), seconds)
+            record = Record(lookup.key, label, document, outputs, run, now(), seconds)
             self.records.save(record)
             shutil.rmtree(scratch, ignore_errors=True)
         return Outcome(record, lookup.reasons)
@@ -208,6 +217,15 @@ class Cache:
         """
         return read_artifact(artifact.format, self.objects.verify(artifact.sha256, artifact.size))
 
+    def _verify(self, record: Record, pinned: Mapping[str, str]) -> None:
+        if pinned and pinned != {name: each.sha256 for name, each in record.outputs.items()}:
+            message = (
+                f"record {short(record.key)}… is damaged: it names other outputs than promised"
+            )
+            raise RecordDamagedError(message)
+        for artifact in record.outputs.values():
+            self.objects.verify(artifact.sha256, artifact.size)
+
     def _recognise(
         self, key: StageKey, digest: str, label: str, pinned: Mapping[str, str]
     ) -> Record | None:
@@ -218,20 +236,25 @@ class Cache:
             name: Artifact(sha256, self.objects.path(sha256).stat().st_size, "file")
             for name, sha256 in pinned.items()
         }
-        return Record(digest, label, key.document(), outputs, "(found in the store)", now(), 0.0)
+        return Record(digest, label, key.document(), outputs, _FOUND, now(), 0.0)
 
     def serve(self, record: Record) -> Outcome:
         """Note that a verified record is used now, and return it as an outcome."""
+        if record.run == _FOUND:  # there may be none on disk, or a damaged one
+            self.records.save(record)
+            return Outcome(record)
         try:
             self.records.mark_used(record)
-        except FileNotFoundError:
-            # Recognised by its promised digests, or swept since it was read.
+        except FileNotFoundError:  # swept since it was read
             self.records.save(record)
         return Outcome(record)
 
     def _commit(
-        self, values: Mapping[str, Any], formats: Mapping[str, str], label: str
+        self, values: Any, formats: Mapping[str, str], label: str, scratch: Path
     ) -> dict[str, Artifact]:
+        if not isinstance(values, Mapping):
+            message = f"{label}: expected the outputs in a mapping, found {values!r:.200}"
+            raise ArtifactError(message)
         if set(values) != set(formats):
             message = (
                 f"{label}: expected the outputs {', '.join(sorted(formats))}, "
@@ -240,6 +263,8 @@ class Cache:
             raise ArtifactError(message)
         outputs = {}
         for name, format_name in formats.items():
+            if format_name == "file":
+                _check_own(values[name], scratch, f"{label}: {name}")
             with self.objects.temporary(FORMATS[format_name].suffix) as file:
                 details = write_artifact(format_name, file, values[name])
                 sha256, size = self.objects.add(file)
@@ -257,6 +282,13 @@ class Cache:
             if nearest is None or len(reasons) < len(nearest):
                 nearest = reasons
         return tuple(nearest) if nearest else ("never run",)
+
+
+def _check_own(file: Any, scratch: Path, what: str) -> None:
+    """Refuse a file from elsewhere: a stage's files are moved into the store, not copied."""
+    if not isinstance(file, Path) or not file.resolve().is_relative_to(scratch.resolve()):
+        message = f"{what}: expected a file in the stage's scratch folder, found {file!r}"
+        raise ArtifactError(message)
 
 
 def _check_pins(outputs: Mapping[str, Artifact], pinned: Mapping[str, str], label: str) -> None:
