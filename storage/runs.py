@@ -92,13 +92,30 @@ class RunStore:
         path = self.path(name)
         try:
             with path.open("rb") as file:
-                body = json.loads(file.read(_MAX_BYTES))
+                text = file.read(_MAX_BYTES + 1)
+            if len(text) > _MAX_BYTES:
+                message = f"run record {path} is damaged: it is larger than {_MAX_BYTES} bytes"
+                raise RecordDamagedError(message)
+            body = json.loads(text)
             digest = body.pop("sha256")
             if digest_json(body) != digest:
                 message = f"run record {path} is damaged: it does not match its digest"
                 raise RecordDamagedError(message)
-            return RunRecord(**{**body, "stages": tuple(body["stages"])})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            run = RunRecord(**{**body, "stages": tuple(body["stages"])})
+            if run.name != name or not isinstance(run.created, str):
+                message = f"run record {path} is damaged: it is that of the run {run.name!r}"
+                raise RecordDamagedError(message)
+            return run
+        except FileNotFoundError:
+            raise
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             message = f"run record {path} is damaged: {error}"
             raise RecordDamagedError(message) from error
 
