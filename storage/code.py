@@ -77,6 +77,8 @@ def _is_excluded(name: str, excluded: Sequence[str]) -> bool:
 
 
 def _locate(name: str, roots: Sequence[Path]) -> tuple[Path, Path] | None:
+    if not name:  # what `from . import x` outside of any package comes to
+        return None
     for root in roots:
         stem = root.joinpath(*name.split("."))
         for path in (stem / "__init__.py", stem.with_name(stem.name + ".py")):
