@@ -13,9 +13,21 @@ from tasks.metrics import confusion_matrix, evaluate, per_class_report
 ANIMALS = ["ant", "bee", "cat"]
 
 # Three classes by hand:          predicted  ant bee cat
-TRUE = np.array([0, 0, 0, 0,  # ant            3   1   0
-                 1, 1,        # bee            0   2   0
-                 2, 2, 2, 2], dtype=np.uint8)  # cat  1   1   2
+TRUE = np.array(
+    [
+        0,
+        0,
+        0,
+        0,  # ant            3   1   0
+        1,
+        1,  # bee            0   2   0
+        2,
+        2,
+        2,
+        2,
+    ],
+    dtype=np.uint8,
+)  # cat  1   1   2
 PREDICTED = np.array([0, 0, 0, 1, 1, 1, 0, 1, 2, 2])
 COUNTS = [[3, 1, 0], [0, 2, 0], [1, 1, 2]]
 
@@ -66,9 +78,7 @@ def labelled_predictions(draw):
         elements=st.integers(0, classes - 1),
     )
     labels = draw(ids)
-    predicted = draw(
-        hnp.arrays(np.int64, labels.shape, elements=st.integers(0, classes - 1))
-    )
+    predicted = draw(hnp.arrays(np.int64, labels.shape, elements=st.integers(0, classes - 1)))
     return labels, predicted, [f"c{i}" for i in range(classes)]
 
 
@@ -123,7 +133,10 @@ def test_evaluate_worked_by_hand():
     assert metrics["errors"] == 3
     assert metrics["macro_f1"] == pytest.approx((3 / 4 + 2 / 3 + 2 / 3) / 3)
     assert metrics["per_class"]["cat"] == {
-        "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 4,
+        "precision": 1.0,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "support": 4,
     }
     assert list(metrics["per_class"]) == ANIMALS
 
@@ -140,9 +153,7 @@ def test_macro_f1_leaves_out_a_class_that_neither_occurs_nor_is_predicted():
     metrics, _ = evaluate(outputs_for(labels), np.zeros(2), labels, ANIMALS)
     assert metrics["macro_f1"] == 1.0
     # Predicted wrongly, it does count: F1 0 for "cat", 2/3 for "ant", 1 for "bee".
-    metrics, _ = evaluate(
-        outputs_for([0, 2, 1]), np.zeros(3), np.array([0, 0, 1]), ANIMALS
-    )
+    metrics, _ = evaluate(outputs_for([0, 2, 1]), np.zeros(3), np.array([0, 0, 1]), ANIMALS)
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 

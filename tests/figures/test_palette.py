@@ -19,15 +19,14 @@ def test_256_colours_are_kept_exactly(png_size):
 
 
 def test_of_more_colours_areas_are_exact_and_shades_near():
-    # Two plain areas, and a row of 1,000 blends such as antialiasing gives.
-    pixels = np.full((200, 1000, 3), (255, 255, 255), dtype=np.uint8)
+    # Two plain areas that hardly differ, and thousands of colours of a single pixel each.
+    pixels = np.full((200, 4000, 3), (255, 255, 255), dtype=np.uint8)
     pixels[100:] = (254, 252, 249)
-    pixels[0, :, 0] = np.linspace(0, 255, 1000).astype(np.uint8)
-    pixels[0, :, 1] = np.arange(1000) % 4 + 100
-    pixels[0, :, 2] = 40
+    pixels[0] = np.random.default_rng(0).integers(0, 256, (4000, 3))
     seen = decode(encode_png(pixels, dpi=110))
     assert (seen[1:] == pixels[1:]).all()
-    assert np.abs(seen[0] - pixels[0].astype(int)).max() <= 8
+    # 192 shades spread over the whole cube of colours lie some 40 apart.
+    assert np.abs(seen[0] - pixels[0].astype(int)).max() <= 64
 
 
 def test_noise_is_drawn_in_fewer_shades_until_compact():
