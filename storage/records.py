@@ -21,7 +21,7 @@ from storage.digests import digest_json, is_sha256, short
 from storage.errors import ArtifactError, RecordDamagedError
 from storage.keys import FORMAT_VERSION
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
+STAGE_NAME = "[a-z][a-z0-9_-]{0,99}"
 # Ours are some kilobytes; reading stops here whatever lies in the folder.
 _MAX_RECORD_BYTES = 16 * 1024 * 1024
 
@@ -125,6 +125,11 @@ def _check_types(record: Record) -> None:
         raise TypeError(message)
 
 
+def is_stage_name(text: str) -> bool:
+    """Tell whether `text` can name a stage, and so a folder."""
+    return re.fullmatch(STAGE_NAME, text) is not None
+
+
 def now() -> str:
     """Return the time as records state it: ISO 8601 in UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -144,7 +149,7 @@ class RecordStore:
         ValueError
             If the stage's name or the key could become another path.
         """
-        if not _STAGE_NAME.fullmatch(stage) or not is_sha256(key):
+        if not is_stage_name(stage) or not is_sha256(key):
             message = f"expected a stage name and a SHA-256, found {stage!r} and {key!r}"
             raise ValueError(message)
         return self.root / stage / f"{key}.json"

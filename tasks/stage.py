@@ -10,6 +10,7 @@ key. Called directly, a stage is its function and nothing else.
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache, Lookup
 from storage.code import Code, code_of
 from storage.keys import StageKey
+from storage.records import STAGE_NAME, is_stage_name
 from tasks.events import StageFailed, StageFinished, StageProgressed, StageStarted, emit
 
 # What runs a stage cannot change what comes out of it.
@@ -112,7 +114,10 @@ class Stage:
         shows_progress: bool = False,
         tags: tuple[str, ...] = (),
     ) -> None:
-        self.function = function
+        if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
+            message = f"expected a function to make a stage of, found {function!r}"
+            raise TypeError(message)
+        self.function: Callable[..., Mapping[str, Any]] = function
         self.name = function.__name__
         self.outputs = dict(outputs)
         self.ignored = ignored
@@ -152,13 +157,7 @@ class Stage:
         """
         if set(self.pinned) == set(self.outputs):
             return {}
-        module = self.function.__module__
-        file = Path(inspect.getfile(self.function)).resolve()
-        if module == "__main__":
-            module, root = file.stem, file.parent
-        else:
-            depth = module.count(".") + (file.name == "__init__.py")
-            root = file.parents[depth]
+        module, root = _source(self.function)
         return code_of(module, [root, _OUR_ROOT], _NOT_CODE)
 
     def key(self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]) -> StageKey:
@@ -188,7 +187,7 @@ class Stage:
     ) -> Lookup:
         """Ask the cache for a call's outputs without computing anything."""
         key = self.key(inputs, parameters)
-        return cache.look_up(key, label, refresh=refresh, pinned=self._pins(parameters))
+        return cache.look_up(key, label, refresh=refresh, pinned=self._pins(inputs, parameters))
 
     def run(
         self,
@@ -246,7 +245,7 @@ class Stage:
                 self.outputs,
                 run=run,
                 refresh=refresh,
-                pinned=self._pins(parameters),
+                pinned=self._pins(inputs, parameters),
                 on_miss=lambda reasons: emit(StageStarted(label, reasons)),
             )
         except BaseException as error:
@@ -265,8 +264,11 @@ class Stage:
             round(seconds, 3),
         )
 
-    def _pins(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        return {output: parameters[name] for output, name in self.pinned.items()}
+    def _pins(
+        self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]
+    ) -> dict[str, str]:
+        bound = self._bind(inputs, parameters)
+        return {output: bound[name] for output, name in self.pinned.items()}
 
     def _bind(
         self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]
@@ -274,6 +276,9 @@ class Stage:
         given = {name: None for name in self._given}
         try:
             bound = self._signature.bind(**inputs, **parameters, **given)
+            if set(inputs) != set(self.inputs):
+                message = f"found the inputs ({', '.join(inputs)})"
+                raise TypeError(message)
         except TypeError as error:
             message = (
                 f"stage {self.name} takes the inputs ({', '.join(self.inputs)}) and the "
@@ -284,20 +289,58 @@ class Stage:
         return bound.arguments
 
     def _check_declaration(self) -> None:
+        problem = self._problem()
+        if problem is not None:
+            message = f"stage {self.name}: {problem}"
+            raise TypeError(message)
+
+    def _problem(self) -> str | None:
+        """Say what is wrong with the declaration: what the key would not notice, above all."""
+        if not is_stage_name(self.name):
+            return f"expected a name like {STAGE_NAME}, of a function defined with `def`"
+        for name, each in self._signature.parameters.items():
+            if name not in (*self.inputs, *self.parameters, *self._given):
+                return f"{each} is neither an input nor a keyword-only parameter"
+            if name in _GIVEN and name in self.inputs:
+                return f"{name} is given by name; put it behind the * of the signature"
+            if name in self.inputs and each.default is not each.empty:
+                return f"the input {name} has a default; put parameters behind the *"
+        around = inspect.unwrap(self.function).__code__.co_freevars
+        if around:
+            return (
+                f"it takes {', '.join(around)} from the function around it; make parameters of it"
+            )
         unknown = {*self.ignored, *self.pinned.values()} - set(self.parameters)
         if unknown:
-            message = f"stage {self.name}: {', '.join(sorted(unknown))} is no parameter of it"
-            raise TypeError(message)
+            return f"{', '.join(sorted(unknown))} is no parameter of it"
+        if not self.outputs:
+            return "it declares no outputs, so there is nothing to cache"
         for output, format_name in self.outputs.items():
             if format_name not in FORMATS:
-                message = (
-                    f"stage {self.name}: output {output} has the format {format_name!r}; "
+                return (
+                    f"output {output} has the format {format_name!r}; "
                     f"expected one of {', '.join(FORMATS)}"
                 )
-                raise TypeError(message)
-        if not self.outputs:
-            message = f"stage {self.name} declares no outputs, so there is nothing to cache"
-            raise TypeError(message)
+        if self.pinned and set(self.outputs.items()) != {(name, "file") for name in self.pinned}:
+            return "all of its outputs or none can be pinned, and only files"
+        if {*self.pinned.values()} & {*self.ignored}:
+            return "what promises a digest cannot be ignored"
+        return None
+
+
+def _source(function: Callable[..., Any]) -> tuple[str, Path]:
+    """Return the name of a function's module, and the folder that the name starts from."""
+    function = inspect.unwrap(function)
+    file = Path(inspect.getfile(function)).resolve()
+    module = function.__module__
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    if module == "__main__" and spec is not None:  # python -m package.module
+        module = spec.name
+    parts = tuple(module.split("."))
+    place = file.parent if file.name == "__init__.py" else file.with_suffix("")
+    if place.parts[-len(parts) :] != parts:  # a script, or a module loaded from a path
+        return file.stem, file.parent
+    return module, place.parents[len(parts) - 1]
 
 
 def stage(
