@@ -19,10 +19,21 @@ from tasks.results import RunSummary, check_results_folder, read_metrics
 from tasks.stage import Handle, Ref, Stage, StageResult
 
 
-@flow(name="digitflow", log_prints=False)
+@flow(
+    name="digitflow",
+    log_prints=False,
+    # Results lie in our store. What fails a flow Prefect writes all the same, and would pickle it.
+    persist_result=False,
+    result_serializer="json",
+)
 @with_run_options
 def train(options: RunOptions) -> RunSummary:
     """Train a digit classifier: download, decode, preprocess, train, evaluate, plot."""
+    with Cache().in_use():
+        return _train(options)
+
+
+def _train(options: RunOptions) -> RunSummary:
     started = time.perf_counter()
     run = flow_run.name or "unnamed"
     dataset = options.find_dataset()
