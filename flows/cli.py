@@ -1,20 +1,17 @@
-"""The command `digitflow`: arguments → options → what is asked for."""
+"""The command `digitflow`: one function a command, each handing on to `flows.commands`."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from flows.options import DEFAULT_DATASET, RunOptions
-from flows.pipeline import StageName
-from flows.run import run as run_pipeline
-from flows.terminal import Terminal
-from tasks.config import DEFAULT_PRESET, ParameterError, Parameters, parse_assignments
-from tasks.data.sources import DATASETS, DatasetError
+from flows.commands.arguments import RunArguments
+from storage.errors import UnknownNameError
+from tasks.config import ParameterError
+from tasks.data.sources import DatasetError
 from tasks.results import ResultsFolderError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -28,55 +25,13 @@ app = App(
     result_action="return_value",
 )
 
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
+
 
 @app.command
 def run(
+    arguments: RunArguments | None = None,
     *,
-    preset: Annotated[str, Parameter(help="Named set of parameters to start from.")] = (
-        DEFAULT_PRESET
-    ),
-    dataset: Annotated[
-        str | None,
-        Parameter(
-            help="mnist, sample, or a directory with the four IDX files. "
-            "Default: mnist, or sample where no mirror can be reached."
-        ),
-    ] = None,
-    mirror: Annotated[
-        str | None,
-        Parameter(
-            help="URL prefix or directory that is asked first for the files. "
-            "Default: DIGITFLOW_MIRROR.",
-        ),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        Parameter(
-            name="--set",
-            metavar="KEY=VALUE",
-            consume_multiple=True,
-            negative="",
-            help="Parameters that differ from the preset's: key=value, several if you like. "
-            "`digitflow parameters` lists them.",
-        ),
-    ] = None,
-    refresh: Annotated[
-        list[StageName] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="Stages that run again although they are cached.",
-        ),
-    ] = None,
-    from_stage: Annotated[
-        StageName | None,
-        Parameter(name="--from", help="Stage that runs again, with everything after it."),
-    ] = None,
-    until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None,
-    output: Annotated[
-        str | None,
-        Parameter(help="Folder for the results. Default: results/RUN, by the run's name."),
-    ] = None,
     quiet: Annotated[bool, Parameter(negative="", help="Show errors only.")] = False,
     verbose: Annotated[bool, Parameter(negative="", help="Show Prefect's log as well.")] = False,
 ) -> int:
@@ -84,41 +39,108 @@ def run(
 
     A stage whose inputs, parameters and code are unchanged is not computed again.
     """
-    options = RunOptions(
-        dataset=_absolute_if_directory(dataset or DEFAULT_DATASET),
-        preset=preset,
-        mirror=_absolute_if_directory(mirror) if mirror else None,
-        refresh=tuple(refresh or ()),
-        from_stage=from_stage,
-        until=until,
-        output=output,
-        overrides=parse_assignments(assignments or []),
-    )
-    # Whatever is wrong with what was asked for is said before any work starts.
-    options.find_dataset()
-    overrides = options.resolve().model_dump(include=set(options.overrides))
-    options = RunOptions(**{**vars(options), "overrides": overrides})
+    from flows.commands.run import run_pipeline
+    from flows.terminal import Terminal
+
+    arguments = arguments or RunArguments()
     run_pipeline(
-        options,
+        arguments.options(),
         Terminal(Console(highlight=False), quiet=quiet),
-        dataset_named=dataset is not None,
+        dataset_named=arguments.dataset is not None,
         verbose=verbose,
     )
     return DONE
 
 
 @app.command
-def parameters() -> int:
-    """List the parameters that --set takes: default, bounds, meaning."""
-    from rich.table import Table
+def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
+    """Say what a run would do and why, without running anything.
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("parameter", "default", "type", "meaning"):
-        table.add_column(column)
-    for name, each in Parameters.model_fields.items():
-        kind = getattr(each.annotation, "__name__", str(each.annotation))
-        table.add_row(name, str(each.default), kind, each.description)
-    Console().print(table)
+    Exit code 0 if every stage is cached, 3 if one would run.
+    """
+    from flows.commands.plan import show_plan
+
+    return show_plan((arguments or RunArguments()).options(), Console(highlight=False), json=json)
+
+
+@app.command
+def runs(*, json: Json = False) -> int:
+    """List the finished runs, newest first."""
+    from flows.commands.runs import list_runs
+
+    list_runs(Console(highlight=False), json=json)
+    return DONE
+
+
+@app.command
+def diff(run: str, other: str | None = None, /, *, json: Json = False) -> int:
+    """Compare two runs: parameters, metrics, figures.
+
+    Parameters
+    ----------
+    run
+        Name of the earlier run, or the start of it.
+    other
+        Name of the later run. Default: the newest.
+    """
+    from flows.commands.diff import show_difference
+
+    show_difference(Console(highlight=False), run, other, json=json)
+    return DONE
+
+
+@app.command
+def show(name: str, /, *, json: Json = False) -> int:
+    """Show a run, a stage's newest record, or an object: who made it, from what, for whom.
+
+    Parameters
+    ----------
+    name
+        Name of a run, name of a stage, or digest of an object or a record. The start of it
+        is enough where only one has it.
+    """
+    from flows.commands.show import show_anything
+
+    show_anything(Console(highlight=False), name, json=json)
+    return DONE
+
+
+@app.command
+def gc(
+    *,
+    keep_days: Annotated[
+        float, Parameter(help="Records and runs that were used in so many days are kept.")
+    ] = 30.0,
+    apply: Annotated[bool, Parameter(negative="", help="Delete, instead of only saying.")] = False,
+    json: Json = False,
+) -> int:
+    """Say what the store can do without, and how many bytes that is; delete it with --apply."""
+    from flows.commands.store import collect_garbage
+
+    collect_garbage(Console(highlight=False), keep_days, apply=apply, json=json)
+    return DONE
+
+
+@app.command
+def verify(
+    *,
+    repair: Annotated[
+        bool, Parameter(negative="", help="Remove what is damaged, so that it is built again.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Hash everything in the store again and list damage. Exit code 1 if there is any."""
+    from flows.commands.store import verify_store
+
+    return verify_store(Console(highlight=False), repair=repair, json=json)
+
+
+@app.command
+def parameters(*, json: Json = False) -> int:
+    """List the parameters that --set takes: default, bounds, meaning."""
+    from flows.commands.parameters import list_parameters
+
+    list_parameters(Console(highlight=False), json=json)
     return DONE
 
 
@@ -128,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 the pipeline failed, 2 bad usage.
+        0 done, 1 failed, 2 bad usage; some commands have others, which their help names.
     """
     errors = Console(stderr=True, highlight=False)
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -136,12 +158,16 @@ def main(arguments: list[str] | None = None) -> int:
         result = app(arguments, exit_on_error=False)
     except CycloptsError:
         return BAD_USAGE  # already shown, with a hint
-    except (ParameterError, DatasetError, ResultsFolderError) as error:
+    except (ParameterError, DatasetError, ResultsFolderError, UnknownNameError) as error:
         _show(errors, error)
         return BAD_USAGE
     except KeyboardInterrupt:
-        errors.print("stopped", style="red")
+        errors.print("stopped; digitflow run goes on from here", style="red")
         return FAILED
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does. Nothing is wrong.
+        sys.stderr.close()
+        return DONE
     except Exception as error:
         if "--verbose" in arguments:
             raise
@@ -160,9 +186,3 @@ def _show(errors: Console, error: Exception) -> None:
 def _is_ours(error: Exception) -> bool:
     """Tell whether an error is one that we raise on purpose, with a message for people."""
     return type(error).__module__.split(".")[0] in ("flows", "tasks", "storage")
-
-
-def _absolute_if_directory(place: str) -> str:
-    """Make a directory absolute: the flow may run somewhere else."""
-    is_directory = place not in DATASETS and Path(place).expanduser().is_dir()
-    return str(Path(place).expanduser().absolute()) if is_directory else place

@@ -7,6 +7,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     runs/<name>.json          what each run did
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          who is computing; freed by the system if the holder dies
+    live/<run>.lock           runs in progress, freed likewise; nothing newer is swept
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,21 +178,23 @@ class Cache:
             fit its format, or other bytes than were promised.
         """
         lookup = self.look_up(key, label, refresh=refresh, pinned=pinned)
-        if lookup.record is not None:
-            return self.serve(lookup.record)
+        if lookup.record is not None and self.serve(lookup.record):
+            return Outcome(lookup.record)
         from filelock import FileLock
 
         locks = self.root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         asked_at = now()
-        with FileLock(locks / f"{lookup.key}.lock"):
+        with FileLock(locks / f"{lookup.key}.lock"), self.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
             again = self.look_up(key, label, pinned=None if refresh else pinned)
             # A record that appeared while we waited also answers a refresh that was asked before.
             if again.record is not None and (not refresh or again.record.created > asked_at):
-                return self.serve(again.record)
+                self.serve(again.record)
+                return Outcome(again.record)
+            reasons = lookup.reasons or ("swept while it was looked up",)
             if on_miss is not None:
-                on_miss(lookup.reasons)
+                on_miss(reasons)
             scratch = self.root / "scratch" / lookup.key
             scratch.mkdir(parents=True, exist_ok=True)
             # Before `compute`, which may change a list that it was given.
@@ -203,7 +207,7 @@ class Cache:
             record = Record(lookup.key, label, document, outputs, run, now(), seconds)
             self.records.save(record)
             shutil.rmtree(scratch, ignore_errors=True)
-        return Outcome(record, lookup.reasons)
+        return Outcome(record, reasons)
 
     def read(self, artifact: Artifact) -> Any:
         """Open a stored value; arrays come as read-only memory maps.
@@ -238,16 +242,30 @@ class Cache:
         }
         return Record(digest, label, key.document(), outputs, _FOUND, now(), 0.0)
 
-    def serve(self, record: Record) -> Outcome:
-        """Note that a verified record is used now, and return it as an outcome."""
-        if record.run == _FOUND:  # there may be none on disk, or a damaged one
-            self.records.save(record)
-            return Outcome(record)
+    def serve(self, record: Record) -> bool:
+        """Note that a verified record is used now.
+
+        Returns
+        -------
+        bool
+            False if the record was swept since it was looked up: it must not be served then.
+        """
         try:
-            self.records.mark_used(record)
-        except FileNotFoundError:  # swept since it was read
-            self.records.save(record)
-        return Outcome(record)
+            if record.run == _FOUND:  # there may be none on disk, or a damaged one
+                for artifact in record.outputs.values():
+                    self.objects.mark_used(artifact.sha256)
+                self.records.save(record)
+            else:
+                self.records.mark_used(record)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Count as a run in progress: nothing that it makes or is served is swept meanwhile."""
+        from storage.liveness import in_progress
+
+        return in_progress(self.root / "live")
 
     def _commit(
         self, values: Any, formats: Mapping[str, str], label: str, scratch: Path

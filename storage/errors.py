@@ -21,3 +21,7 @@ class RecordDamagedError(StorageError):
 
 class ArtifactError(StorageError):
     """A value does not fit its declared format, or a file is not of that format."""
+
+
+class UnknownNameError(StorageError):
+    """A name that was asked for is not in the store, or fits more than one thing."""

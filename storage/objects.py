@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from storage.atomic import commit_file, temporary_file
+from storage.atomic import commit_file, remove, temporary_file
 from storage.digests import digest_file, is_sha256, short
 from storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
 
@@ -55,13 +55,30 @@ class ObjectStore:
         sha256 = digest_file(file)
         size = file.stat().st_size
         target = self.path(sha256)
-        if not self.holds(sha256):
+        if not (self.holds(sha256) and self._still_there(sha256)):
             # Read-only guards against accidents; nothing trusts it as a proof.
             file.chmod(0o444)
-            if target.is_dir() and not target.is_symlink():  # no rename replaces a folder
-                shutil.rmtree(target)
+            if target.is_dir():  # no rename replaces a folder
+                remove(target)
             commit_file(file, target)
         return sha256, size
+
+    def mark_used(self, sha256: str) -> None:
+        """Note that an object is used now, so that no sweep takes it for an old one.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is no longer there.
+        """
+        os.utime(self.path(sha256))
+
+    def _still_there(self, sha256: str) -> bool:
+        try:
+            self.mark_used(sha256)
+        except FileNotFoundError:  # swept just now
+            return False
+        return True
 
     def holds(self, sha256: str) -> bool:
         """Tell whether the object is there and its bytes are right."""

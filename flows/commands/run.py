@@ -16,7 +16,9 @@ from tasks.results import RunSummary, check_results_folder, read_metrics, write_
 FALLBACK_DATASET = "sample"
 
 
-def run(options: RunOptions, terminal: Terminal, *, dataset_named: bool, verbose: bool) -> None:
+def run_pipeline(
+    options: RunOptions, terminal: Terminal, *, dataset_named: bool, verbose: bool
+) -> None:
     """Run the pipeline as the options say, and show it.
 
     Parameters
@@ -84,6 +86,9 @@ def _refresh_results(
     started: float,
 ) -> None:
     """Write the results of a run in which every stage is cached, without Prefect."""
+    for planned in plan:
+        if planned.record is not None:
+            cache.serve(planned.record)
     stages = tuple(stage.result() for stage in plan)
     for stage in stages:
         terminal.finished(stage.label, True, 0.0)
@@ -101,9 +106,6 @@ def _refresh_results(
         folder=folder,
     )
     write_results(cache, summary)
-    for planned in plan:
-        if planned.record is not None:
-            cache.serve(planned.record)
     terminal.say("nothing to do: every stage is cached")
     terminal.summarise(summary)
 

@@ -1,0 +1,94 @@
+"""What `run` and `plan` take on the command line, and how it becomes run options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.options import DEFAULT_DATASET, RunOptions
+from flows.pipeline import StageName
+from tasks.config import DEFAULT_PRESET, parse_assignments
+from tasks.data.sources import DATASETS
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """The options of a run, as typed."""
+
+    preset: Annotated[str, Parameter(help="Named set of parameters to start from.")] = (
+        DEFAULT_PRESET
+    )
+    dataset: Annotated[
+        str | None,
+        Parameter(
+            help="mnist, sample, or a directory with the four IDX files. "
+            "Default: mnist, or sample where no mirror can be reached."
+        ),
+    ] = None
+    mirror: Annotated[
+        str | None,
+        Parameter(
+            help="URL prefix or directory that is asked first for the files. "
+            "Default: DIGITFLOW_MIRROR."
+        ),
+    ] = None
+    assignments: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set",
+            metavar="KEY=VALUE",
+            consume_multiple=True,
+            negative="",
+            help="Parameters that differ from the preset's, several if you like. "
+            "`digitflow parameters` lists them.",
+        ),
+    ] = None
+    refresh: Annotated[
+        list[StageName] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Stages that run again although they are cached.",
+        ),
+    ] = None
+    from_stage: Annotated[
+        StageName | None,
+        Parameter(name="--from", help="Stage that runs again, with everything after it."),
+    ] = None
+    until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None
+    output: Annotated[
+        str | None,
+        Parameter(help="Folder for the results. Default: results/RUN, by the run's name."),
+    ] = None
+
+    def options(self) -> RunOptions:
+        """Return the run options; whatever is wrong with them is said before any work.
+
+        Raises
+        ------
+        DatasetError, ParameterError
+            If the dataset, the preset, a parameter's name or its value is not acceptable.
+        """
+        options = RunOptions(
+            dataset=_absolute_if_directory(self.dataset or DEFAULT_DATASET),
+            preset=self.preset,
+            mirror=_absolute_if_directory(self.mirror) if self.mirror else None,
+            refresh=tuple(self.refresh or ()),
+            from_stage=self.from_stage,
+            until=self.until,
+            output=self.output,
+            overrides=dict(parse_assignments(self.assignments or [])),
+        )
+        options.find_dataset()
+        typed = options.resolve().model_dump(include=set(options.overrides))
+        return replace(options, overrides=typed)
+
+
+def _absolute_if_directory(place: str) -> str:
+    """Make a directory absolute: the flow may run somewhere else."""
+    is_directory = place not in DATASETS and Path(place).expanduser().is_dir()
+    return str(Path(place).expanduser().absolute()) if is_directory else place

@@ -1,0 +1,65 @@
+"""`digitflow plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+import json as json_format
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.commands.units import age, megabytes
+from flows.options import RunOptions
+from flows.plan import PlannedStage, make_plan
+from storage.cache import Cache
+
+ALL_CACHED, WOULD_RUN = 0, 3
+
+
+def show_plan(options: RunOptions, console: Console, *, json: bool) -> int:
+    """Print one line a stage.
+
+    Returns
+    -------
+    int
+        0 if every stage is cached, 3 if one would run.
+    """
+    stages = make_plan(Cache(), options.find_dataset(), options.resolve(), options.selection())
+    if json:
+        console.print_json(json_format.dumps([_document(stage) for stage in stages]))
+    else:
+        for stage in stages:
+            console.print(_line(stage), highlight=False, soft_wrap=True)
+    return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
+
+
+def _line(stage: PlannedStage) -> str:
+    label = f"{stage.label:24}"
+    if stage.record is not None:
+        size = sum(artifact.size for artifact in stage.record.outputs.values())
+        made = f"{age(stage.record.created)} ago by {stage.record.run}, {megabytes(size)}"
+        return f"  [dim]cached[/]    {label}  [dim]{escape(made)}[/]"
+    if stage.waits_for:
+        waits = f"waits for {', '.join(stage.waits_for)}; spared if the bytes come out the same"
+        return f"  [yellow]waits[/]     {label}  {escape(waits)}"
+    indent = "\n" + " " * 38
+    reasons = indent.join(escape(reason) for reason in stage.reasons)
+    return f"  [green]will run[/]  {label}  {reasons}"
+
+
+def _document(stage: PlannedStage) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "stage": stage.stage,
+        "label": stage.label,
+        "status": "cached" if stage.cached else "waits" if stage.waits_for else "will run",
+        "reasons": list(stage.reasons),
+        "waits_for": list(stage.waits_for),
+    }
+    if stage.record is not None:
+        document |= {
+            "key": stage.record.key,
+            "run": stage.record.run,
+            "created": stage.record.created,
+            "outputs": {name: each.to_json() for name, each in stage.record.outputs.items()},
+        }
+    return document

@@ -1,0 +1,76 @@
+"""`digitflow runs`: the finished runs, newest first."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.commands.units import local_time
+from storage.cache import Cache
+from storage.errors import UnknownNameError
+from storage.runs import RunRecord
+from tasks.config import ParameterError, resolve
+
+
+def list_runs(console: Console, *, json: bool) -> None:
+    """Print one line a run."""
+    runs = list(Cache().runs.newest_first())
+    if json:
+        documents = [{**asdict(run), "changed": changed_parameters(run)} for run in runs]
+        console.print_json(json_format.dumps(documents))
+        return
+    if not runs:
+        console.print("no finished runs yet; start one with: digitflow run")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("run", overflow="fold")
+    table.add_column("when", no_wrap=True)
+    table.add_column("dataset, preset and what differs")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("s", justify="right", no_wrap=True)
+    table.add_column("ran/cached", justify="right", no_wrap=True)
+    for run in runs:
+        ran = sum(not stage["cached"] for stage in run.stages)
+        changes = [f"{name}={value}" for name, value in changed_parameters(run).items()]
+        table.add_row(
+            run.name,
+            local_time(run.created),
+            " ".join([run.dataset, run.preset, *changes]),
+            f"{run.metrics['test_accuracy']:.4f}" if run.metrics else "–",
+            f"{run.seconds:.1f}",
+            f"{ran}/{len(run.stages) - ran}",
+        )
+    console.print(table)
+
+
+def changed_parameters(run: RunRecord) -> dict[str, Any]:
+    """Return the parameters in which a run differs from its preset as it is now."""
+    try:
+        preset = resolve(run.preset, {}).model_dump()
+    except ParameterError:  # a preset that no longer exists
+        return dict(run.parameters)
+    return {name: value for name, value in run.parameters.items() if preset.get(name, ...) != value}
+
+
+def find_run(cache: Cache, name: str) -> RunRecord:
+    """Return the run of a name, or of a start that only one name has.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such run, or several.
+    """
+    runs = [run for run in cache.runs.newest_first() if run.name.startswith(name)]
+    exact = [run for run in runs if run.name == name]
+    if len(exact or runs) == 1:
+        return (exact or runs)[0]
+    if runs:
+        names = ", ".join(run.name for run in runs[:8])
+        message = f"{name!r} is the start of {len(runs)} runs ({names}); type more of it"
+    else:
+        message = f"expected the name of a run, found {name!r}; list them with: digitflow runs"
+    raise UnknownNameError(message)

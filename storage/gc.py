@@ -1,0 +1,207 @@
+"""What the store can do without, and removing it while runs go on.
+
+A record or a run that has not been used for so many days can go, then every object that
+nothing left refers to, then what killed runs left in scratch folders. Nothing goes that was
+made or used since the oldest run in progress started.
+
+No lock stops the runs meanwhile. Whoever serves a record or adds an object touches the file
+first; whoever removes one renames it aside and looks at its time once more, and puts it back if
+it was touched. Either the touch comes before the rename, and the file returns, or it fails,
+and the stage runs as if the file had never been there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage.atomic import remove
+from storage.cache import Cache
+from storage.errors import RecordDamagedError
+from storage.liveness import oldest_start
+
+# What a starting run has just made and not yet recorded must never look abandoned.
+_GRACE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that can go.
+
+    Attributes
+    ----------
+    kind
+        ``record``, ``run``, ``object``, ``scratch`` or ``temporary``.
+    path
+        The file or folder.
+    size
+        Bytes.
+    """
+
+    kind: str
+    path: Path
+    size: int
+
+
+@dataclass
+class Garbage:
+    """What can go, and what was removed of it."""
+
+    items: list[Item] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(item.size for item in self.items)
+
+    def count(self, kind: str) -> int:
+        """How many items of a kind."""
+        return sum(item.kind == kind for item in self.items)
+
+
+def find_garbage(cache: Cache, keep_days: float) -> Garbage:
+    """Say what can go, without touching anything.
+
+    Parameters
+    ----------
+    cache
+        The store.
+    keep_days
+        Records and runs used in so many days are kept, and so is the newest run.
+    """
+    cutoffs = _Cutoffs.now(cache, keep_days)
+    stale = [_item("record", path) for path in _stale_records(cache, cutoffs)]
+    stale += [_item("run", path) for path in _stale_runs(cache, cutoffs)]
+    gone = {item.path for item in stale}
+    return Garbage([*stale, *_unreferenced(cache, cutoffs, gone), *_abandoned(cache, cutoffs)])
+
+
+def sweep(cache: Cache, keep_days: float) -> Garbage:
+    """Remove what can go; return what was removed."""
+    cutoffs = _Cutoffs.now(cache, keep_days)
+    removed = Garbage()
+    # Records first: an object is only looked at once nothing on disk refers to it any more.
+    for path in _stale_records(cache, cutoffs):
+        _remove(cache, _item("record", path), cutoffs.records, removed)
+    for path in _stale_runs(cache, cutoffs):
+        _remove(cache, _item("run", path), cutoffs.records, removed)
+    for item in list(_unreferenced(cache, cutoffs, set())):
+        _remove(cache, item, cutoffs.objects, removed)
+    for item in list(_abandoned(cache, cutoffs)):
+        remove(item.path)
+        removed.items.append(item)
+    return removed
+
+
+@dataclass(frozen=True)
+class _Cutoffs:
+    """Times before which things are old: for records and runs, and for everything else."""
+
+    records: float
+    objects: float
+
+    @classmethod
+    def now(cls, cache: Cache, keep_days: float) -> _Cutoffs:
+        moment = time.time()
+        live = oldest_start(cache.root / "live")
+        # Without a run in progress nothing is half done, but one may start any moment.
+        objects = min(moment, live if live is not None else moment) - _GRACE_SECONDS
+        return cls(min(moment - keep_days * 86_400, objects), objects)
+
+
+def _stale_records(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Path]:
+    for path in cache.records.root.glob("*/*.json"):
+        if _time(path) < cutoffs.records:
+            yield path
+
+
+def _stale_runs(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Path]:
+    runs = sorted(cache.runs.root.glob("*.json"), key=_time, reverse=True)
+    for path in runs[1:]:  # the newest is what people want to compare the next one with
+        if _time(path) < cutoffs.records:
+            yield path
+
+
+def _unreferenced(cache: Cache, cutoffs: _Cutoffs, gone: set[Path]) -> Iterator[Item]:
+    referenced = set(_references(cache, gone))
+    for sha256 in cache.objects:
+        path = cache.objects.path(sha256)
+        if sha256 not in referenced and _time(path) < cutoffs.objects:
+            yield _item("object", path)
+
+
+def _references(cache: Cache, gone: Iterable[Path]) -> Iterator[str]:
+    """Yield the digest of every object that a record or a run refers to."""
+    for path in cache.records.root.glob("*/*.json"):
+        if path in gone:
+            continue
+        try:
+            record = cache.records.load(path.parent.name, path.stem)
+        except (RecordDamagedError, ValueError):
+            continue  # it serves nothing, so it keeps nothing; `verify` lists it
+        if record is not None:
+            yield from (artifact.sha256 for artifact in record.outputs.values())
+    for path in cache.runs.root.glob("*.json"):
+        if path in gone:
+            continue
+        try:
+            run = cache.runs.load(path.stem)
+        except (RecordDamagedError, FileNotFoundError, ValueError):
+            continue
+        for stage in run.stages:
+            yield from (each["sha256"] for each in stage["outputs"].values())
+
+
+def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:
+    """Yield what killed runs left: scratch folders, temporary files."""
+    for folder in _entries(cache.root / "scratch"):
+        newest = max((_time(path) for path in [folder, *folder.rglob("*")]), default=0.0)
+        if newest < cutoffs.objects:
+            yield _item("scratch", folder)
+    for place in (cache.objects.root / "tmp", cache.root / "trash"):
+        for path in _entries(place):
+            if _time(path) < cutoffs.objects:
+                yield _item("temporary", path)
+    for path in [*cache.records.root.glob("*/.tmp-*"), *cache.runs.root.glob(".tmp-*")]:
+        if _time(path) < cutoffs.objects:
+            yield _item("temporary", path)
+
+
+def _remove(cache: Cache, item: Item, cutoff: float, removed: Garbage) -> None:
+    trash = cache.root / "trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    aside = trash / f"{item.path.parent.name}-{item.path.name}"
+    try:
+        item.path.rename(aside)
+    except FileNotFoundError:
+        return
+    if _time(aside) >= cutoff:  # used since we looked
+        aside.rename(item.path)
+        return
+    aside.unlink(missing_ok=True)
+    removed.items.append(item)
+
+
+def _item(kind: str, path: Path) -> Item:
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return Item(kind, path, sum(_size(file) for file in files))
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # removed meanwhile: as if it were new, so it is left alone
+        return float("inf")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
