@@ -40,7 +40,8 @@ def collect_garbage(console: Console, keep_days: float, *, apply: bool, json: bo
         console.print(f"deleted {megabytes(garbage.size)} from {cache.root}", soft_wrap=True)
     else:
         console.print(
-            f"{megabytes(garbage.size)} can go from {cache.root}\ndelete with: digitflow gc --apply",
+            f"{megabytes(garbage.size)} can go from {cache.root}\n"
+            "delete with: digitflow gc --apply",
             soft_wrap=True,
         )
 
