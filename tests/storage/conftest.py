@@ -1,0 +1,33 @@
+"""Stores in temporary folders, with something in them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.cache import Cache
+from storage.objects import ObjectStore
+
+Put = Callable[[bytes], str]
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def put(objects: ObjectStore) -> Put:
+    """Store bytes and return their name."""
+
+    def put(data: bytes) -> str:
+        with objects.temporary() as file:
+            file.write_bytes(data)
+            return objects.add(file)[0]
+
+    return put
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "store")
