@@ -1,4 +1,4 @@
-"""A real HTTP server that misbehaves as told, and the canonical MNIST files."""
+"""A real HTTP server that misbehaves as told."""
 
 import datetime
 import ipaddress
@@ -17,8 +17,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-ROOT = Path(__file__).resolve().parents[2]
 
 Behaviour = Callable[["Handler"], None]
 
@@ -215,6 +213,14 @@ class Behaviours:
         return behave
 
     @staticmethod
+    def pause(seconds: float, then: Behaviour) -> Behaviour:
+        def behave(handler: Handler) -> None:
+            handler.server.stopped.wait(seconds)
+            then(handler)
+
+        return behave
+
+    @staticmethod
     def reset() -> Behaviour:
         return lambda handler: _end(handler, "reset")
 
@@ -236,13 +242,3 @@ def _end(handler: Handler, how: str) -> None:
 @pytest.fixture(scope="session")
 def behaviours() -> type[Behaviours]:
     return Behaviours
-
-
-@pytest.fixture(scope="session")
-def mnist_directory() -> Path:
-    """The four canonical gzip files."""
-    named = os.environ.get("DIGITFLOW_TEST_MNIST")
-    directory = Path(named) if named else ROOT.parent / "shared" / "data" / "mnist"
-    if not (directory / "train-images-idx3-ubyte.gz").is_file():
-        pytest.skip(f"no MNIST files in {directory}; set DIGITFLOW_TEST_MNIST")
-    return directory

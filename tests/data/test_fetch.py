@@ -202,6 +202,7 @@ def test_directory_resumes_too(tmp_path, folder):
     seen: list[int] = []
     get(folder, str(mirror), progress=lambda done, total: seen.append(done))
     assert seen[0] == 300_000
+    assert seen == sorted(seen)  # it did not start over
 
 
 @pytest.mark.parametrize("then", ["close", "reset", "stall"])

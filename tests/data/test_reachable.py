@@ -65,6 +65,14 @@ def test_reasons_one_line_each(start_server, behaviours, tmp_path):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+def test_slow_redirects_do_not_add_up(server, behaviours):
+    url = server.script(behaviours.pause(0.3, behaviours.answer(302, Location="/round")))
+    begin = time.monotonic()
+    with pytest.raises(NoMirrorReachable, match="no answer within 0.5 s"):
+        reachable([FILE], [url], timeout=0.5)
+    assert time.monotonic() - begin < 1.5
+
+
 def test_no_mirrors():
     with pytest.raises(NoMirrorReachable):
         reachable([FILE], [])

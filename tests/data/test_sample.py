@@ -77,6 +77,64 @@ def test_every_image_is_another(sample):
     assert len(np.unique(images.reshape(7000, -1), axis=0)) == 7000
 
 
+@pytest.fixture
+def undistorted(monkeypatch):
+    for name in ("TURN", "SHEAR", "STRETCH", "SHIFT", "WARP", "SPECKLE"):
+        monkeypatch.setattr(f"tasks.data.sample.{name}", 0.0)
+    for name, value in (("SCALE", 1.0), ("STROKE", 1.0), ("EDGE", 1.0), ("INK", 1.0)):
+        monkeypatch.setattr(f"tasks.data.sample.{name}", (value, value))
+
+
+def drawn_plainly():
+    """Ten of each digit, float64 of 0 to 1, always in the same faces."""
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
+    (images,) = draw_blocks(labels, np.random.default_rng(0))
+    return images / 255
+
+
+def rotation(degrees):
+    angle = np.radians(degrees)
+    matrix = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return lambda n, generator: np.tile(np.array(matrix, np.float32), (n, 1, 1))
+
+
+def test_digits_stand_upright_and_are_not_mirrored(undistorted):
+    by_digit = drawn_plainly().reshape(10, 10, 28, 28).mean(axis=1)
+    top, bottom = by_digit[:, :14].sum(axis=(1, 2)), by_digit[:, 14:].sum(axis=(1, 2))
+    left, right = by_digit[:, :, :14].sum(axis=(1, 2)), by_digit[:, :, 14:].sum(axis=(1, 2))
+    assert top[7] > 1.2 * bottom[7]
+    assert top[9] > 1.05 * bottom[9]
+    assert bottom[6] > 1.05 * top[6]
+    assert right[3] > 1.2 * left[3]
+
+
+def test_counters_are_hollow(undistorted):
+    zeros = drawn_plainly()[:10]
+    assert np.median(zeros[:, 9:11, 13:15].mean(axis=(1, 2))) < 0.05
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90])
+def test_box_is_20_pixels_and_centred(undistorted, monkeypatch, degrees):
+    monkeypatch.setattr("tasks.data.sample._random_affine", rotation(degrees))
+    ink = drawn_plainly() > 0.5
+    sides = []
+    for lit in (ink.any(axis=1), ink.any(axis=2)):
+        first, last = lit.argmax(axis=1), 27 - lit[:, ::-1].argmax(axis=1)
+        assert np.abs(first + last - 27).max() <= 2  # a pixel of rounding at each end
+        sides.append(last - first + 1)
+    # Thickening and thinning move the edge by about a pixel each.
+    assert np.abs(np.maximum(*sides) - 20).max() <= 3
+    assert abs(np.maximum(*sides).mean() - 20) < 1
+
+
+def test_turned_digits_are_the_upright_ones_turned(undistorted, monkeypatch):
+    upright = drawn_plainly()
+    monkeypatch.setattr("tasks.data.sample._random_affine", rotation(90))
+    # y points down, so that a positive angle turns clockwise.
+    clockwise = np.rot90(upright, k=-1, axes=(1, 2))
+    assert np.abs(drawn_plainly() - clockwise).max() < 0.02
+
+
 def test_same_seed_same_bytes(tmp_path):
     def drawn(name, seed):
         files = write_sample(tmp_path / name, training=700, test=30, seed=seed)
