@@ -16,6 +16,7 @@ from storage.errors import ArtifactError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_MAX_HEADER_BYTES = 10_000  # NumPy's own limit
 _ENCRYPTED = 0x1  # bit of a member's flags in a ZIP archive
 
 
@@ -100,6 +101,11 @@ def _check_header(file: IO[bytes], size: int, what: str) -> None:
     file.seek(0)
     # From version 2 on the header's length takes four bytes instead of two.
     first = npy.read_magic(file) == (1, 0)
+    length = int.from_bytes(file.read(2 if first else 4), "little")
+    if length > _MAX_HEADER_BYTES:  # NumPy would make room for it before it looks
+        message = f"{what} declares a header of {length:,} bytes, expected at most 10,000"
+        raise ArtifactError(message)
+    file.seek(npy.MAGIC_LEN)
     shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(file)
     if dtype.hasobject:
         message = f"{what} names Python objects, which are never loaded"
