@@ -17,8 +17,8 @@ from storage.records import now
 from storage.runs import RunRecord
 from tasks.report import (
     FIGURES,
+    card,
     embedded,
-    headline,
     history_table,
     markdown,
     per_class_table,
@@ -73,22 +73,22 @@ def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
             continue
         figures[name] = cache.objects.path(artifact.sha256)
         create_markdown_artifact(
-            f"{embedded(figures[name], title)}\n\n{headline(summary)}",
+            embedded(figures[name], title),
             key=f"digitflow-{name.replace('_', '-')}",
-            description=f"{title} · {headline(summary)}",
+            description=card(title, summary),
         )
     if summary.metrics:
         create_table_artifact(
             per_class_table(summary.metrics),
             key="digitflow-per-class",
-            description=f"Precision, recall and F1 of each class · {headline(summary)}",
+            description=card("Precision, recall, F1", summary),
         )
     history = summary.output("train", "history")
     if history is not None:
         create_table_artifact(
             history_table(cache.objects.path(history.sha256)),
             key="digitflow-history",
-            description=f"Loss and accuracy after each epoch · {headline(summary)}",
+            description=card("Loss and accuracy by epoch", summary),
         )
     create_markdown_artifact(
         markdown(
@@ -100,5 +100,5 @@ def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
             },
         ),
         key="digitflow-report",
-        description=f"Report · {headline(summary)}",
+        description=card("Report", summary),
     )

@@ -23,8 +23,17 @@ def headline(summary: RunSummary) -> str:
     """Return the run in one line, such as ``MNIST · tutorial · test accuracy 78.4 %``."""
     parts = [summary.dataset, summary.preset]
     if summary.metrics:
-        parts.append(f"test accuracy {summary.metrics['test_accuracy']:.1%}".replace("%", " %"))
+        parts.append(f"test accuracy {summary.metrics['test_accuracy'] * 100:.1f} %")
     return " · ".join(parts)
+
+
+def card(title: str, summary: RunSummary) -> str:
+    """Return an artifact's description, such as ``Learning curves · 78.4 % · MNIST · tutorial``.
+
+    The UI cuts it off after some 45 characters, so what tells runs apart comes early.
+    """
+    accuracy = [f"{summary.metrics['test_accuracy'] * 100:.1f} %"] if summary.metrics else []
+    return " · ".join([title, *accuracy, summary.dataset, summary.preset])
 
 
 def embedded(png: Path, title: str, width: int = 900) -> str:
