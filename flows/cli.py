@@ -12,6 +12,7 @@ from flows.commands.arguments import RunArguments
 from storage.errors import UnknownNameError
 from tasks.config import ParameterError
 from tasks.data.sources import DatasetError
+from tasks.interruption import StoppedError
 from tasks.results import ResultsFolderError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -161,8 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ParameterError, DatasetError, ResultsFolderError, UnknownNameError) as error:
         _show(errors, error)
         return BAD_USAGE
-    except KeyboardInterrupt:
-        errors.print("stopped; digitflow run goes on from here", style="red")
+    except (KeyboardInterrupt, StoppedError):
+        errors.print("stopped; the same command goes on from here", style="yellow")
         return FAILED
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does. Nothing is wrong.

@@ -18,8 +18,9 @@ _SETTINGS = {
     "DO_NOT_TRACK": "1",
     # Two seconds off a cold start; a real server registers its blocks when it starts.
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
-    # On a loaded machine a cold start passes the default of 20 s.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Several runs may share the embedded server's SQLite file: let them wait for each other.
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
 }
 _QUIET = {
     # The terminal is ours. What Prefect logs still reaches its server and its UI.
@@ -36,15 +37,36 @@ def prepare_environment(*, verbose: bool) -> None:
 
 
 @contextmanager
-def without_heartbeat() -> Iterator[None]:
-    """Run flows without Prefect's heartbeat thread, whose end takes up to a second.
+def run_settings(api_url: str | None) -> Iterator[None]:
+    """Apply the settings of a run in a terminal.
 
-    Heartbeats let a server notice that a worker's run has died. A person at a terminal does.
+    Parameters
+    ----------
+    api_url
+        The server to use instead of the configured one, or None.
     """
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    # Heartbeats let a server notice that a worker's run has died, and their thread takes up to
+    # a second to end. A person at a terminal notices.
+    updates: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    if api_url is not None:
+        updates[PREFECT_API_URL] = api_url
+    with temporary_settings(updates):
         yield
+
+
+def flush_to_server() -> None:
+    """Send what Prefect still holds back, logs and states of tasks, before its server stops."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    EventsWorker.drain_all(timeout=10)
+    APILogHandler().flush()
 
 
 def server_url() -> str | None:

@@ -22,6 +22,7 @@ from tasks.events import (
     StageStarted,
     observing,
 )
+from tasks.interruption import StoppedError
 from tasks.results import RunSummary
 
 # In a log file: at most one progress line a stage in so many seconds.
@@ -78,6 +79,9 @@ class Terminal:
                 self.finished(label, event.cached, event.seconds, event.reasons)
             case StageFailed(label):
                 self._remove_bar(label)
+                if isinstance(event.error, StoppedError):
+                    self._line("stopped", "yellow", "", label)
+                    return
                 # The message stands at the end of the run, once and whole.
                 if event.tries_left:
                     self._line("retry", "yellow", "", label, (f"{event.tries_left} tries left",))
@@ -120,7 +124,7 @@ class Terminal:
         self, status: str, style: str, seconds: str, label: str, reasons: tuple[str, ...] = ()
     ) -> None:
         """Write a stage's line; reasons stand beside it, or below where there is no room."""
-        line = f"  [{style}]{status:6}[/] {seconds:>7}  {escape(label)}"
+        line = f"  [{style}]{status:7}[/] {seconds:>6}  {escape(label)}"
         width = self.console.width - _REASON_COLUMN
         if len(reasons) == 1 and len(reasons[0]) <= width and len(label) <= _LABEL_WIDTH:
             gap = " " * (_LABEL_WIDTH - len(label) + 2)

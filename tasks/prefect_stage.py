@@ -19,10 +19,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 from prefect.tasks import Task, exponential_backoff
 
 from storage.cache import Cache
+from tasks.interruption import StoppedError
 from tasks.stage import Ref, Retries, Stage, StageResult
 
 # An update costs 6 ms at best; a bar that moves twice a second looks alive.
@@ -71,16 +72,19 @@ def _as_task(stage: Stage) -> Task[..., Any]:
     ) -> State[StageResult]:
         logger = get_run_logger()
         progress = _ProgressArtifact(label) if stage.shows_progress else None
-        result = stage.run(
-            Cache(),
-            label,
-            {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
-            parameters,
-            run=run,
-            refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
-            tries_left=retries.count + 1 - (task_run.run_count or 1),
-            progress=progress,
-        )
+        try:
+            result = stage.run(
+                Cache(),
+                label,
+                {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
+                parameters,
+                run=run,
+                refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
+                tries_left=retries.count + 1 - (task_run.run_count or 1),
+                progress=progress,
+            )
+        except StoppedError as stop:
+            return Cancelled(message=str(stop))
         if result.cached:
             logger.info("%s: served from the cache, %s", label, result.key[:12])
             return Completed(name="Cached", data=result)
@@ -120,20 +124,17 @@ class _ProgressArtifact:
         if total is None:
             return
         percent = 100.0 * done / total
+        description = f"{self._label}: {done:g} of {total:g} {unit}{_listed(numbers)}"
         if self._id is None:
             self._id = _created(
                 create_progress_artifact(
-                    percent, key=f"{self._label}-progress", description=f"Progress of {self._label}"
+                    percent, key=f"{self._label}-progress", description=description
                 )
             )
         elif done < total and time.monotonic() - self._updated < _SECONDS_BETWEEN_UPDATES:
             return
         else:
-            update_progress_artifact(
-                self._id,
-                percent,
-                description=f"{self._label}: {done:g} of {total:g} {unit}{_listed(numbers)}",
-            )
+            update_progress_artifact(self._id, percent, description=description)
         self._updated = time.monotonic()
 
 

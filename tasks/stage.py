@@ -23,10 +23,18 @@ from storage.cache import Cache, Lookup
 from storage.code import Code, code_of
 from storage.keys import StageKey
 from storage.records import STAGE_NAME, is_stage_name
+from tasks import interruption
 from tasks.events import StageFailed, StageFinished, StageProgressed, StageStarted, emit
 
 # What runs a stage cannot change what comes out of it.
-_NOT_CODE = ("flows", "storage", "tasks.events", "tasks.prefect_stage", "tasks.stage")
+_NOT_CODE = (
+    "flows",
+    "storage",
+    "tasks.events",
+    "tasks.interruption",
+    "tasks.prefect_stage",
+    "tasks.stage",
+)
 _OUR_ROOT = Path(__file__).resolve().parents[1]
 _GIVEN = ("scratch", "progress")
 
@@ -225,6 +233,7 @@ class Stage:
         started = time.perf_counter()
 
         def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
+            interruption.check()
             emit(StageProgressed(label, done, total, unit, numbers))
             if progress is not None:
                 progress(done, total, unit, **numbers)
@@ -238,6 +247,7 @@ class Stage:
             )
 
         try:
+            interruption.check()
             outcome = cache.obtain(
                 self.key(inputs, parameters),
                 label,

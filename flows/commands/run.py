@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
+from flows.embedded_server import EmbeddedServer
 from flows.options import DEFAULT_DATASET, RunOptions
 from flows.plan import PlannedStage, make_plan
-from flows.prefect_setup import prepare_environment, server_url, without_heartbeat
+from flows.prefect_setup import flush_to_server, prepare_environment, run_settings, server_url
 from flows.terminal import Terminal
 from storage.cache import Cache
 from storage.runs import RunRecord
+from tasks import interruption
+from tasks.interruption import StoppedError
 from tasks.results import RunSummary, check_results_folder, read_metrics, write_results
 
 FALLBACK_DATASET = "sample"
@@ -39,7 +47,8 @@ def run_pipeline(
     check_results_folder(options.results_folder("new"))
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
-    if server_url() is None:
+    embedded = server_url() is None
+    if embedded:
         plan = make_plan(cache, dataset, options.resolve(), options.selection())
         if all(stage.cached for stage in plan):
             _refresh_results(cache, options, plan, terminal, started)
@@ -48,12 +57,49 @@ def run_pipeline(
             "starting Prefect (PREFECT_API_URL names no server, so one is embedded)", "dim"
         )
     prepare_environment(verbose=verbose)
-    from flows.train import train
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer(verbose=verbose)) if embedded else None
+        # A second of imports, while the server starts.
+        from prefect.exceptions import CancelledRun
 
-    with terminal.showing(), without_heartbeat():
-        summary = train(**options.flow_parameters())
+        from flows.train import train
+
+        if server is not None:
+            server.wait()
+        stack.enter_context(run_settings(server.url if server is not None else None))
+        stack.callback(flush_to_server)
+        stack.enter_context(terminal.showing())
+        stack.enter_context(_stopping_on_interrupt(terminal))
+        try:
+            summary = train(**options.flow_parameters())
+        except CancelledRun as cancelled:
+            raise StoppedError(str(cancelled)) from cancelled
     terminal.summarise(summary)
     _suggest(options, summary, terminal)
+
+
+@contextmanager
+def _stopping_on_interrupt(terminal: Terminal) -> Iterator[None]:
+    """Let Ctrl-C stop the stages in good order, and a second one stop everything at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        interruption.request_stop()
+        terminal.say("stopping in good order; press Ctrl-C again to stop at once", "yellow")
+        signal.signal(signal.SIGINT, stop_at_once)
+
+    def stop_at_once(_signal: int, _frame: object) -> None:
+        # Threads cannot be interrupted. Dying is safe: nothing in the store is ever half written.
+        os._exit(1)
+
+    interruption.clear()
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
