@@ -99,6 +99,7 @@ def _url(prefix: str, name: str) -> str:
 def _request(
     session: requests.Session, url: str, begin: int, timeout: tuple[float, float]
 ) -> requests.Response:
+    # One file a connection: its end must not leave us waiting for more.
     headers = {"Accept-Encoding": "identity", "Connection": "close"}
     if begin:
         headers["Range"] = f"bytes={begin}-"

@@ -113,7 +113,7 @@ def test_counters_are_hollow(undistorted):
     assert np.median(zeros[:, 9:11, 13:15].mean(axis=(1, 2))) < 0.05
 
 
-@pytest.mark.parametrize("degrees", [0, 30, 90])
+@pytest.mark.parametrize("degrees", [0, 30, 45, 90])
 def test_box_is_20_pixels_and_centred(undistorted, monkeypatch, degrees):
     monkeypatch.setattr("tasks.data.sample._random_affine", rotation(degrees))
     ink = drawn_plainly() > 0.5
