@@ -1,0 +1,49 @@
+"""Arrays that are made once and filled again and again."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+class Buffer:
+    """One array, made anew only when another shape, dtype or memory order is asked for.
+
+    Batches of one size therefore allocate nothing after the first.
+    """
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._array: NDArray[Any] = np.empty(0)
+
+    def like(self, x: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """Return an array of the shape of `x` that lies in memory in the same order as `x`.
+
+        Element-wise work on two arrays is fast where both lie in the same order.
+        """
+        key = (x.shape, x.strides, dtype)
+        if key != self._key:
+            self._key, self._array = key, np.empty_like(x, dtype=dtype, order="K")
+        return self._array
+
+    def shaped(
+        self, shape: tuple[int, ...], dtype: DTypeLike, order: Literal["C", "F"] = "C"
+    ) -> NDArray[Any]:
+        """Return an array of `shape`, all zeros when it is made."""
+        key = (shape, dtype, order)
+        if key != self._key:
+            self._key, self._array = key, np.zeros(shape, dtype, order=order)
+        return self._array
+
+
+def in_memory_order(x: NDArray[Any]) -> NDArray[Any]:
+    """Return the images (n, channels, height, width) as (height, channels, width, n).
+
+    That is how images lie in memory here, so the view is contiguous; `as_images` goes back.
+    """
+    return x.transpose(2, 1, 3, 0)
+
+
+def as_images(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return (height, channels, width, n) as images (n, channels, height, width)."""
+    return rows.transpose(3, 1, 0, 2)

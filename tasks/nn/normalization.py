@@ -1,0 +1,95 @@
+"""Batch normalisation for features (1-D) and for channels of images (2-D)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tasks.nn.buffer import Buffer
+from tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
+from tasks.nn.randomness import Randomness
+
+
+@dataclass
+class BatchNorm(Layer):
+    """y = γ (x - μ) / √(σ² + ε) + β, for each feature or channel.
+
+    In training μ and σ² are the batch's own, over samples (and places, for images). Their
+    running means, updated as ``running ← (1 - momentum) running + momentum batch`` with the
+    unbiased variance, take their place in prediction. Source: Ioffe & Szegedy 2015,
+    arXiv:1502.03167, algorithms 1 and 2; constants as in PyTorch.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) not in (1, 3):
+            raise refuse_shape(self, "(features,) or (channels, height, width)", shape)
+        return shape
+
+    def _build(self, shape: Shape, randomness: Randomness, dtype: np.dtype[Any]) -> None:
+        features = shape[0]
+        self.scale = Parameter(np.ones(features, dtype), decay=False)
+        self.shift = Parameter(np.zeros(features, dtype), decay=False)
+        self.parameters = {"scale": self.scale, "shift": self.shift}
+        self.running_mean = np.zeros(features, dtype)
+        self.running_variance = np.ones(features, dtype)
+        self.statistics = {
+            "running_mean": self.running_mean,
+            "running_variance": self.running_variance,
+        }
+        # Vectors of one number per feature are seen in this shape beside x.
+        self._per_feature = (1, features) if len(shape) == 1 else (1, features, 1, 1)
+        self._normalized, self._product = Buffer(), Buffer()
+
+    def forward(self, x: Floats, *, training: bool) -> Floats:
+        if not training:
+            factor = self.scale.value / np.sqrt(self.running_variance + self.epsilon)
+            x *= self._spread(factor)
+            x += self._spread(self.shift.value - self.running_mean * factor)
+            return x
+        count = x.size // len(self.running_mean)
+        if count < 2:
+            message = "Batch normalisation needs at least 2 values per feature in a batch; found 1."
+            raise ValueError(message)
+        mean = self._sum(x) / count
+        x -= self._spread(mean)
+        variance = self._sum_of_products(x, x) / count
+        self._update(mean, variance * (count / (count - 1)))
+        self._inverse = 1 / np.sqrt(variance + self.epsilon)
+        normalized = self._normalized.like(x)
+        np.multiply(x, self._spread(self._inverse), out=normalized)
+        np.multiply(normalized, self._spread(self.scale.value), out=x)
+        x += self._spread(self.shift.value)
+        return x
+
+    def backward(self, dy: Floats) -> Floats:
+        # With x̂ the normalised input and m values per feature:
+        # dβ = Σ dy,  dγ = Σ dy x̂,  dx = γ/√(σ² + ε) · (dy - dβ/m - x̂ dγ/m).
+        normalized = self._normalized.like(dy)
+        count = dy.size // len(self.running_mean)
+        d_shift, d_scale = self._sum(dy), self._sum_of_products(dy, normalized)
+        self.shift.gradient[...], self.scale.gradient[...] = d_shift, d_scale
+        normalized *= self._spread(d_scale / count)
+        dy -= normalized
+        dy -= self._spread(d_shift / count)
+        dy *= self._spread(self.scale.value * self._inverse)
+        return dy
+
+    def _update(self, mean: Floats, variance: Floats) -> None:
+        self.running_mean *= 1 - self.momentum
+        self.running_mean += self.momentum * mean
+        self.running_variance *= 1 - self.momentum
+        self.running_variance += self.momentum * variance
+
+    def _spread(self, vector: Floats) -> Floats:
+        return vector.reshape(self._per_feature)
+
+    def _sum(self, x: Floats) -> Floats:
+        """Sum over everything but features or channels."""
+        total: Floats = x.sum(axis=0) if x.ndim == 2 else x.sum(axis=(0, 2, 3))
+        return total
+
+    def _sum_of_products(self, x: Floats, y: Floats) -> Floats:
+        return self._sum(np.multiply(x, y, out=self._product.like(x)))
