@@ -46,14 +46,14 @@ def test_reasons_one_line_each(start_server, behaviours, tmp_path):
     mirrors += ["https://user:secret@mirror.invalid/", str(tmp_path)]
     begin = time.monotonic()
     with pytest.raises(NoMirrorReachable) as caught:
-        reachable([FILE], mirrors, timeout=0.5)
-    assert time.monotonic() - begin < 2
+        reachable([FILE], mirrors, timeout=1.0)
+    assert time.monotonic() - begin < 4
     first, silence, *others = str(caught.value).splitlines()
     assert first == f"no mirror has {NAME} to give:"
     # Whichever of the two clocks is first.
     assert silence.removeprefix(f"  {silent.url}: ") in (
-        "no answer within 0.5 s",
-        "no data for 0.5 s",
+        "no answer within 1 s",
+        "no data for 1 s",
     )
     assert others == [
         f"  {missing.url}: 404 Not Found",
@@ -66,11 +66,11 @@ def test_reasons_one_line_each(start_server, behaviours, tmp_path):
 
 
 def test_slow_redirects_do_not_add_up(server, behaviours):
-    url = server.script(behaviours.pause(0.3, behaviours.answer(302, Location="/round")))
+    url = server.script(behaviours.pause(0.6, behaviours.answer(302, Location="/round")))
     begin = time.monotonic()
-    with pytest.raises(NoMirrorReachable, match="no answer within 0.5 s"):
-        reachable([FILE], [url], timeout=0.5)
-    assert time.monotonic() - begin < 1.5
+    with pytest.raises(NoMirrorReachable, match="no answer within 1 s"):
+        reachable([FILE], [url], timeout=1.0)
+    assert time.monotonic() - begin < 4
 
 
 def test_no_mirrors():
