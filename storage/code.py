@@ -54,7 +54,7 @@ def code_of(module: str, roots: Sequence[Path], excluded: Sequence[str] = ()) ->
         error = f"expected the source of module {module!r} under {places}, found none"
         raise ModuleNotFoundError(error)
     found: dict[str, Mapping[str, str]] = {}
-    pending = {module}
+    pending = {*_with_parents(module)}
     seen: set[str] = set()
     while pending:
         name = pending.pop()

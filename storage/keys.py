@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.code import MODULE_LEVEL, Code
-from storage.digests import digest_json, short
+from storage.digests import canonical_json, digest_json, short
 
 # Raise it when the meaning of a stored record or object changes: older ones then miss.
 FORMAT_VERSION = 1
@@ -88,7 +88,14 @@ _ABSENT = object()
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     names = [*new, *(name for name in old if name not in new)]
     pairs = [(name, old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in sorted(names)]
-    return [(name, before, after) for name, before, after in pairs if before != after]
+    return [(name, before, after) for name, before, after in pairs if _differ(before, after)]
+
+
+def _differ(before: Any, after: Any) -> bool:
+    if before is _ABSENT or after is _ABSENT:
+        return before is not after
+    # As the key sees them: 1, 1.0 and True are three values there, and one to Python.
+    return canonical_json(before) != canonical_json(after)
 
 
 def _changed_definitions(old: Any, new: Any) -> list[str]:
