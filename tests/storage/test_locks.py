@@ -1,0 +1,116 @@
+"""Two that want the same key: one computes, the other waits and is served."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.cache import Cache
+from storage.keys import StageKey
+
+KEY = StageKey("slow", {}, {"n": 1}, {})
+FORMATS = {"pid": "json"}
+
+
+def compute_slowly(root: str, log: str, started: Any, seconds: float, refresh: bool) -> None:
+    """Take `KEY` from the store at `root`; write a line to `log` for every computation."""
+
+    def compute(scratch: Path) -> dict[str, Any]:
+        with Path(log).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        (scratch / f"{os.getpid()}").write_text("a trace")
+        started.set()
+        time.sleep(seconds)
+        return {"pid": sorted(path.name for path in scratch.iterdir())}
+
+    Cache(Path(root)).obtain(KEY, "slow", compute, FORMATS, run="r", refresh=refresh)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def computations(log: Path) -> int:
+    return len(log.read_text().splitlines())
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_threads_with_the_same_key_compute_once(cache: Cache, log: Path, refresh: bool):
+    arguments = (str(cache.root), str(log), threading.Event(), 0.2, refresh)
+    threads = [threading.Thread(target=compute_slowly, args=arguments) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert computations(log) == 1
+    assert cache.look_up(KEY, "slow").record is not None
+
+
+def test_threads_with_other_keys_do_not_wait_for_each_other(cache: Cache):
+    both = threading.Barrier(2, timeout=20)
+
+    def compute(scratch: Path) -> dict[str, Any]:
+        both.wait()  # breaks unless the other computes at the same time
+        return {"pid": 1}
+
+    def obtain(number: int) -> None:
+        key = StageKey("slow", {}, {"n": number}, {})
+        cache.obtain(key, "slow", compute, FORMATS, run="r")
+
+    threads = [threading.Thread(target=obtain, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not both.broken
+    assert len(list(cache.records.of_stage("slow"))) == 2
+
+
+def test_processes_with_the_same_key_compute_once(cache: Cache, log: Path):
+    spawn = multiprocessing.get_context("spawn")
+    started = spawn.Event()
+    processes = [
+        spawn.Process(target=compute_slowly, args=(str(cache.root), str(log), started, 0.5, False))
+        for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert computations(log) == 1
+
+
+def test_when_the_one_that_computes_is_killed_the_next_takes_over(cache: Cache, log: Path):
+    spawn = multiprocessing.get_context("spawn")
+    started = spawn.Event()
+    holder = spawn.Process(
+        target=compute_slowly, args=(str(cache.root), str(log), started, 600, False)
+    )
+    holder.start()
+    assert started.wait(60)
+    waiter = threading.Thread(
+        target=compute_slowly,
+        args=(str(cache.root), str(log), threading.Event(), 0, False),
+        daemon=True,
+    )
+    waiter.start()
+    waiter.join(0.3)
+    assert waiter.is_alive()  # it waits as long as the holder lives
+    assert computations(log) == 1
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join(30)
+    waiter.join(30)
+    assert not waiter.is_alive()
+    assert computations(log) == 2
+    record = cache.look_up(KEY, "slow").record
+    assert record is not None
+    # It found what the killed one had left in the scratch folder.
+    assert cache.read(record.outputs["pid"]) == sorted([str(holder.pid), str(os.getpid())])

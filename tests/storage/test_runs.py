@@ -1,0 +1,93 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from storage.errors import RecordDamagedError
+from storage.runs import RunRecord, RunStore
+
+RUN = RunRecord(
+    name="quiet-ant",
+    created="2026-11-23T07:00:00.000+00:00",
+    seconds=1.5,
+    preset="tutorial",
+    dataset="MNIST",
+    parameters={"epochs": 20},
+    stages=({"name": "train", "key": "a" * 64, "cached": False},),
+    metrics={"test_accuracy": 0.784},
+    results="results/quiet-ant",
+)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "runs")
+
+
+def test_a_run_comes_back(runs: RunStore):
+    runs.save(RUN)
+    assert runs.load("quiet-ant") == RUN
+    assert runs.path("quiet-ant").name == "quiet-ant.json"
+
+
+def test_there_is_none(runs: RunStore):
+    with pytest.raises(FileNotFoundError):
+        runs.load("quiet-ant")
+    assert list(runs.newest_first()) == []
+    assert not runs.root.exists()
+
+
+def test_runs_come_newest_first_and_damaged_ones_not_at_all(runs: RunStore):
+    for number in (3, 1, 4, 2):
+        runs.save(replace(RUN, name=f"run-{number}", created=f"2026-01-0{number}"))
+    runs.path("run-3").write_text("{}")
+    (runs.root / "notes about runs.json").write_text("{}")
+    (runs.root / "folder.json").mkdir()
+    assert [run.name for run in runs.newest_first()] == ["run-4", "run-2", "run-1"]
+
+
+def test_each_changed_byte_is_noticed(runs: RunStore):
+    runs.save(RUN)
+    path = runs.path(RUN.name)
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
+            runs.load(RUN.name)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"null", b"[]", b"{}", b"[" * 100_000, b"\xff", b" " * (16 * 2**20 + 1)]
+)
+def test_what_is_no_run(runs: RunStore, data: bytes):
+    runs.root.mkdir()
+    runs.path(RUN.name).write_bytes(data)
+    with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
+        runs.load(RUN.name)
+
+
+def test_a_folder_in_place_of_a_run_is_damage(runs: RunStore):
+    runs.path(RUN.name).mkdir(parents=True)
+    with pytest.raises(RecordDamagedError, match="is damaged"):
+        runs.load(RUN.name)
+
+
+def test_a_run_in_the_place_of_another_is_not_taken_for_it(runs: RunStore):
+    runs.save(RUN)
+    runs.path(RUN.name).replace(runs.path("other"))
+    with pytest.raises(RecordDamagedError, match="is that of the run 'quiet-ant'"):
+        runs.load("other")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a/b", ".hidden", "a" * 201, "a\n", "a\0"])
+def test_a_name_cannot_become_another_path(runs: RunStore, name: str):
+    with pytest.raises(ValueError, match="expected a run name"):
+        runs.path(name)
+
+
+def test_what_is_kept_can_be_read_with_ordinary_tools(runs: RunStore):
+    runs.save(RUN)
+    body = json.loads(runs.path(RUN.name).read_text())
+    assert body["metrics"] == {"test_accuracy": 0.784}
+    assert set(body) == {*vars(RUN), "sha256"}
