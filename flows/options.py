@@ -30,7 +30,7 @@ _DESCRIPTIONS = {
     "refresh": "Stages that run again although their outputs are cached.",
     "from_stage": "Stage that runs again, with everything after it.",
     "until": "Last stage to run.",
-    "output": "Folder for the results; results/<run name> if not given.",
+    "output": "Folder for the results. If not given: results/RUN, by the run's name.",
 }
 
 
@@ -145,7 +145,7 @@ def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., 
     described = {
         **_DESCRIPTIONS,
         **{
-            name: f"{each.description} The preset decides if not given."
+            name: f"{each.description} If not given: the preset's, else {each.default}."
             for name, each in Parameters.model_fields.items()
         },
     }

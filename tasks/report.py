@@ -58,7 +58,7 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
     lines = [f"# {headline(summary)}", ""]
     if summary.metrics:
         lines += [
-            "| | |",
+            "| measure | value |",
             "|---|---|",
             f"| Test accuracy | **{summary.metrics['test_accuracy']:.4f}** |",
             f"| Test loss | {summary.metrics['test_loss']:.4f} |",
@@ -68,7 +68,7 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
         ]
     for name, path in figures.items():
         lines += [f"## {FIGURES[name]}", "", embedded(path, FIGURES[name]), ""]
-    lines += ["## Stages", "", "| stage | | seconds | why |", "|---|---|---:|---|"]
+    lines += ["## Stages", "", "| stage | outcome | seconds | why it ran |", "|---|---|---:|---|"]
     lines += [
         f"| {stage.label} | {'cached' if stage.cached else 'ran'} | {stage.seconds:.2f} | "
         f"{_cell('; '.join(stage.reasons))} |"
