@@ -1,0 +1,144 @@
+"""The pipeline on a tiny dataset, walked with `Stage.run` and without Prefect.
+
+For tests that want the real stages and a real store many times over. As a command it walks in a
+process of its own, and prints what it did as JSON::
+
+    python -m tests.walk STORE DATASET [key=value ...]
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.pipeline import Selection, pipeline
+from storage.artifacts import Artifact
+from storage.cache import Cache
+from tasks.config import Parameters, resolve
+from tasks.data import idx
+from tasks.data.sources import Dataset, from_directory
+from tasks.events import Event, StageStarted, observing
+from tasks.stage import Handle, Ref, Stage, StageResult
+
+# Enough to draw every figure, and little enough to train in milliseconds.
+TINY = {"training_sample": 40, "test_sample": 20, "epochs": 2, "hidden_size": 8, "dpi": 40}
+
+LABELS = (
+    "download-training-images",
+    "download-training-labels",
+    "download-test-images",
+    "download-test-labels",
+    "decode-training-images",
+    "decode-training-labels",
+    "decode-test-images",
+    "decode-test-labels",
+    "preprocess",
+    "train",
+    "evaluate",
+    "plot",
+)
+
+
+def write_dataset(
+    folder: Path,
+    *,
+    shape: tuple[int, int] = (9, 7),
+    training: int = 40,
+    test: int = 20,
+    seed: int = 0,
+) -> Path:
+    """Write the four gzipped IDX files of a dataset whose classes can be learnt."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.integers(0, 256, (10, *shape))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count in (("train", training), ("t10k", test)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        noise = rng.integers(0, 60, (count, *shape))
+        images = np.clip(patterns[labels] * 0.7 + noise, 0, 255).astype(np.uint8)
+        idx.write(folder / f"{name}-images-idx3-ubyte.gz", images)
+        idx.write(folder / f"{name}-labels-idx1-ubyte.gz", labels)
+    return folder
+
+
+def tiny_parameters(**changes: Any) -> Parameters:
+    """Return the parameters of a tiny run."""
+    return resolve("tutorial", {**TINY, **changes})
+
+
+@dataclass
+class Walk:
+    """What a walk did: results by label, and why each stage that computed had to."""
+
+    results: dict[str, StageResult] = field(default_factory=dict)
+    started: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def ran(self) -> list[str]:
+        """Labels of the stages that computed, in order."""
+        return list(self.started)
+
+    def output(self, label: str, output: str) -> Artifact:
+        """Return the reference to an output."""
+        return self.results[label].outputs[output]
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every output of every stage."""
+        return {
+            f"{label}.{name}": artifact.sha256
+            for label, result in self.results.items()
+            for name, artifact in result.outputs.items()
+        }
+
+
+def walk(
+    cache: Cache,
+    dataset: Dataset,
+    parameters: Parameters | None = None,
+    selection: Selection | None = None,
+    *,
+    run: str = "walk",
+    observer: Callable[[Event], None] | None = None,
+) -> Walk:
+    """Run every stage of the pipeline in order, from the cache where it can."""
+    done = Walk()
+    parameters = parameters or tiny_parameters()
+    selection = selection or Selection()
+
+    def call(
+        stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
+    ) -> Handle:
+        result = stage.run(
+            cache,
+            label,
+            {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
+            parameters,
+            run=run,
+            refresh=selection.refreshes(stage.name),
+        )
+        done.results[label] = result
+        return Handle(stage, result)
+
+    def observe(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            done.started[event.label] = event.reasons
+        if observer is not None:
+            observer(event)
+
+    with observing(observe):
+        pipeline(call, dataset, dataset.mirrors, parameters, selection)
+    return done
+
+
+def main(store: str, dataset: str, *assignments: str) -> None:
+    """Walk once and print what was done."""
+    changes = dict(each.split("=", 1) for each in assignments)
+    done = walk(Cache(Path(store)), from_directory(dataset), tiny_parameters(**changes))
+    print(json.dumps({"ran": done.started, "digests": done.digests(), "code": __file__}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
