@@ -61,7 +61,13 @@ def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
     """
     from flows.commands.plan import show_plan
 
-    return show_plan((arguments or RunArguments()).options(), Console(highlight=False), json=json)
+    arguments = arguments or RunArguments()
+    return show_plan(
+        arguments.options(),
+        Console(highlight=False),
+        dataset_named=arguments.dataset is not None,
+        json=json,
+    )
 
 
 @app.command

@@ -20,6 +20,7 @@ from tasks.events import (
     StageFinished,
     StageProgressed,
     StageStarted,
+    StageWaiting,
     observing,
 )
 from tasks.interruption import StoppedError
@@ -70,6 +71,8 @@ class Terminal:
         if self._quiet:
             return
         match event:
+            case StageWaiting(label):
+                self._line("waits", "yellow", "", label, ("another run is computing it",))
             case StageStarted(label):
                 self._said[label] = time.monotonic()
             case StageProgressed(label):

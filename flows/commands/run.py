@@ -75,7 +75,7 @@ def run_pipeline(
         except CancelledRun as cancelled:
             raise StoppedError(str(cancelled)) from cancelled
     terminal.summarise(summary)
-    _suggest(options, summary, terminal)
+    _suggest(options, terminal)
 
 
 @contextmanager
@@ -154,6 +154,7 @@ def _refresh_results(
     write_results(cache, summary)
     terminal.say("nothing to do: every stage is cached")
     terminal.summarise(summary)
+    _suggest(options, terminal)
 
 
 def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:
@@ -163,9 +164,7 @@ def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:
     return None
 
 
-def _suggest(options: RunOptions, summary: RunSummary, terminal: Terminal) -> None:
+def _suggest(options: RunOptions, terminal: Terminal) -> None:
     """Say what to try next."""
     if options.dataset == DEFAULT_DATASET and not options.overrides:
-        terminal.say(
-            "Next: digitflow run again (all cached), or --set training_sample=10000", "dim"
-        )
+        terminal.say("Next: digitflow run --set training_sample=10000, digitflow diff", "dim")

@@ -57,7 +57,7 @@ def verify_store(console: Console, *, repair: bool, json: bool) -> int:
     cache = Cache()
     report = find_damage(cache)
     if repair:
-        remove_damage(report)
+        remove_damage(cache, report)
     if json:
         document = {
             "objects": report.objects,
