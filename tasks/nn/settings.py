@@ -1,0 +1,131 @@
+"""Every setting of a network's training, with its bounds and what it means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainingSettings(BaseModel):
+    """What decides a network and its training, beside the data.
+
+    A preset is a few values that differ from these defaults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # The network
+    convolution_channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...],
+        Field(
+            max_length=6,
+            description="Channels of each convolution, every one followed by 2x2 max pooling "
+            "while the image is large enough; none for a plain network.",
+        ),
+    ] = ()
+    kernel_size: Annotated[
+        int, Field(ge=1, le=11, description="Height and width of the convolutions' kernels.")
+    ] = 3
+    global_average_pooling: Annotated[
+        bool, Field(description="Average each channel over all places instead of flattening.")
+    ] = False
+    hidden_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
+        Field(max_length=20, description="Units of each hidden layer, from input to output."),
+    ] = (100,)
+    bias: Annotated[bool, Field(description="Add a bias in every layer.")] = True
+    initialization: Annotated[
+        Literal["he", "glorot", "tutorial"],
+        Field(description="Distribution of the initial weights."),
+    ] = "he"
+    batch_normalization: Annotated[
+        bool, Field(description="Normalise over the batch before every ReLU.")
+    ] = False
+    dropout: Annotated[
+        float, Field(ge=0, lt=1, description="Share of hidden units switched off in training.")
+    ] = 0.0
+    dtype: Annotated[
+        Literal["float32", "float64"], Field(description="Precision of all computation.")
+    ] = "float32"
+
+    # The loss
+    loss: Annotated[
+        Literal["cross_entropy", "squared_error"], Field(description="What is made small.")
+    ] = "cross_entropy"
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=1, description="Share of each target spread over all classes.")
+    ] = 0.0
+
+    # The way down
+    epochs: Annotated[int, Field(ge=1, le=10_000, description="Passes over the training set.")] = 10
+    batch_size: Annotated[int, Field(ge=1, le=65_536, description="Images per step.")] = 128
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw"], Field(description="How gradients move the weights.")
+    ] = "adam"
+    learning_rate: Annotated[
+        float, Field(gt=0, le=10, description="Largest step size of the schedule.")
+    ] = 0.001
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="Share of the last step kept; SGD only.")
+    ] = 0.9
+    nesterov: Annotated[
+        bool, Field(description="Nesterov's form of momentum; SGD with momentum only.")
+    ] = False
+    weight_decay: Annotated[
+        float, Field(ge=0, le=10, description="Pull of the weights towards zero.")
+    ] = 0.0
+    gradient_clip_norm: Annotated[
+        float, Field(ge=0, le=1e6, description="Longest gradient, longer ones are cut; 0 for any.")
+    ] = 0.0
+    schedule: Annotated[
+        Literal["constant", "step", "cosine", "one_cycle"],
+        Field(description="Course of the learning rate during training."),
+    ] = "one_cycle"
+    warm_up_epochs: Annotated[
+        float, Field(ge=0, le=1000, description="Epochs of rising learning rate at the start.")
+    ] = 0.0
+
+    # What it learns from and when it stops
+    validation_size: Annotated[
+        int, Field(ge=0, le=100_000_000, description="Training images held back for validation.")
+    ] = 5_000
+    patience: Annotated[
+        int,
+        Field(ge=0, le=10_000, description="Epochs without a better validation loss; 0 for any."),
+    ] = 0
+    shift: Annotated[
+        int, Field(ge=0, le=14, description="Augmentation: largest shift, in pixels.")
+    ] = 0
+    rotation: Annotated[
+        float, Field(ge=0, le=180, description="Augmentation: largest rotation, in degrees.")
+    ] = 0.0
+    scale: Annotated[
+        float, Field(ge=0, le=0.9, description="Augmentation: largest relative change of size.")
+    ] = 0.0
+    elastic: Annotated[
+        float,
+        Field(ge=0, le=10, description="Augmentation: elastic displacement (std), in pixels."),
+    ] = 0.0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="Seed of everything that is drawn at random.")
+    ] = 0
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> TrainingSettings:
+        if self.patience and not self.validation_size:
+            message = "patience needs a validation set: set validation_size above 0, or patience=0"
+            raise ValueError(message)
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
+            message = "nesterov needs optimizer='sgd' and momentum above 0"
+            raise ValueError(message)
+        if self.global_average_pooling and not self.convolution_channels:
+            message = "global_average_pooling needs convolution_channels"
+            raise ValueError(message)
+        if self.warm_up_epochs >= self.epochs:
+            message = "warm_up_epochs must be smaller than epochs"
+            raise ValueError(message)
+        if self.kernel_size % 2 == 0:
+            message = "kernel_size must be odd, so that height and width stay as they are"
+            raise ValueError(message)
+        return self

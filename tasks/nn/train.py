@@ -1,0 +1,139 @@
+"""Train a network as its settings say."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.nn.architecture import to_arrays
+from tasks.nn.assembly import assemble, make_loss, make_optimizer, make_schedule
+from tasks.nn.augmentation import Augment
+from tasks.nn.checkpoints import CheckpointFolder, run_identity
+from tasks.nn.early_stopping import EarlyStopping
+from tasks.nn.evaluation import evaluate
+from tasks.nn.feed import Feed
+from tasks.nn.fit import Examples, Training
+from tasks.nn.network import Network
+from tasks.nn.progress import BatchListener, EpochListener
+from tasks.nn.randomness import Randomness
+from tasks.nn.result import TrainingResult
+from tasks.nn.settings import TrainingSettings
+from tasks.nn.split import stratified_split
+
+
+def train_network(
+    training_images: NDArray[np.uint8],
+    training_labels: NDArray[np.integer[Any]],
+    test_images: NDArray[np.uint8],
+    test_labels: NDArray[np.integer[Any]],
+    *,
+    settings: TrainingSettings,
+    progress: EpochListener | None = None,
+    batch_progress: BatchListener | None = None,
+    checkpoints: Path | None = None,
+) -> TrainingResult:
+    """Train a network, and try it on the test set once, at the end.
+
+    Parameters
+    ----------
+    training_images, test_images : NDArray[uint8], shape (n, height, width)
+        0 to 255; may be read-only memory maps, of which only batches are read.
+    training_labels, test_labels : NDArray[int], shape (n,)
+        Whole numbers from 0; there are as many classes as the largest training label says, and
+        at least 2.
+    settings : TrainingSettings
+    progress, batch_progress : callable, optional
+        Called after every epoch, and after every batch.
+    checkpoints : Path, optional
+        Folder for checkpoints; a run that was killed goes on from the last one there and ends
+        with the same bytes as one that was not.
+
+    Returns
+    -------
+    TrainingResult
+        Its weights hold the network whole: `tasks.nn.architecture.from_arrays` makes it again.
+
+    Raises
+    ------
+    ValueError
+        If images and labels do not fit each other, a label is out of range, or more images are
+        to be held back than there are.
+    TrainingDivergedError
+        If the loss became NaN, infinite or absurdly large.
+    TrainingInterrupted
+        If Ctrl-C was pressed.
+    """
+    _check("training", training_images, training_labels)
+    _check("test", test_images, test_labels)
+    classes = max(2, int(training_labels.max()) + 1)
+    if test_labels.max() >= classes:
+        message = (
+            f"The training labels go up to {classes - 1}, so the test labels should too; found "
+            f"{test_labels.max()}."
+        )
+        raise ValueError(message)
+
+    randomness = Randomness.from_seed(settings.seed)
+    learnt_from, held_back = stratified_split(
+        training_labels, settings.validation_size, randomness.split
+    )
+    height, width = training_images.shape[1:]
+    shape = (1, height, width) if settings.convolution_channels else (height * width,)
+    network = Network(
+        assemble(settings, height, width, classes),
+        shape,
+        randomness=randomness,
+        dtype=settings.dtype,
+    )
+    augment = Augment(
+        randomness.augmentation,
+        shift=settings.shift,
+        rotation=settings.rotation,
+        scale=settings.scale,
+        elastic=settings.elastic,
+    )
+    plain = Feed(training_images, shape, network.dtype)
+    altered = Feed(training_images, shape, network.dtype, augment)
+    folder = None
+    if checkpoints is not None:
+        identity = run_identity(settings.model_dump(), training_images, training_labels)
+        folder = CheckpointFolder(checkpoints, identity)
+    loss = make_loss(settings, classes)
+    training = Training(
+        network,
+        loss,
+        make_optimizer(settings),
+        Examples(altered, training_labels, learnt_from),
+        randomness,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        schedule=make_schedule(settings),
+        validation=Examples(plain, training_labels, held_back) if len(held_back) else None,
+        early_stopping=EarlyStopping(settings.patience) if settings.patience else None,
+        gradient_clip_norm=settings.gradient_clip_norm or None,
+        on_epoch=progress,
+        on_batch=batch_progress,
+        checkpoints=folder,
+    )
+    history = training.fit()
+    test = Feed(test_images, shape, network.dtype)
+    rows = np.arange(len(test_images))
+    outputs, losses = evaluate(network, test, test_labels, rows, loss)
+    return TrainingResult(to_arrays(network), history, outputs, losses)
+
+
+def _check(name: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != (len(images),):
+        message = (
+            f"The {name} images should be uint8 of shape (n, height, width) and the labels of "
+            f"shape (n,); found {images.dtype} {images.shape} and {labels.shape}."
+        )
+        raise ValueError(message)
+    if not len(images) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        message = (
+            f"The {name} labels should be whole numbers from 0, at least one; found "
+            f"{labels.dtype} {labels.shape}."
+        )
+        raise ValueError(message)
