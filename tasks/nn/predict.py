@@ -1,0 +1,32 @@
+"""Outputs of a stored model for new images."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.nn.architecture import from_arrays
+from tasks.nn.tutorial import predict_tutorial
+
+
+def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[Any]:
+    """Return the outputs (n, classes) for `images`; the largest in a row is the answer.
+
+    Parameters
+    ----------
+    weights : dict[str, NDArray]
+        A `TrainingResult`'s, of the tutorial's network or any other. To predict often, make
+        the network once with `tasks.nn.architecture.from_arrays` and call its `predict`.
+    images : NDArray, shape (n, height, width) or (n, pixels)
+        uint8 from 0 to 255, or floats from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the weights describe no network, or the images do not fit it.
+    """
+    if weights.keys() == {"weights_1", "weights_2"}:
+        flat = images.reshape(len(images), -1)
+        pixels = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
+        return predict_tutorial(weights["weights_1"], weights["weights_2"], pixels)
+    return from_arrays(weights).predict(images)
