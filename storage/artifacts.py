@@ -7,6 +7,7 @@ that writes a value to a file and one that reads it back; no format can execute 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,17 @@ def write_artifact(format_name: str, path: Path, value: Any) -> dict[str, Any]:
         raise ArtifactError(message) from error
 
 
+def size_of(value: Any) -> int | None:
+    """Return how many bytes a value takes at least, or None where only writing it can tell."""
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        sizes = [size_of(each) for each in value.values()]
+        return sum(size for size in sizes if size is not None) or None
+    size = getattr(value, "nbytes", None)  # of an array
+    return size if isinstance(size, int) else None
+
+
 def read_artifact(format_name: str, path: Path) -> Any:
     """Read the value that `path` holds; arrays come as read-only memory maps.
 
@@ -196,6 +208,8 @@ def _write_file(path: Path, value: Path) -> dict[str, Any]:
     if not isinstance(value, Path) or value.is_symlink() or not value.is_file():
         message = f"expected the path of a file, found {value!r}"
         raise ArtifactError(message)
+    # Its time may be long ago, if an attempt that was killed made it: new, nothing sweeps it.
+    os.utime(value)
     value.replace(path)
     return {"name": value.name}
 

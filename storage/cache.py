@@ -8,6 +8,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          who is computing; freed by the system if the holder dies
     live/<run>.lock           runs in progress, freed likewise; nothing newer is swept
+    aside/                    what a sweep is looking at, for some microseconds
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import FORMATS, Artifact, read_artifact, write_artifact
+from storage.artifacts import FORMATS, Artifact, read_artifact, size_of, write_artifact
+from storage.aside import settle
 from storage.digests import short
 from storage.errors import (
     ArtifactError,
     ObjectDamagedError,
     ObjectMissingError,
     RecordDamagedError,
+    StoreUnusableError,
 )
 from storage.keys import StageKey, differences
+from storage.locks import KeyLocks
 from storage.objects import ObjectStore
 from storage.records import Record, RecordStore, now
+from storage.room import explaining, explaining_full_disk
 from storage.runs import RunStore
 
 # Stands for the run in the record of outputs that no run of ours made.
@@ -94,13 +100,25 @@ class Cache:
     ----------
     root
         Folder of the store; created when something is written.
+
+    Raises
+    ------
+    StoreUnusableError
+        If a file lies there.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or store_location()
-        self.objects = ObjectStore(self.root / "objects")
+        if self.root.exists() and not self.root.is_dir():
+            message = (
+                f"expected a folder for the store, found a file: {self.root}. Move it away, or "
+                "name another place: DIGITFLOW_STORE"
+            )
+            raise StoreUnusableError(message)
+        self.objects = ObjectStore(self.root / "objects", partial(settle, self.root))
         self.records = RecordStore(self.root / "records")
         self.runs = RunStore(self.root / "runs")
+        self.locks = KeyLocks(self.root / "locks")
 
     def look_up(
         self,
@@ -151,6 +169,7 @@ class Cache:
         refresh: bool = False,
         pinned: Mapping[str, str] | None = None,
         on_miss: Callable[[tuple[str, ...]], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
     ) -> Outcome:
         """Serve a key from the cache, or compute its outputs, commit them and serve those.
 
@@ -170,42 +189,48 @@ class Cache:
             Name of the run, for the record.
         on_miss
             Called with the reasons just before `compute`.
+        on_wait
+            Called every second while somebody else computes this key. What it raises ends
+            the wait.
 
         Raises
         ------
         ArtifactError
             If `compute` returns other names than `formats` declares, a value that does not
             fit its format, or other bytes than were promised.
+        StorageFullError
+            If there is no room for the outputs, or for what `compute` writes.
+        StoreUnusableError
+            If the store cannot be written.
         """
         lookup = self.look_up(key, label, refresh=refresh, pinned=pinned)
         if lookup.record is not None and self.serve(lookup.record):
             return Outcome(lookup.record)
-        from filelock import FileLock
-
-        locks = self.root / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
         asked_at = now()
-        with FileLock(locks / f"{lookup.key}.lock"), self.in_use():
+        with self.locks.computing(lookup.key, on_wait), self.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
             again = self.look_up(key, label, pinned=None if refresh else pinned)
             # A record that appeared while we waited also answers a refresh that was asked before.
-            if again.record is not None and (not refresh or again.record.created > asked_at):
-                self.serve(again.record)
+            answers = not refresh or (again.record is not None and again.record.created > asked_at)
+            if again.record is not None and answers and self.serve(again.record):
                 return Outcome(again.record)
             reasons = lookup.reasons or ("swept while it was looked up",)
             if on_miss is not None:
                 on_miss(reasons)
             scratch = self.root / "scratch" / lookup.key
-            scratch.mkdir(parents=True, exist_ok=True)
+            with explaining("the scratch folder", self.root):
+                scratch.mkdir(parents=True, exist_ok=True)
             # Before `compute`, which may change a list that it was given.
             document = deepcopy(key.document())
             started = time.perf_counter()
-            values = compute(scratch)
+            with explaining_full_disk(f"what {label} writes", scratch):
+                values = compute(scratch)
             outputs = self._commit(values, formats, label, scratch)
             _check_pins(outputs, pinned or {}, label)
             seconds = round(time.perf_counter() - started, 3)
             record = Record(lookup.key, label, document, outputs, run, now(), seconds)
-            self.records.save(record)
+            with explaining(f"the record of {label}", self.root):
+                self.records.save(record)
             shutil.rmtree(scratch, ignore_errors=True)
         return Outcome(record, reasons)
 
@@ -251,21 +276,32 @@ class Cache:
             False if the record was swept since it was looked up: it must not be served then.
         """
         try:
-            if record.run == _FOUND:  # there may be none on disk, or a damaged one
+            with explaining(f"the last use of {record.label}", self.root):
                 for artifact in record.outputs.values():
                     self.objects.mark_used(artifact.sha256)
-                self.records.save(record)
-            else:
-                self.records.mark_used(record)
+                if record.run == _FOUND:  # there may be none on disk, or a damaged one
+                    self.records.save(record)
+                else:
+                    self.records.mark_used(record)
         except FileNotFoundError:
             return False
         return True
 
-    def in_use(self) -> AbstractContextManager[None]:
-        """Count as a run in progress: nothing that it makes or is served is swept meanwhile."""
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Count as a run in progress: nothing that it makes or is served is swept meanwhile.
+
+        Raises
+        ------
+        StorageFullError, StoreUnusableError
+            If the store cannot be written.
+        """
         from storage.liveness import in_progress
 
-        return in_progress(self.root / "live")
+        with ExitStack() as stack:
+            with explaining("the list of runs in progress", self.root):
+                stack.enter_context(in_progress(self.root / "live"))
+            yield
 
     def _commit(
         self, values: Any, formats: Mapping[str, str], label: str, scratch: Path
@@ -283,7 +319,11 @@ class Cache:
         for name, format_name in formats.items():
             if format_name == "file":
                 _check_own(values[name], scratch, f"{label}: {name}")
-            with self.objects.temporary(FORMATS[format_name].suffix) as file:
+            needed = size_of(values[name])
+            with (
+                explaining(f"{name} of {label}", self.objects.root, needed),
+                self.objects.temporary(FORMATS[format_name].suffix) as file,
+            ):
                 details = write_artifact(format_name, file, values[name])
                 sha256, size = self.objects.add(file)
             outputs[name] = Artifact(sha256, size, format_name, details)

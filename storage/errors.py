@@ -25,3 +25,19 @@ class ArtifactError(StorageError):
 
 class UnknownNameError(StorageError):
     """A name that was asked for is not in the store, or fits more than one thing."""
+
+
+class StorageFullError(StorageError):
+    """There is no room for what is to be written. Nothing half-written is left behind."""
+
+    permanent = True  # trying again in a second cannot help
+
+
+class StoreUnusableError(StorageError):
+    """The store cannot be written: read-only, not ours, or no folder at all."""
+
+    permanent = True
+
+
+class SharedStoreError(StorageError):
+    """The shared store cannot be reached, or does not let us read or write."""

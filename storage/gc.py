@@ -4,10 +4,12 @@ A record or a run that has not been used for so many days can go, then every obj
 nothing left refers to, then what killed runs left in scratch folders. Nothing goes that was
 made or used since the oldest run in progress started.
 
-No lock stops the runs meanwhile. Whoever serves a record or adds an object touches the file
-first; whoever removes one renames it aside and looks at its time once more, and puts it back if
-it was touched. Either the touch comes before the rename, and the file returns, or it fails,
-and the stage runs as if the file had never been there.
+No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
+whoever adds an object touches that; whoever removes a file moves it aside and looks at its time
+once more, and puts it back if it was touched (see `storage.aside`). Either the touch comes before
+the move, and the file returns, or it fails, and the stage runs as if the file had never been
+there. Objects are touched and not only their records, so that it does not matter to a run in
+progress what another sweep sees of the records at that moment.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.aside import remove_unless
 from storage.atomic import remove
 from storage.cache import Cache
 from storage.errors import RecordDamagedError
@@ -90,8 +93,11 @@ def sweep(cache: Cache, keep_days: float) -> Garbage:
     for item in list(_unreferenced(cache, cutoffs, set())):
         _remove(cache, item, cutoffs.objects, removed)
     for item in list(_abandoned(cache, cutoffs)):
-        remove(item.path)
-        removed.items.append(item)
+        if item.kind == "scratch":
+            _remove_scratch(cache, item, cutoffs.objects, removed)
+        else:
+            remove(item.path)
+            removed.items.append(item)
     return removed
 
 
@@ -157,31 +163,32 @@ def _references(cache: Cache, gone: Iterable[Path]) -> Iterator[str]:
 def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:
     """Yield what killed runs left: scratch folders, temporary files."""
     for folder in _entries(cache.root / "scratch"):
-        newest = max((_time(path) for path in [folder, *folder.rglob("*")]), default=0.0)
-        if newest < cutoffs.objects:
+        if _newest(folder) < cutoffs.objects:
             yield _item("scratch", folder)
-    for place in (cache.objects.root / "tmp", cache.root / "trash"):
-        for path in _entries(place):
-            if _time(path) < cutoffs.objects:
-                yield _item("temporary", path)
-    for path in [*cache.records.root.glob("*/.tmp-*"), *cache.runs.root.glob(".tmp-*")]:
+    for path in [
+        *_entries(cache.objects.root / "tmp"),
+        *cache.records.root.glob("*/.tmp-*"),
+        *cache.runs.root.glob(".tmp-*"),
+    ]:
         if _time(path) < cutoffs.objects:
             yield _item("temporary", path)
 
 
 def _remove(cache: Cache, item: Item, cutoff: float, removed: Garbage) -> None:
-    trash = cache.root / "trash"
-    trash.mkdir(parents=True, exist_ok=True)
-    aside = trash / f"{item.path.parent.name}-{item.path.name}"
-    try:
-        item.path.rename(aside)
-    except FileNotFoundError:
-        return
-    if _time(aside) >= cutoff:  # used since we looked
-        aside.rename(item.path)
-        return
-    aside.unlink(missing_ok=True)
-    removed.items.append(item)
+    if remove_unless(cache.root, item.path, lambda aside: _time(aside) >= cutoff):
+        removed.items.append(item)
+
+
+def _remove_scratch(cache: Cache, item: Item, cutoff: float, removed: Garbage) -> None:
+    """Remove a scratch folder, unless somebody has begun to compute in it."""
+    with cache.locks.idle(item.path.name) as idle:
+        if idle and _newest(item.path) < cutoff:
+            remove(item.path)
+            removed.items.append(item)
+
+
+def _newest(folder: Path) -> float:
+    return max((_time(path) for path in [folder, *folder.rglob("*")]), default=0.0)
 
 
 def _item(kind: str, path: Path) -> Item:

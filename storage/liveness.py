@@ -6,6 +6,7 @@ when the process dies, however it dies, so a killed run never counts as one in p
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,7 @@ from filelock import FileLock, Timeout
 @contextmanager
 def in_progress(folder: Path) -> Iterator[None]:
     """Count as a run in progress while the context lasts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{uuid.uuid4().hex}.lock"
-    lock = FileLock(path)
-    lock.acquire()
+    lock, path = _announce(folder)
     try:
         yield
     finally:
@@ -36,7 +34,7 @@ def oldest_start(folder: Path) -> float | None:
     starts = []
     for path in folder.glob("*.lock"):
         try:
-            started = path.stat().st_mtime
+            started = _started(path)
             with FileLock(path, timeout=0):
                 path.unlink(missing_ok=True)
         except Timeout:
@@ -44,3 +42,25 @@ def oldest_start(folder: Path) -> float | None:
         except FileNotFoundError:
             continue  # it ended just now
     return min(starts, default=None)
+
+
+def _announce(folder: Path) -> tuple[FileLock, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = folder / f"{time.time_ns()}-{uuid.uuid4().hex}.lock"
+        lock = FileLock(path)
+        lock.acquire()
+        if path.exists():
+            return lock, path
+        # Taken for that of a dead run, and removed, before it was locked.
+        lock.release()
+
+
+def _started(path: Path) -> float:
+    """Return when a run started: its file's name or its time, whichever is earlier.
+
+    Some versions of filelock renew the time of a file that they fail to lock.
+    """
+    nanoseconds = path.name.partition("-")[0]
+    modified = path.stat().st_mtime
+    return min(int(nanoseconds) / 1e9, modified) if nanoseconds.isdecimal() else modified

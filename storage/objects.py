@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from storage.atomic import commit_file, remove, temporary_file
 from storage.digests import digest_file, is_sha256, short
 from storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
+from storage.regular import open_regular
 
 
 class ObjectStore:
@@ -19,10 +21,13 @@ class ObjectStore:
     ----------
     root
         Folder of the objects. It is created when the first object is written.
+    settle
+        Called before an object counts as missing: returns when none is aside for a moment.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, settle: Callable[[], None] = lambda: None) -> None:
         self.root = root
+        self._settle = settle
 
     def path(self, sha256: str) -> Path:
         """Return where the object lies or would lie.
@@ -52,10 +57,11 @@ class ObjectStore:
         sha256, size
             The object's name and its size in bytes.
         """
+        os.utime(file)  # it may be an old file; as an object it is new
         sha256 = digest_file(file)
         size = file.stat().st_size
         target = self.path(sha256)
-        if not (self.holds(sha256) and self._still_there(sha256)):
+        if not (self.holds_here(sha256) and self._still_there(sha256)):
             # Read-only guards against accidents; nothing trusts it as a proof.
             file.chmod(0o444)
             if target.is_dir():  # no rename replaces a folder
@@ -71,7 +77,12 @@ class ObjectStore:
         FileNotFoundError
             If it is no longer there.
         """
-        os.utime(self.path(sha256))
+        path = self.path(sha256)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            self._settle()
+            os.utime(path)
 
     def _still_there(self, sha256: str) -> bool:
         try:
@@ -87,6 +98,18 @@ class ObjectStore:
         except (ObjectMissingError, ObjectDamagedError):
             return False
         return True
+
+    def holds_here(self, sha256: str) -> bool:
+        """Tell whether this machine has the object, and its bytes are right."""
+        try:
+            ObjectStore.verify(self, sha256)
+        except (ObjectMissingError, ObjectDamagedError):
+            return False
+        return True
+
+    def starting_with(self, prefix: str) -> set[str]:
+        """Return the names that start so."""
+        return {sha256 for sha256 in self if sha256.startswith(prefix)}
 
     def verify(self, sha256: str, size: int | None = None) -> Path:
         """Hash the object again and return its path.
@@ -105,20 +128,28 @@ class ObjectStore:
         ObjectDamagedError
             If its bytes are not those that its name promises.
         """
+        try:
+            return self._verify(sha256, size)
+        except ObjectMissingError:
+            self._settle()
+            return self._verify(sha256, size)
+
+    def _verify(self, sha256: str, size: int | None) -> Path:
         path = self.path(sha256)
         try:
-            found = path.stat().st_size
-            if size is not None and found != size:
-                message = (
-                    f"object {short(sha256)}… is damaged: expected {size} bytes, "
-                    f"found {found} in {path}"
-                )
-                raise ObjectDamagedError(message)
-            actual = digest_file(path)
+            with open_regular(path) as file:
+                found = os.fstat(file.fileno()).st_size
+                if size is not None and found != size:
+                    message = (
+                        f"object {short(sha256)}… is damaged: expected {size} bytes, "
+                        f"found {found} in {path}"
+                    )
+                    raise ObjectDamagedError(message)
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError):
             message = f"object {short(sha256)}… is missing: expected it at {path}"
             raise ObjectMissingError(message) from None
-        except OSError as error:  # unreadable medium, a folder in its place, no permission
+        except OSError as error:  # unreadable medium, no permission, or no regular file
             message = f"object {short(sha256)}… is damaged: {path} cannot be read ({error})"
             raise ObjectDamagedError(message) from error
         if actual != sha256:

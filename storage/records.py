@@ -20,10 +20,11 @@ from storage.atomic import write_bytes
 from storage.digests import digest_json, is_sha256, short
 from storage.errors import ArtifactError, RecordDamagedError
 from storage.keys import FORMAT_VERSION
+from storage.regular import open_regular
 
 STAGE_NAME = "[a-z][a-z0-9_-]{0,99}"
 # Ours are some kilobytes; reading stops here whatever lies in the folder.
-_MAX_RECORD_BYTES = 16 * 1024 * 1024
+MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,12 @@ class RecordStore:
         path = self.path(record.stage, record.key)
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
+    def stages(self) -> list[str]:
+        """Return the names of the stages that have records, in order."""
+        if not self.root.is_dir():
+            return []
+        return sorted(folder.name for folder in self.root.iterdir() if is_stage_name(folder.name))
+
     def of_stage(self, stage: str) -> Iterator[Record]:
         """Iterate over the readable records of a stage, newest first."""
         folder = self.root / stage
@@ -204,10 +211,10 @@ class RecordStore:
 
     def _read(self, path: Path) -> Record:
         try:
-            with path.open("rb") as file:
-                text = file.read(_MAX_RECORD_BYTES + 1)
-            if len(text) > _MAX_RECORD_BYTES:
-                message = f"it is larger than {_MAX_RECORD_BYTES} bytes"
+            with open_regular(path) as file:
+                text = file.read(MAX_RECORD_BYTES + 1)
+            if len(text) > MAX_RECORD_BYTES:
+                message = f"it is larger than {MAX_RECORD_BYTES} bytes"
                 raise RecordDamagedError(message)
             return Record.from_json(text)
         except RecordDamagedError as error:

@@ -12,8 +12,9 @@ from typing import Any
 from storage.atomic import write_bytes
 from storage.digests import digest_json
 from storage.errors import RecordDamagedError
+from storage.regular import open_regular
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -67,7 +68,7 @@ class RunStore:
         ValueError
             If the name could become another path.
         """
-        if not _RUN_NAME.fullmatch(name):
+        if not RUN_NAME.fullmatch(name):
             message = f"expected a run name of letters, digits, dots and dashes, found {name!r}"
             raise ValueError(message)
         return self.root / f"{name}.json"
@@ -91,7 +92,7 @@ class RunStore:
         """
         path = self.path(name)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 text = file.read(_MAX_BYTES + 1)
             if len(text) > _MAX_BYTES:
                 message = f"run record {path} is damaged: it is larger than {_MAX_BYTES} bytes"

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from storage.atomic import remove
+from storage.aside import remove_unless
 from storage.cache import Cache
 from storage.digests import short
-from storage.errors import ObjectDamagedError, ObjectMissingError, RecordDamagedError
+from storage.errors import (
+    ObjectDamagedError,
+    ObjectMissingError,
+    RecordDamagedError,
+    StorageError,
+)
+from storage.objects import ObjectStore
+from storage.records import RecordStore
+from storage.runs import RunStore
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,26 @@ def find_damage(cache: Cache) -> Report:
     return report
 
 
-def remove_damage(report: Report) -> None:
-    """Remove what is damaged: the stages that made it will miss it and make it again."""
+def remove_damage(cache: Cache, report: Report) -> None:
+    """Remove what is damaged: the stages that made it will miss it and make it again.
+
+    What a run has healed since it was found damaged is left alone.
+    """
     for damage in report.damaged:
-        remove(damage.path)
+        remove_unless(cache.root, damage.path, partial(_is_sound, cache, damage.kind))
+
+
+def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:
+    """Look once more at what lies aside, where it has the same path as in the store."""
+    try:
+        if kind == "object":
+            return ObjectStore(aside.parents[1]).holds(aside.parent.name + aside.name)
+        if kind == "run":
+            RunStore(aside.parent).load(aside.stem)
+            return True
+        record = RecordStore(aside.parents[1]).load(aside.parent.name, aside.stem)
+    except (StorageError, ValueError):
+        return False
+    return record is not None and all(
+        cache.objects.path(artifact.sha256).exists() for artifact in record.outputs.values()
+    )

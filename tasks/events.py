@@ -14,6 +14,13 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class StageWaiting:
+    """Another run computes the same; this one waits for its outputs."""
+
+    label: str
+
+
+@dataclass(frozen=True)
 class StageStarted:
     """A stage has to compute; `reasons` says why."""
 
@@ -55,7 +62,7 @@ class StageFailed:
     tries_left: int
 
 
-Event = StageStarted | StageProgressed | StageFinished | StageFailed
+Event = StageWaiting | StageStarted | StageProgressed | StageFinished | StageFailed
 Observer = Callable[[Event], None]
 
 _observers: list[Observer] = []

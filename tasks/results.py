@@ -18,6 +18,7 @@ from typing import Any
 
 from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache
+from storage.room import explaining_full_disk
 from tasks.stage import StageResult
 
 # Stage and output → place in the folder.
@@ -119,10 +120,15 @@ def write_results(cache: Cache, summary: RunSummary) -> None:
     ResultsFolderError
         If the folder holds something that is not ours.
     StorageError
-        If an object has been lost or damaged since the stage handed it on.
+        If an object has been lost or damaged since the stage handed it on, or the disk is full.
     """
     folder = summary.folder
     check_results_folder(folder)
+    with explaining_full_disk("the results", folder.parent):
+        _write(cache, summary, folder)
+
+
+def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
         new = Path(temporary) / "new"

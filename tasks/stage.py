@@ -24,7 +24,14 @@ from storage.code import Code, code_of
 from storage.keys import StageKey
 from storage.records import STAGE_NAME, is_stage_name
 from tasks import interruption
-from tasks.events import StageFailed, StageFinished, StageProgressed, StageStarted, emit
+from tasks.events import (
+    StageFailed,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+    StageWaiting,
+    emit,
+)
 
 # What runs a stage cannot change what comes out of it.
 _NOT_CODE = (
@@ -238,6 +245,15 @@ class Stage:
             if progress is not None:
                 progress(done, total, unit, **numbers)
 
+        waiting = False
+
+        def wait() -> None:
+            nonlocal waiting
+            interruption.check()
+            if not waiting:
+                waiting = True
+                emit(StageWaiting(label))
+
         def compute(scratch: Path) -> Mapping[str, Any]:
             given = {"scratch": scratch, "progress": report}
             return self.function(
@@ -257,6 +273,7 @@ class Stage:
                 refresh=refresh,
                 pinned=self._pins(inputs, parameters),
                 on_miss=lambda reasons: emit(StageStarted(label, reasons)),
+                on_wait=wait,
             )
         except BaseException as error:
             worthwhile = self.retries is not None and self.retries.worthwhile(error)
