@@ -167,4 +167,4 @@ def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:
 def _suggest(options: RunOptions, terminal: Terminal) -> None:
     """Say what to try next."""
     if options.dataset == DEFAULT_DATASET and not options.overrides:
-        terminal.say("Next: digitflow run --set training_sample=10000, digitflow diff", "dim")
+        terminal.say("Next: digitflow run --set training_sample=10000, then digitflow runs", "dim")

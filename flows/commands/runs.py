@@ -40,7 +40,7 @@ def list_runs(console: Console, *, json: bool) -> None:
             run.name,
             local_time(run.created),
             " ".join([run.dataset, run.preset, *changes]),
-            f"{run.metrics['test_accuracy']:.4f}" if run.metrics else "–",
+            f"{run.metrics['test_accuracy']:.4f}" if "test_accuracy" in run.metrics else "–",
             f"{run.seconds:.1f}",
             f"{ran}/{len(run.stages) - ran}",
         )
