@@ -22,7 +22,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.artifacts import FORMATS, Artifact, read_artifact, size_of, write_artifact
 from storage.aside import settle
@@ -40,6 +40,11 @@ from storage.objects import ObjectStore
 from storage.records import Record, RecordStore, now
 from storage.room import explaining, explaining_full_disk
 from storage.runs import RunStore
+
+if TYPE_CHECKING:
+    from storage.remote_store import SharedStore
+
+# What a shared store needs is imported where it is used: most stores are folders.
 
 # Stands for the run in the record of outputs that no run of ours made.
 _FOUND = "(found in the store)"
@@ -85,6 +90,12 @@ class Outcome:
         return not self.reasons
 
 
+def shared_url() -> str | None:
+    """Return the URL in `DIGITFLOW_STORE`, or None if it names a folder or nothing."""
+    place = os.environ.get("DIGITFLOW_STORE", "")
+    return place if "://" in place else None
+
+
 def store_location() -> Path:
     """Return the store's root: `DIGITFLOW_STORE`, or `~/.digitflow`.
 
@@ -99,7 +110,11 @@ class Cache:
     Parameters
     ----------
     root
-        Folder of the store; created when something is written.
+        Folder of the store; created when something is written. By default that of
+        `DIGITFLOW_STORE`.
+    url
+        Of a store that machines share. What lies there is kept in `root`, too; by default
+        in a folder of this machine for that URL.
 
     Raises
     ------
@@ -107,7 +122,12 @@ class Cache:
         If a file lies there.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, url: str | None = None) -> None:
+        url = url or (shared_url() if root is None else None)
+        if root is None and url is not None:
+            from storage.remote_location import cache_folder
+
+            root = cache_folder(url)
         self.root = root or store_location()
         if self.root.exists() and not self.root.is_dir():
             message = (
@@ -119,6 +139,32 @@ class Cache:
         self.records = RecordStore(self.root / "records")
         self.runs = RunStore(self.root / "runs")
         self.locks = KeyLocks(self.root / "locks")
+        self.shared: SharedStore | None = None
+        if url is not None:
+            from storage.remote_store import SharedStore
+
+            self.shared = SharedStore(self.root, url, partial(settle, self.root))
+            self.objects = self.shared.objects
+            self.records = self.shared.records
+            self.runs = self.shared.runs
+
+    @property
+    def local(self) -> Cache:
+        """The store as this machine has it, without what lies behind its URL."""
+        return self if self.shared is None else Cache(self.root)
+
+    def connect(self) -> None:
+        """Make sure that a shared store answers, and send it what an earlier run could not.
+
+        Does nothing for a store in a folder. Call it before work that should not be in vain.
+
+        Raises
+        ------
+        SharedStoreError
+            If it cannot be used.
+        """
+        if self.shared is not None:
+            self.shared.connect()
 
     def look_up(
         self,
@@ -280,7 +326,7 @@ class Cache:
                 for artifact in record.outputs.values():
                     self.objects.mark_used(artifact.sha256)
                 if record.run == _FOUND:  # there may be none on disk, or a damaged one
-                    self.records.save(record)
+                    self.records.keep(record)
                 else:
                     self.records.mark_used(record)
         except FileNotFoundError:

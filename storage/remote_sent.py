@@ -1,0 +1,49 @@
+"""Which records of this machine the shared store has: a file ``….sent`` lies beside each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.errors import SharedStoreError
+from storage.remote_listing import RemoteFile
+
+
+@contextmanager
+def sending(path: Path, what: str) -> Iterator[None]:
+    """Note that the record at `path` was sent, unless the context fails.
+
+    Raises
+    ------
+    SharedStoreError
+        With what becomes of `what`, if the context raises one.
+    """
+    try:
+        yield
+    except SharedStoreError as error:
+        message = f"{error}. {what} is kept on this machine and sent by the next run"
+        raise SharedStoreError(message) from error
+    mark_sent(path)
+
+
+def is_sent(path: Path) -> bool:
+    """Tell whether the shared store has the record at `path`."""
+    return path.with_suffix(".sent").exists()
+
+
+def mark_sent(path: Path) -> None:
+    """Note that it has."""
+    path.with_suffix(".sent").touch()
+
+
+def mark_unsent(path: Path) -> None:
+    """Note that it has not."""
+    path.with_suffix(".sent").unlink(missing_ok=True)
+
+
+def date(path: Path, listed: RemoteFile) -> None:
+    """Give a copy the time of its original: nobody has used it on this machine yet."""
+    if listed.modified is not None:
+        os.utime(path, (listed.modified, listed.modified))
