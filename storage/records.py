@@ -181,6 +181,17 @@ class RecordStore:
         data = json.dumps(record.to_json(), sort_keys=True, ensure_ascii=False).encode()
         write_bytes(self.path(record.stage, record.key), data)
 
+    def keep(self, record: Record) -> None:
+        """Write a record, unless there is one of the same outputs: that one is used."""
+        try:
+            there = self.load(record.stage, record.key)
+        except RecordDamagedError:
+            there = None
+        if there is not None and there.outputs == record.outputs:
+            self.mark_used(there)
+        else:
+            self.save(record)
+
     def mark_used(self, record: Record) -> None:
         """Note that a record was served now: the file's time of change is its last use."""
         os.utime(self.path(record.stage, record.key))
