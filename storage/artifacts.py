@@ -7,6 +7,7 @@ that writes a value to a file and one that reads it back; no format can execute 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -181,7 +182,17 @@ def _write_json(path: Path, value: Any) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    # JSON has no word for NaN and infinity, and `_write_json` writes none.
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        message = f"expected finite numbers, found {text}"
+        raise ValueError(message)
+    return number
 
 
 def _write_png(path: Path, value: bytes) -> dict[str, Any]:

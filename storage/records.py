@@ -19,6 +19,7 @@ from storage.artifacts import Artifact
 from storage.atomic import write_bytes
 from storage.digests import digest_json, is_sha256, short
 from storage.errors import ArtifactError, RecordDamagedError
+from storage.fields import is_number, is_output_name, is_time
 from storage.keys import FORMAT_VERSION
 from storage.regular import open_regular
 
@@ -113,14 +114,16 @@ class Record:
 
 def _check_types(record: Record) -> None:
     """Refuse what is whole but was never written by us: others read these fields unchecked."""
-    texts = (record.key, record.label, record.run, record.created, record.document["stage"])
+    texts = (record.key, record.label, record.run, record.document["stage"])
     parts = (record.document["parameters"], record.document["inputs"], record.document["code"])
     definitions = record.document["code"].values()
     digests = record.document["inputs"].values()
     if (
         not all(isinstance(text, str) for text in (*texts, *digests))
         or not all(isinstance(part, dict) for part in (*parts, *definitions))
-        or not isinstance(record.seconds, int | float)
+        or not all(is_output_name(name) for name in record.outputs)
+        or not is_time(record.created)
+        or not is_number(record.seconds)
     ):
         message = "a field of it has another type than ours"
         raise TypeError(message)

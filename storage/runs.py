@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from storage.artifacts import Artifact
 from storage.atomic import write_bytes
 from storage.digests import digest_json
-from storage.errors import RecordDamagedError
+from storage.errors import ArtifactError, RecordDamagedError
+from storage.fields import is_number, is_output_name, is_time
 from storage.regular import open_regular
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -97,28 +99,12 @@ class RunStore:
             if len(text) > _MAX_BYTES:
                 message = f"run record {path} is damaged: it is larger than {_MAX_BYTES} bytes"
                 raise RecordDamagedError(message)
-            body = json.loads(text)
-            digest = body.pop("sha256")
-            if digest_json(body) != digest:
-                message = f"run record {path} is damaged: it does not match its digest"
-                raise RecordDamagedError(message)
-            run = RunRecord(**{**body, "stages": tuple(body["stages"])})
-            if run.name != name or not isinstance(run.created, str):
-                message = f"run record {path} is damaged: it is that of the run {run.name!r}"
-                raise RecordDamagedError(message)
-            return run
         except FileNotFoundError:
             raise
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except OSError as error:
             message = f"run record {path} is damaged: {error}"
             raise RecordDamagedError(message) from error
+        return parse_run(text, name, str(path))
 
     def newest_first(self) -> Iterator[RunRecord]:
         """Iterate over the readable records, newest first."""
@@ -131,3 +117,64 @@ class RunStore:
             except (RecordDamagedError, FileNotFoundError, ValueError):
                 continue
         yield from sorted(found, key=lambda run: run.created, reverse=True)
+
+
+def parse_run(text: bytes, name: str, place: str) -> RunRecord:
+    """Read the record of the run `name` back, trusting nothing.
+
+    Raises
+    ------
+    RecordDamagedError
+        Naming `place`, if it is not JSON, not a run's record, or not what its own digest
+        promises.
+    """
+    try:
+        body = json.loads(text)
+        digest = body.pop("sha256")
+        if digest_json(body) != digest:
+            message = f"run record {place} is damaged: it does not match its digest"
+            raise RecordDamagedError(message)
+        run = RunRecord(**{**body, "stages": tuple(body["stages"])})
+        _check_types(run)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        ArtifactError,
+    ) as error:
+        message = f"run record {place} is damaged: {type(error).__name__}: {error}"[:500]
+        raise RecordDamagedError(message) from error
+    if run.name != name:
+        message = f"run record {place} is damaged: it is that of the run {run.name!r}"
+        raise RecordDamagedError(message)
+    return run
+
+
+def _check_types(run: RunRecord) -> None:
+    """Refuse what is whole but was never written by us: others read these fields unchecked."""
+    if (
+        not all(isinstance(text, str) for text in (run.name, run.preset, run.dataset))
+        or not (run.results is None or isinstance(run.results, str))
+        or not isinstance(run.parameters, dict)
+        or not isinstance(run.metrics, dict)
+        or not all(is_number(number) for number in (run.seconds, *run.metrics.values()))
+        or not is_time(run.created)
+        or not all(_is_stage(stage) for stage in run.stages)
+    ):
+        message = "a field of it has another type than ours"
+        raise TypeError(message)
+
+
+def _is_stage(stage: Any) -> bool:
+    for artifact in stage["outputs"].values():
+        Artifact.from_json(artifact)
+    return (
+        all(isinstance(stage[name], str) for name in ("name", "stage", "key"))
+        and isinstance(stage["cached"], bool)
+        and isinstance(stage["reasons"], list)
+        and all(isinstance(reason, str) for reason in stage["reasons"])
+        and all(is_output_name(name) for name in stage["outputs"])
+        and is_number(stage["seconds"])
+    )

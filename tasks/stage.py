@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache, Lookup
 from storage.code import Code, code_of
+from storage.fields import OUTPUT_NAME, is_output_name
 from storage.keys import StageKey
 from storage.records import STAGE_NAME, is_stage_name
 from tasks import interruption
@@ -343,6 +344,8 @@ class Stage:
         if not self.outputs:
             return "it declares no outputs, so there is nothing to cache"
         for output, format_name in self.outputs.items():
+            if not is_output_name(output):
+                return f"output {output!r}: expected a name like {OUTPUT_NAME}"
             if format_name not in FORMATS:
                 return (
                     f"output {output} has the format {format_name!r}; "

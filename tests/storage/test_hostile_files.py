@@ -170,7 +170,18 @@ def test_names_in_archives_are_names_only(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize(
-    "data", [b"[" * 200_000, b'{"a":' * 200_000, b"9" * 10_000, b"{", b"\xff\xfe", b"", b"[1] [2]"]
+    "data",
+    [
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b"9" * 10_000,
+        b"{",
+        b"\xff\xfe",
+        b"",
+        b"[1] [2]",
+        b"NaN",
+        b"[1e999]",
+    ],
 )
 def test_documents(file: Path, data: bytes):
     refuse("json", file, data, "is not a readable json artifact")

@@ -1,12 +1,22 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage.errors import RecordDamagedError
 from storage.runs import RunRecord, RunStore
 
+STAGE = {
+    "name": "train",
+    "stage": "train",
+    "key": "a" * 64,
+    "cached": False,
+    "reasons": ["never run"],
+    "seconds": 1.2,
+    "outputs": {"model": {"sha256": "b" * 64, "size": 7, "format": "npz", "details": {}}},
+}
 RUN = RunRecord(
     name="quiet-ant",
     created="2026-11-23T07:00:00.000+00:00",
@@ -14,7 +24,7 @@ RUN = RunRecord(
     preset="tutorial",
     dataset="MNIST",
     parameters={"epochs": 20},
-    stages=({"name": "train", "key": "a" * 64, "cached": False},),
+    stages=(STAGE,),
     metrics={"test_accuracy": 0.784},
     results="results/quiet-ant",
 )
@@ -40,7 +50,7 @@ def test_there_is_none(runs: RunStore):
 
 def test_runs_come_newest_first_and_damaged_ones_not_at_all(runs: RunStore):
     for number in (3, 1, 4, 2):
-        runs.save(replace(RUN, name=f"run-{number}", created=f"2026-01-0{number}"))
+        runs.save(replace(RUN, name=f"run-{number}", created=f"2026-01-0{number}T00:00:00Z"))
     runs.path("run-3").write_text("{}")
     (runs.root / "notes about runs.json").write_text("{}")
     (runs.root / "folder.json").mkdir()
@@ -63,6 +73,36 @@ def test_each_changed_byte_is_noticed(runs: RunStore):
 def test_what_is_no_run(runs: RunStore, data: bytes):
     runs.root.mkdir()
     runs.path(RUN.name).write_bytes(data)
+    with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
+        runs.load(RUN.name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"created": "yesterday"},
+        {"created": "2026-11-23T07:00:00"},  # in no time zone
+        {"created": "0001-01-01T00:00:00+14:00"},  # before the first day, for most people
+        {"seconds": "1.5"},
+        {"seconds": True},
+        {"seconds": 10**400},
+        {"preset": None},
+        {"dataset": 5},
+        {"results": ["folder"]},
+        {"parameters": []},
+        {"metrics": {"test_accuracy": "0.784"}},
+        {"metrics": None},
+        {"stages": ("train",)},
+        {"stages": ({**STAGE, "name": 5},)},
+        {"stages": ({**STAGE, "cached": "no"},)},
+        {"stages": ({**STAGE, "reasons": "never run"},)},
+        {"stages": ({**STAGE, "outputs": {"../../x": STAGE["outputs"]["model"]}},)},
+        {"stages": ({**STAGE, "outputs": {"model": {}}},)},
+        {"stages": ({"name": "train"},)},
+    ],
+)
+def test_a_run_that_we_never_wrote(runs: RunStore, change: dict[str, Any]):
+    runs.save(replace(RUN, **change))
     with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
         runs.load(RUN.name)
 
