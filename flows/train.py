@@ -33,7 +33,9 @@ from tasks.stage import Handle, Ref, Stage, StageResult
 @with_run_options
 def train(options: RunOptions) -> RunSummary | State[RunSummary]:
     """Train a digit classifier: download, decode, preprocess, train, evaluate, plot."""
-    with Cache().in_use():
+    cache = Cache()
+    cache.connect()
+    with cache.in_use():
         try:
             return _train(options)
         except CancelledRun:
@@ -68,7 +70,7 @@ def _train(options: RunOptions) -> RunSummary:
         name=run,
         dataset=dataset.title,
         preset=options.preset,
-        parameters=parameters.model_dump(),
+        parameters=parameters.model_dump(mode="json"),
         stages=stages,
         seconds=round(time.perf_counter() - started, 3),
         metrics=read_metrics(Cache(), stages),

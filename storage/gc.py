@@ -24,6 +24,7 @@ from storage.atomic import remove
 from storage.cache import Cache
 from storage.errors import RecordDamagedError
 from storage.liveness import oldest_start
+from storage.remote_sent import is_sent
 
 # What a starting run has just made and not yet recorded must never look abandoned.
 _GRACE_SECONDS = 60.0
@@ -119,15 +120,20 @@ class _Cutoffs:
 
 def _stale_records(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Path]:
     for path in cache.records.root.glob("*/*.json"):
-        if _time(path) < cutoffs.records:
+        if _time(path) < cutoffs.records and not _only_here(cache, path):
             yield path
 
 
 def _stale_runs(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Path]:
     runs = sorted(cache.runs.root.glob("*.json"), key=_time, reverse=True)
     for path in runs[1:]:  # the newest is what people want to compare the next one with
-        if _time(path) < cutoffs.records:
+        if _time(path) < cutoffs.records and not _only_here(cache, path):
             yield path
+
+
+def _only_here(cache: Cache, path: Path) -> bool:
+    """Tell whether a shared store is still to be sent this record."""
+    return cache.shared is not None and not is_sent(path)
 
 
 def _unreferenced(cache: Cache, cutoffs: _Cutoffs, gone: set[Path]) -> Iterator[Item]:
@@ -140,6 +146,7 @@ def _unreferenced(cache: Cache, cutoffs: _Cutoffs, gone: set[Path]) -> Iterator[
 
 def _references(cache: Cache, gone: Iterable[Path]) -> Iterator[str]:
     """Yield the digest of every object that a record or a run refers to."""
+    cache = cache.local
     for path in cache.records.root.glob("*/*.json"):
         if path in gone:
             continue
@@ -169,9 +176,15 @@ def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:
         *_entries(cache.objects.root / "tmp"),
         *cache.records.root.glob("*/.tmp-*"),
         *cache.runs.root.glob(".tmp-*"),
+        *(path for path in _marks(cache) if not path.with_suffix(".json").exists()),
     ]:
         if _time(path) < cutoffs.objects:
             yield _item("temporary", path)
+
+
+def _marks(cache: Cache) -> list[Path]:
+    """Return what says of a record that the shared store has it."""
+    return [*cache.records.root.glob("*/*.sent"), *cache.runs.root.glob("*.sent")]
 
 
 def _remove(cache: Cache, item: Item, cutoff: float, removed: Garbage) -> None:

@@ -60,8 +60,13 @@ class Report:
 
 
 def find_damage(cache: Cache) -> Report:
-    """Verify every object, every stage's record and every run's record."""
+    """Verify every object, every stage's record and every run's record.
+
+    Of a shared store that is what this machine keeps of it, which need not be all of it.
+    """
     report = Report()
+    is_whole = cache.shared is None
+    cache = cache.local
     for sha256 in cache.objects:
         path = cache.objects.path(sha256)
         try:
@@ -79,7 +84,7 @@ def find_damage(cache: Cache) -> Report:
             report.damaged.append(Damage("record", path, str(error)))
             continue
         for name, artifact in record.outputs.items() if record is not None else ():
-            if not cache.objects.path(artifact.sha256).exists():
+            if is_whole and not cache.objects.path(artifact.sha256).exists():
                 problem = f"{path} names {name}, object {short(artifact.sha256)}…, which is missing"
                 report.damaged.append(Damage("record", path, problem))
     for path in sorted(cache.runs.root.glob("*.json")):
@@ -99,7 +104,7 @@ def remove_damage(cache: Cache, report: Report) -> None:
     What a run has healed since it was found damaged is left alone.
     """
     for damage in report.damaged:
-        remove_unless(cache.root, damage.path, partial(_is_sound, cache, damage.kind))
+        remove_unless(cache.root, damage.path, partial(_is_sound, cache.local, damage.kind))
 
 
 def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:

@@ -42,6 +42,7 @@ def run_pipeline(
     """
     cache = Cache()
     started = time.perf_counter()
+    cache.connect()
     if not dataset_named:
         options = _choose_dataset(cache, options, terminal)
     check_results_folder(options.results_folder("new"))
@@ -145,7 +146,7 @@ def _refresh_results(
         name=name,
         dataset=options.find_dataset().title,
         preset=options.preset,
-        parameters=options.resolve().model_dump(),
+        parameters=options.resolve().model_dump(mode="json"),
         stages=stages,
         seconds=round(time.perf_counter() - started, 3),
         metrics=read_metrics(cache, stages),

@@ -65,7 +65,7 @@ def _digest(cache: Cache, name: str) -> dict[str, Any] | None:
         return None
     records = list(_all_records(cache))
     keys = {record.key: record for record in records if record.key.startswith(name)}
-    objects = {sha256 for sha256 in cache.objects if sha256.startswith(name)}
+    objects = cache.objects.starting_with(name)
     if len(keys) + len(objects) > 1:
         found = ", ".join(short(each) + "…" for each in [*keys, *sorted(objects)][:8])
         message = f"{name!r} is the start of several digests ({found}); type more of it"
@@ -110,10 +110,11 @@ def _object(cache: Cache, sha256: str, records: list[Record]) -> dict[str, Any]:
     ]
     users = [record for record in records if sha256 in record.document["inputs"].values()]
     path = cache.objects.path(sha256)
+    sound = cache.objects.holds(sha256)  # a shared one lies here from now on
     document: dict[str, Any] = {
         "object": sha256,
-        "size": path.stat().st_size,
-        "sound": cache.objects.holds(sha256),
+        "size": path.stat().st_size if path.exists() else None,
+        "sound": sound,
         "path": str(path),
     }
     if makers:
@@ -134,8 +135,8 @@ def _object(cache: Cache, sha256: str, records: list[Record]) -> dict[str, Any]:
 
 
 def _all_records(cache: Cache) -> Iterator[Record]:
-    for folder in sorted(cache.records.root.glob("*")):
-        yield from cache.records.of_stage(folder.name)
+    for stage in cache.records.stages():
+        yield from cache.records.of_stage(stage)
 
 
 def _lines(value: Any) -> list[str]:
