@@ -1,0 +1,116 @@
+"""A walk of the pipeline as a job: what most fault tests disturb.
+
+It is `tests.walk`, counted as a run in progress, with a run record at its end, and with every
+event in a log, one JSON line each, which outlives the process.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.pipeline import Selection
+from storage.cache import Cache
+from storage.records import now
+from storage.runs import RunRecord
+from tasks.data.sources import Dataset
+from tasks.events import Event, StageFailed, StageFinished, StageProgressed, StageStarted
+from tests import walk
+
+
+@dataclass(frozen=True)
+class LoggedWalk:
+    """What to walk; called with a store and a log, it walks.
+
+    Attributes
+    ----------
+    dataset
+        Where the data comes from.
+    changes
+        Parameters that differ from those of a tiny run.
+    selection
+        Stages that run, or run again.
+    name
+        Of the run, in records.
+    """
+
+    dataset: Dataset
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    selection: Selection = Selection()
+    name: str = "walk"
+
+    def __call__(self, store: Path, log: Path) -> walk.Walk:
+        """Walk in this process."""
+        cache = Cache(store)
+        parameters = walk.tiny_parameters(**self.changes)
+        started = time.perf_counter()
+        with cache.in_use():
+            done = walk.walk(
+                cache,
+                self.dataset,
+                parameters,
+                self.selection,
+                run=self.name,
+                observer=lambda event: _write(log, event),
+            )
+            cache.runs.save(
+                RunRecord(
+                    name=self.name,
+                    created=now(),
+                    seconds=time.perf_counter() - started,
+                    preset="tutorial",
+                    dataset=self.dataset.title,
+                    parameters=parameters.model_dump(),
+                    stages=tuple(_stage(done, label) for label in done.results),
+                    metrics={},
+                    results=None,
+                )
+            )
+        return done
+
+
+def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
+    """Return what a log holds of these kinds; a last line that a kill cut off is left out."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    read = [json.loads(line) for line in lines if line.endswith("}")]
+    return [event for event in read if not kinds or event["event"] in kinds]
+
+
+def _stage(done: walk.Walk, label: str) -> dict[str, Any]:
+    result = done.results[label]
+    return {
+        "name": label,
+        "stage": result.stage,
+        "cached": result.cached,
+        "reasons": list(result.reasons),
+        "seconds": result.seconds,
+        "key": result.key,
+        "outputs": {name: each.to_json() for name, each in result.outputs.items()},
+    }
+
+
+def _write(log: Path, event: Event) -> None:
+    entry: dict[str, Any] = {
+        "event": type(event).__name__,
+        "label": event.label,
+        "process": os.getpid(),
+        "time": time.time(),
+    }
+    match event:
+        case StageStarted():
+            entry["reasons"] = event.reasons
+        case StageProgressed():
+            entry |= {"done": event.done, "unit": event.unit}
+        case StageFinished():
+            entry["cached"] = event.cached
+        case StageFailed():
+            entry["error"] = f"{type(event.error).__name__}: {event.error}"
+    # One write of one line: several processes may share a log.
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, (json.dumps(entry) + "\n").encode())
+    finally:
+        os.close(descriptor)
