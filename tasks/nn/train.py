@@ -29,6 +29,7 @@ def train_network(
     test_labels: NDArray[np.integer[Any]],
     *,
     settings: TrainingSettings,
+    classes: int | None = None,
     progress: EpochListener | None = None,
     batch_progress: BatchListener | None = None,
     checkpoints: Path | None = None,
@@ -40,9 +41,11 @@ def train_network(
     training_images, test_images : NDArray[uint8], shape (n, height, width)
         0 to 255; may be read-only memory maps, of which only batches are read.
     training_labels, test_labels : NDArray[int], shape (n,)
-        Whole numbers from 0; there are as many classes as the largest training label says, and
-        at least 2.
+        Whole numbers from 0.
     settings : TrainingSettings
+    classes : int, optional
+        How many there are; as many as the largest training label says, and at least 2, if not
+        given.
     progress, batch_progress : callable, optional
         Called after every epoch, and after every batch.
     checkpoints : Path, optional
@@ -66,12 +69,11 @@ def train_network(
     """
     _check("training", training_images, training_labels)
     _check("test", test_images, test_labels)
-    classes = max(2, int(training_labels.max()) + 1)
-    if test_labels.max() >= classes:
-        message = (
-            f"The training labels go up to {classes - 1}, so the test labels should too; found "
-            f"{test_labels.max()}."
-        )
+    if classes is None:
+        classes = max(2, int(training_labels.max()) + 1)
+    largest = max(training_labels.max(), test_labels.max())
+    if largest >= classes:
+        message = f"With {classes} classes, labels go up to {classes - 1}; found {largest}."
         raise ValueError(message)
 
     randomness = Randomness.from_seed(settings.seed)
