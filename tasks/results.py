@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _FILES = {
     ("evaluate", "metrics"): "metrics.json",
     ("evaluate", "confusion"): "confusion.csv",
 }
+# What desktops leave wherever somebody has looked.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _RECORDED_PACKAGES = ("digitflow", "prefect", "numpy", "pandas", "matplotlib")
 
 
@@ -92,24 +94,43 @@ class RunSummary:
 
 
 def check_results_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a run's results.
+    """Refuse a folder that holds anything else than a run's results: they replace it whole.
 
     Raises
     ------
     ResultsFolderError
-        If it is a file, or holds files but no ``run.json``.
+        If it is a file, or holds a file that its own ``run.json`` does not list.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        message = f"--output {folder}: expected a folder, found a file; choose another place"
+        message = f"results folder {folder}: expected a folder, found a file; name another place"
         raise ResultsFolderError(message)
-    if any(folder.iterdir()) and not (folder / "run.json").is_file():
+    foreign = sorted(_places(folder) - _listed(folder))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         message = (
-            f"--output {folder}: the folder holds files that are not a run's results, and the "
-            "results would replace them; choose an empty or a new folder"
+            f"results folder {folder}: found {', '.join(foreign[:3])}{more}, which no run wrote "
+            "there and the results would replace; move that away, or name an empty or a new "
+            "folder with --output"
         )
         raise ResultsFolderError(message)
+
+
+def _places(folder: Path) -> set[str]:
+    """Return every file below a folder, and every folder without one, by its relative path."""
+    entries = [path for path in folder.rglob("*") if path.name not in _LITTER]
+    parents = {path.parent for path in entries}
+    return {path.relative_to(folder).as_posix() for path in entries if path not in parents}
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return what the run that wrote the folder says it wrote."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return {"run.json", *run["files"]}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
 
 
 def write_results(cache: Cache, summary: RunSummary) -> None:
@@ -122,7 +143,7 @@ def write_results(cache: Cache, summary: RunSummary) -> None:
     StorageError
         If an object has been lost or damaged since the stage handed it on, or the disk is full.
     """
-    folder = summary.folder
+    folder = summary.folder.resolve()  # a link stays, and what it leads to is replaced
     check_results_folder(folder)
     with explaining_full_disk("the results", folder.parent):
         _write(cache, summary, folder)
@@ -141,9 +162,15 @@ def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
             shutil.copyfile(source, target)
         text = json.dumps(_run_json(summary), indent=2, ensure_ascii=False)
         (new / "run.json").write_text(text + "\n", encoding="utf-8")
+        old = Path(temporary) / "old"
         if folder.exists():
-            folder.rename(Path(temporary) / "old")
-        new.rename(folder)
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
 
 
 def read_metrics(cache: Cache, stages: Sequence[StageResult]) -> dict[str, Any]:
@@ -180,6 +207,14 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "stages": summary.stages_json(),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in _RECORDED_PACKAGES},
+            **{name: _version(name) for name in _RECORDED_PACKAGES},
         },
+        "files": [place for place, _ in _files(summary)],
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from its source, without being installed
+        return None
