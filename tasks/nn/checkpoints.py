@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,19 @@ logger = logging.getLogger(__name__)
 
 KEPT = 2
 _META = "checkpoint"
+
+# What reading an archive raises that is none, holds other things, or names Python objects.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    OSError,
+    MemoryError,
+    RecursionError,
+    zipfile.BadZipFile,
+)
 
 
 def run_identity(parameters: Mapping[str, Any], *data: NDArray[Any]) -> str:
@@ -107,7 +121,8 @@ class CheckpointFolder:
         passed over with a warning in the log; it costs time, not truth.
         """
         for path in self._newest_first():
-            if _epoch(path) > at_most:
+            epoch = _epoch(path)
+            if epoch is None or epoch > at_most:
                 continue
             try:
                 content = path.read_bytes()
@@ -125,7 +140,12 @@ class CheckpointFolder:
                     found,
                 )
                 continue
-            checkpoint = self._decode(content)
+            try:
+                checkpoint = self._decode(content)
+            except _UNREADABLE as error:
+                # Its digest is right, and yet it was not written here.
+                logger.warning("%s is no checkpoint (%s); passing over it.", path, error)
+                continue
             if checkpoint is not None:
                 return checkpoint
         return None
@@ -139,6 +159,11 @@ class CheckpointFolder:
         return sorted(self._folder.glob(f"{self._prefix}*.npz"), reverse=True)
 
     def _decode(self, content: bytes) -> Checkpoint | None:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # Stored as they are, members cannot outgrow the archive.
+            if sum(member.file_size for member in archive.infolist()) > len(content):
+                message = "it declares more data than it holds"
+                raise ValueError(message)
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             meta = json.loads(file[_META].tobytes())
             if meta["identity"] != self._identity:
@@ -149,8 +174,9 @@ class CheckpointFolder:
         return Checkpoint(meta["epoch"], arrays, meta["state"])
 
 
-def _epoch(path: Path) -> int:
-    return int(path.stem.split("-")[1])
+def _epoch(path: Path) -> int | None:
+    text = path.stem.split("-")[1]
+    return int(text) if text.isdecimal() else None
 
 
 def _write_atomically(target: Path, content: bytes) -> None:

@@ -99,7 +99,8 @@ def train_network(
     altered = Feed(training_images, shape, network.dtype, augment)
     folder = None
     if checkpoints is not None:
-        identity = run_identity(settings.model_dump(), training_images, training_labels)
+        parameters = {**settings.model_dump(), "classes": classes}
+        identity = run_identity(parameters, training_images, training_labels)
         folder = CheckpointFolder(checkpoints, identity)
     loss = make_loss(settings, classes)
     training = Training(

@@ -1,0 +1,292 @@
+import logging
+import math
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
+from tasks.nn.fit import COLUMNS
+from tasks.nn.initialization import INITIALIZERS
+from tasks.nn.progress import BatchReport, EpochReport
+from tasks.nn.result import TrainingResult
+from tasks.nn.settings import TrainingSettings
+from tasks.nn.train import train_network
+
+Data = tuple[Any, Any, Any, Any]
+
+
+def stripes(n: int, seed: int) -> tuple[Any, Any]:
+    """Three kinds of noisy 8x8 images: stripes across, stripes down, neither."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    images = rng.integers(0, 120, (n, 8, 8))
+    images[labels == 0, ::2] += 100
+    images[labels == 1, :, ::2] += 100
+    return images.astype(np.uint8), labels.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return *stripes(300, 0), *stripes(80, 1)
+
+
+SMALL = {"hidden_sizes": (16,), "epochs": 6, "batch_size": 32, "validation_size": 60}
+EVERYTHING = {
+    **SMALL,
+    "convolution_channels": (4,),
+    "dropout": 0.3,
+    "shift": 1,
+    "elastic": 0.3,
+    "weight_decay": 1e-4,
+    "gradient_clip_norm": 5.0,
+    "label_smoothing": 0.1,
+    "patience": 4,
+    "warm_up_epochs": 1.0,
+    "batch_normalization": True,
+}
+KINDS = [
+    SMALL,
+    {**SMALL, "optimizer": "sgd", "nesterov": True, "learning_rate": 0.05, "dropout": 0.5},
+    EVERYTHING,
+]
+
+
+def train(data: Data, settings: dict[str, Any], **options: Any) -> TrainingResult:
+    return train_network(*data, settings=TrainingSettings(**settings), **options)
+
+
+def assert_same(first: TrainingResult, second: TrainingResult) -> None:
+    assert repr(first.history) == repr(second.history)
+    assert first.weights.keys() == second.weights.keys()
+    for name in first.weights:
+        assert first.weights[name].tobytes() == second.weights[name].tobytes(), name
+    assert first.outputs.tobytes() == second.outputs.tobytes()
+    assert first.losses.tobytes() == second.losses.tobytes()
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"hidden_sizes": (16, 12, 8)},
+    {"hidden_sizes": ()},
+    {"loss": "squared_error"},
+    {"batch_size": 240},
+    {"dtype": "float64", "bias": False, "initialization": "glorot"},
+    {"initialization": "tutorial", "schedule": "constant"},
+    {"schedule": "step", "warm_up_epochs": 2.0},
+    {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.01},
+    {"optimizer": "sgd", "learning_rate": 0.05},
+    {"optimizer": "sgd", "learning_rate": 0.05, "nesterov": True, "gradient_clip_norm": 1.0},
+    {"batch_normalization": True, "dropout": 0.2, "label_smoothing": 0.1},
+    {"convolution_channels": (4, 8)},
+    {"convolution_channels": (6,), "global_average_pooling": True, "batch_normalization": True},
+    {"convolution_channels": (4,), "kernel_size": 5, "shift": 1, "rotation": 5.0, "scale": 0.1},
+    {"validation_size": 0},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_every_next_step_of_the_tutorial_learns(data: Data, variant: dict[str, Any]) -> None:
+    settings = {**SMALL, "epochs": 25, "learning_rate": 0.01, **variant}
+    result = train(data, settings)
+    assert np.mean(result.outputs.argmax(axis=1) == data[3]) >= 0.9
+    assert tuple(result.history) == COLUMNS
+    assert result.history["epoch"] == list(range(25))
+    assert result.history["train_loss"][-1] < result.history["train_loss"][0]
+    assert result.outputs.shape == (80, 3)
+    assert result.losses.shape == (80,)
+
+
+@pytest.mark.parametrize("settings", KINDS)
+def test_the_same_seed_gives_the_same_bytes(data: Data, settings: dict[str, Any]) -> None:
+    assert_same(train(data, settings), train(data, settings))
+    other = train(data, {**settings, "seed": 1})
+    assert other.history != train(data, settings).history
+
+
+def test_the_test_set_changes_nothing_but_its_own_results(data: Data) -> None:
+    with_other_test_set = (*data[:2], *stripes(50, 9))
+    first, second = train(data, SMALL), train(with_other_test_set, SMALL)
+    assert repr(first.history) == repr(second.history)
+    assert first.weights["0_Dense.weights"].tobytes() == second.weights["0_Dense.weights"].tobytes()
+
+
+def test_memory_maps_are_read_only_and_give_the_same_bytes(data: Data, tmp_path: Path) -> None:
+    mapped = []
+    for index, array in enumerate(data):
+        np.save(tmp_path / f"{index}.npy", array)
+        mapped.append(np.load(tmp_path / f"{index}.npy", mmap_mode="r", allow_pickle=False))
+    assert_same(train(tuple(mapped), EVERYTHING), train(data, EVERYTHING))
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {**SMALL, "convolution_channels": (4,), "batch_size": 100, "dtype": "float64"}
+    results = []
+    for size in (32, 100):
+        monkeypatch.setattr("tasks.nn.network.CONVOLUTION_PASS", size)
+        results.append(train(data, settings))
+    for column in COLUMNS:
+        np.testing.assert_allclose(
+            results[0].history[column], results[1].history[column], rtol=1e-9
+        )
+    np.testing.assert_allclose(results[0].outputs, results[1].outputs, rtol=1e-8, atol=1e-10)
+
+
+class Killed(Exception):
+    """Stands for the end of the process between two epochs."""
+
+
+def kill_after(epoch: int) -> Any:
+    def listener(report: EpochReport) -> None:
+        if report.epoch == epoch:
+            raise Killed
+
+    return listener
+
+
+@pytest.mark.parametrize("settings", KINDS)
+@pytest.mark.parametrize("epoch", [0, 2, 4])
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    data: Data, tmp_path: Path, settings: dict[str, Any], epoch: int
+) -> None:
+    expected = train(data, settings)
+    with pytest.raises(Killed):
+        train(data, settings, checkpoints=tmp_path, progress=kill_after(epoch))
+    seen: list[EpochReport] = []
+    resumed = train(data, settings, checkpoints=tmp_path, progress=seen.append)
+    assert seen[0].epoch == epoch + 1
+    assert_same(resumed, expected)
+    # Once more, from the finished state: nothing is trained again.
+    again = train(data, settings, checkpoints=tmp_path, progress=kill_after(seen[-1].epoch))
+    assert_same(again, expected)
+
+
+def test_damaged_checkpoints_are_passed_over(
+    data: Data, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = train(data, SMALL)
+    with pytest.raises(Killed):
+        train(data, SMALL, checkpoints=tmp_path, progress=kill_after(3))
+    saved = sorted(tmp_path.glob("*.npz"))
+    assert len(saved) == 2
+    for path in saved:
+        path.write_bytes(path.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        resumed = train(data, SMALL, checkpoints=tmp_path)
+    assert caplog.text.count("is damaged") == 2
+    assert_same(resumed, expected)
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.002}, {"seed": 3}, {"epochs": 7}])
+def test_checkpoints_of_other_settings_are_not_used(
+    data: Data, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    train(data, SMALL, checkpoints=tmp_path)
+    changed = {**SMALL, **change}
+    assert_same(train(data, changed, checkpoints=tmp_path), train(data, changed))
+
+
+def test_early_stopping_ends_with_the_weights_of_the_best_epoch(data: Data, tmp_path: Path) -> None:
+    settings = {**SMALL, "epochs": 60, "patience": 3, "learning_rate": 0.02}
+    # Random labels cannot be generalised from, so the validation loss soon rises.
+    noisy = (data[0], np.random.default_rng(0).integers(0, 3, 300), *data[2:])
+    result = train(noisy, settings)
+    losses = result.history["validation_loss"]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 + 1 < 60
+    with pytest.raises(Killed):
+        train(noisy, settings, checkpoints=tmp_path, progress=kill_after(best))
+    with np.load(max(tmp_path.glob("*.npz")), allow_pickle=False) as checkpoint:
+        at_best = checkpoint["array/network/0_Dense.weights"]
+    assert result.weights["0_Dense.weights"].tobytes() == at_best.tobytes()
+
+
+def test_divergence_stops_at_once_and_says_what_to_try(data: Data) -> None:
+    settings = {**SMALL, "optimizer": "sgd", "learning_rate": 10.0, "loss": "squared_error"}
+    with pytest.raises(TrainingDivergedError) as caught:
+        train(data, settings)
+    error = caught.value
+    assert error.epoch == 0
+    assert error.batch < 8
+    assert not error.loss <= 1000
+    assert "learning rate ten times smaller" in str(error)
+    assert f"epoch 0, batch {error.batch}" in str(error)
+    assert "norm" in str(error)
+
+
+def test_nan_in_the_weights_is_noticed_in_the_first_batch(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(rng: Any, shape: Any, fan_in: int, fan_out: int) -> Any:
+        return np.full(shape, np.nan)
+
+    monkeypatch.setitem(INITIALIZERS, "he", poisoned)
+    with pytest.raises(TrainingDivergedError, match="epoch 0, batch 0: the loss is nan"):
+        train(data, SMALL)
+
+
+def test_ctrl_c_stops_after_the_batch_and_training_goes_on_later(
+    data: Data, tmp_path: Path
+) -> None:
+    expected = train(data, SMALL)
+    batches: list[BatchReport] = []
+
+    def press(report: BatchReport) -> None:
+        batches.append(report)
+        if (report.epoch, report.batch) == (2, 3):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingInterrupted, match=r"epoch 2 after batch 2.*go on"):
+        train(data, SMALL, checkpoints=tmp_path, batch_progress=press)
+    assert (batches[-1].epoch, batches[-1].batch, batches[-1].batches) == (2, 3, 8)
+    assert signal.getsignal(signal.SIGINT) is before
+    seen: list[EpochReport] = []
+    resumed = train(data, SMALL, checkpoints=tmp_path, progress=seen.append)
+    assert seen[0].epoch == 2
+    assert_same(resumed, expected)
+
+
+def test_trains_in_other_threads_than_the_main_one(data: Data) -> None:
+    results: list[TrainingResult] = []
+    thread = threading.Thread(target=lambda: results.append(train(data, SMALL)))
+    thread.start()
+    thread.join()
+    assert_same(results[0], train(data, SMALL))
+
+
+def test_reports_and_history_agree(data: Data) -> None:
+    reports: list[EpochReport] = []
+    result = train(data, SMALL, progress=reports.append)
+    assert [r.train_loss for r in reports] == result.history["train_loss"]
+    assert [r.test_accuracy for r in reports] == result.history["validation_accuracy"]
+    assert [r.learning_rate for r in reports] == result.history["learning_rate"]
+    assert all(r.images_per_second > 0 for r in reports)
+
+
+def test_without_a_validation_set_its_columns_are_nan(data: Data) -> None:
+    history = train(data, {**SMALL, "validation_size": 0}).history
+    assert all(math.isnan(value) for value in history["validation_loss"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: (d[0] / 255, *d[1:]), "training images should be uint8"),
+        (lambda d: (d[0], d[1][:-1], *d[2:]), r"found uint8 \(300, 8, 8\) and \(299,\)"),
+        (lambda d: (*d[:3], d[3] + 5), "With 3 classes, labels go up to 2; found 7"),
+        (lambda d: (d[0], d[1].astype(float), *d[2:]), "whole numbers from 0"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(data: Data, change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(change(data), SMALL)
+
+
+def test_more_validation_images_than_there_are_is_refused(data: Data) -> None:
+    with pytest.raises(ValueError, match="0 to 299 can be held back; asked for 300"):
+        train(data, {**SMALL, "validation_size": 300})

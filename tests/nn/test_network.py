@@ -1,0 +1,158 @@
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.nn.architecture import KEY, from_arrays, to_arrays
+from tasks.nn.convolution import Conv
+from tasks.nn.layer import Layer
+from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from tasks.nn.losses import CrossEntropy
+from tasks.nn.network import Network
+from tasks.nn.normalization import BatchNorm
+from tasks.nn.pooling import GlobalAveragePool, MaxPool
+from tasks.nn.predict import predict
+from tasks.nn.randomness import Randomness
+from tests.nn.gradients import central_difference, relative_error
+
+
+def plain() -> tuple[list[Layer], tuple[int, ...]]:
+    return [Dense(7), ReLU(), Dense(5, bias=False), BatchNorm(), ReLU(), Dense(3)], (64,)
+
+
+def convolutional() -> tuple[list[Layer], tuple[int, ...]]:
+    layers = [Conv(4), MaxPool(), BatchNorm(), ReLU(), Conv(3), MaxPool(), ReLU(), Flatten()]
+    return [*layers, Dense(6), ReLU(), Dropout(0.5), Dense(3)], (1, 8, 8)
+
+
+def averaging() -> tuple[list[Layer], tuple[int, ...]]:
+    return [Conv(4, stride=2), ReLU(), Conv(3, bias=False), GlobalAveragePool()], (1, 8, 8)
+
+
+KINDS = [plain, convolutional, averaging]
+
+
+def make(kind: Any, dtype: str = "float64", seed: int = 0) -> Network:
+    layers, shape = kind()
+    return Network(layers, shape, randomness=Randomness.from_seed(seed), dtype=dtype)
+
+
+def images(n: int = 6) -> Any:
+    return np.random.default_rng(4).integers(0, 256, (n, 8, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kind", [plain, averaging])
+def test_the_gradient_of_the_whole_is_right(kind: Any) -> None:
+    network, labels = make(kind), np.array([0, 1, 2, 0, 1, 2])
+    loss = CrossEntropy(3, dtype="float64")
+    x = images().reshape(6, *network.input_shape) / 255
+
+    def mean() -> float:
+        outputs = network.forward(x.copy(), training=True)
+        return float(loss.forward(outputs, labels).sum()) / 6
+
+    mean()
+    network.backward(loss.backward(6))
+    found = network.gradients.copy()
+    assert relative_error(found, central_difference(mean, network.values)) <= 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_are_views_of_one_vector_with_weights_first(kind: Any) -> None:
+    network = make(kind)
+    parameters = [p for layer in network.layers for p in layer.parameters.values()]
+    assert sum(p.value.size for p in parameters) == network.values.size
+    assert all(np.shares_memory(p.value, network.values) for p in parameters)
+    assert all(np.shares_memory(p.gradient, network.gradients) for p in parameters)
+    assert sum(p.value.size for p in parameters if p.decay) == network.decayed
+    network.values[: network.decayed] = 7
+    assert all((p.value == 7).all() == p.decay for p in parameters)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_stored_network_predicts_the_same_bytes(kind: Any, dtype: str) -> None:
+    network = make(kind, dtype)
+    x = images().reshape(6, *network.input_shape).astype(dtype)
+    network.forward(x, training=True)
+    expected = network.predict(images())
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **to_arrays(network))
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    assert predict(arrays, images()).tobytes() == expected.tobytes()
+    assert from_arrays(arrays).dtype == dtype
+
+
+def test_stored_arrays_are_copies() -> None:
+    network = make(plain)
+    arrays = to_arrays(network)
+    before = arrays["0_Dense.weights"].copy()
+    network.values[...] = 0
+    assert np.array_equal(arrays["0_Dense.weights"], before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_do_not_depend_on_how_many_images_are_asked_about(kind: Any) -> None:
+    network = make(kind)
+    many = images(2100)
+    outputs = network.predict(many)
+    assert outputs.shape == (2100, 3)
+    for index in (0, 31, 32, 1023, 1024, 2099):
+        alone = network.predict(many[index : index + 1])
+        np.testing.assert_allclose(alone[0], outputs[index], rtol=1e-10, atol=1e-12)
+
+
+def test_bytes_and_fractions_are_the_same_images() -> None:
+    network = make(plain)
+    np.testing.assert_allclose(
+        network.predict(images()), network.predict(images() / 255), rtol=1e-12
+    )
+
+
+def test_no_images_give_no_outputs() -> None:
+    assert make(plain).predict(images(0)).shape == (0, 3)
+
+
+def test_the_tutorials_weights_predict_too() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"weights_1": rng.standard_normal((64, 5)), "weights_2": rng.standard_normal((5, 3))}
+    flat = images().reshape(6, 64) / 255
+    expected = np.maximum(flat @ weights["weights_1"], 0) @ weights["weights_2"]
+    np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
+    np.testing.assert_allclose(predict(weights, flat), expected, rtol=1e-12)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, same, other = (make(plain, seed=seed) for seed in (0, 0, 1))
+    assert first.values.tobytes() == same.values.tobytes()
+    assert not np.array_equal(first.values, other.values)
+
+
+def test_a_layer_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ValueError, match=r"Layer 1 does not fit: Dense takes .* \(4, 8, 8\)"):
+        Network([Conv(4), Dense(3)], (1, 8, 8), randomness=Randomness.from_seed(0))
+
+
+def test_files_that_hold_no_network_are_refused() -> None:
+    arrays = to_arrays(make(plain))
+    without = {name: array for name, array in arrays.items() if name != KEY}
+    with pytest.raises(ValueError, match="under 'architecture'; found only 0_Dense.biases"):
+        from_arrays(without)
+    described = json.loads(arrays[KEY].tobytes())
+
+    def changed(**changes: Any) -> dict[str, Any]:
+        text = json.dumps({**described, **changes}).encode()
+        return {**arrays, KEY: np.frombuffer(text, np.uint8)}
+
+    with pytest.raises(ValueError, match="reads model format 1; found 99"):
+        from_arrays(changed(format=99))
+    with pytest.raises(ValueError, match="Unknown layer type 'Magic'; known are Dense"):
+        from_arrays(changed(layers=[{"type": "Magic"}]))
+    with pytest.raises(ValueError, match="found 0_Dense.biases"):
+        from_arrays(changed(layers=described["layers"][:1]))
+    with pytest.raises(ValueError, match=r"0_Dense.biases has shape \(7,\); found \(1,\)"):
+        from_arrays({**arrays, "0_Dense.biases": np.zeros(1)})
