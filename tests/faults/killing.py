@@ -42,6 +42,13 @@ def kill_in_stage(attempt: Attempt, log: Path, label: str, seconds: float) -> Ki
     return kill_after(attempt, log, seconds)
 
 
+def kill_when(attempt: Attempt, log: Path, condition: Callable[[], bool]) -> Kill:
+    """Kill a job as soon as something holds, such as what its log says."""
+    while attempt.running and not condition():
+        time.sleep(0.001)
+    return _kill(attempt, log)
+
+
 def kill_at_random(
     job: Job, store: Path, log: Path, rng: random.Random, *, seconds: float, labels: list[str]
 ) -> Kill:

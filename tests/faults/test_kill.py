@@ -15,9 +15,7 @@ from tests.faults.soundness import check_free, check_sound, check_tidy, outcomes
 from tests.walk import LABELS
 
 
-@pytest.mark.parametrize(
-    ("seed", "kills"), [(1, 12), pytest.param(2, 150, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("seed", "kills"), [(1, 12), pytest.param(2, 150, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(
     undisturbed: Undisturbed, tmp_path: Path, seed: int, kills: int
 ) -> None:

@@ -1,0 +1,117 @@
+"""Training that was killed goes on from its last checkpoint, to the same last bit."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.pipeline import Selection
+from storage.atomic import remove
+from tasks.data.sources import from_directory
+from tests import walk
+from tests.faults.corrupting import empty, flip, truncate
+from tests.faults.killing import kill_when
+from tests.faults.logged_walk import LoggedWalk, events
+from tests.faults.processes import finish, from_function
+from tests.faults.soundness import check_sound, outcomes
+
+EPOCHS = 12
+
+
+@dataclass(frozen=True)
+class Training:
+    """A walk whose training lasts long enough to be killed in a given epoch.
+
+    Attributes
+    ----------
+    walk
+        What is walked, up to the evaluation.
+    expected
+        What its records name if it is left alone.
+    """
+
+    walk: LoggedWalk
+    expected: Any
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    folder = tmp_path_factory.mktemp("training")
+    dataset = from_directory(walk.write_dataset(folder / "data", training=1200))
+    changes = {"training_sample": 1200, "epochs": EPOCHS, "hidden_size": 30}
+    plain = LoggedWalk(dataset, changes, Selection(until="evaluate"))
+    plain(folder / "store", folder / "log")
+    return Training(plain, outcomes(folder / "store"))
+
+
+def epochs_trained(log: Path) -> list[int]:
+    return [
+        int(each["done"]) for each in events(log, "StageProgressed") if each["label"] == "train"
+    ]
+
+
+def killed_in_epoch(training: Training, folder: Path, epoch: int) -> tuple[Path, int]:
+    """Walk until training has reported an epoch, and kill it; return the store and the epoch."""
+    store, log = folder / "store", folder / "killed"
+    attempt = from_function(training.walk)(store, log)
+    kill_when(attempt, log, lambda: epoch in epochs_trained(log))
+    reached = epochs_trained(log)[-1]
+    assert epoch <= reached < EPOCHS
+    assert len(list(store.glob("scratch/*/*.npz"))) in (1, 2, 3)
+    return store, reached
+
+
+@pytest.mark.parametrize("epoch", [1, 4, 9])
+def test_goes_on_from_the_last_checkpoint(training: Training, tmp_path: Path, epoch: int) -> None:
+    store, reached = killed_in_epoch(training, tmp_path, epoch)
+    log = tmp_path / "resumed"
+    finish(from_function(training.walk), store, log)
+    again = epochs_trained(log)
+    # The epoch in which it was killed may have been saved and not yet reported.
+    assert again == list(range(again[0], EPOCHS + 1))
+    assert again[0] in (reached + 1, reached + 2)
+    assert outcomes(store) == training.expected
+    assert not list((store / "scratch").iterdir())
+    check_sound(store)
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, empty, remove])
+def test_a_damaged_checkpoint_costs_one_epoch(
+    training: Training, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    store, _ = killed_in_epoch(training, tmp_path, 4)
+    older, newest = sorted(store.glob("scratch/*/*.npz"))[-2:]
+    damage(newest)
+    log = tmp_path / "resumed"
+    finish(from_function(training.walk), store, log)
+    saved = int(older.stem.split("-")[1])
+    assert epochs_trained(log) == list(range(saved + 1, EPOCHS + 1))
+    assert outcomes(store) == training.expected
+    assert not list((store / "scratch").iterdir())
+
+
+def test_damaged_checkpoints_cost_all_epochs(training: Training, tmp_path: Path) -> None:
+    store, _ = killed_in_epoch(training, tmp_path, 4)
+    for checkpoint in store.glob("scratch/*/*.npz"):
+        flip(checkpoint)
+    log = tmp_path / "resumed"
+    finish(from_function(training.walk), store, log)
+    assert epochs_trained(log) == list(range(1, EPOCHS + 1))
+    assert outcomes(store) == training.expected
+
+
+@pytest.mark.slow
+def test_killed_in_every_epoch_of_one_training(training: Training, tmp_path: Path) -> None:
+    """A training that never lives longer than an epoch or two still comes to its end."""
+    rng = random.Random(3)
+    store = tmp_path / "store"
+    for life in range(EPOCHS):
+        log = tmp_path / f"log-{life}"
+        attempt = from_function(training.walk)(store, log)
+        more = rng.randint(1, 2)
+        kill_when(attempt, log, lambda log=log, more=more: len(epochs_trained(log)) >= more)
+    finish(from_function(training.walk), store, tmp_path / "last")
+    assert outcomes(store) == training.expected
