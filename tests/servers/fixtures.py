@@ -1,0 +1,105 @@
+"""Fixtures of the session: a server, the deployments of `prefect.yaml`, a worker, a run."""
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mnist import ROOT, has_mnist
+from tests.servers.prefect_server import PrefectServer, running_server, running_worker
+
+# As README gives them; a test compares.
+CREATE_POOL = "prefect work-pool create digitflow --type process --overwrite"
+DEPLOY = "prefect --no-prompt deploy --all"
+START_WORKER = "prefect worker start --pool digitflow"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The deployments of `prefect.yaml` on a server, with a worker that serves them.
+
+    Attributes
+    ----------
+    server
+        The server.
+    folder
+        The project folder: deployed from here, worked in here.
+    dataset
+        ``mnist``, or ``sample`` where the MNIST files are missing.
+    """
+
+    server: PrefectServer
+    folder: Path
+    dataset: str
+
+    def read(self, deployment: str) -> dict[str, Any]:
+        """Return a deployment as the API shows it."""
+        found: dict[str, Any] = self.server.ask(f"/deployments/name/digitflow/{deployment}")
+        return found
+
+    def runs(self, deployment: str, *states: str) -> list[dict[str, Any]]:
+        """Return the flow runs of a deployment that are in one of these states, newest first."""
+        found: list[dict[str, Any]] = self.server.ask(
+            "/flow_runs/filter",
+            {
+                "flow_runs": {
+                    "deployment_id": {"any_": [self.read(deployment)["id"]]},
+                    "state": {"type": {"any_": states}} if states else None,
+                },
+                "sort": "EXPECTED_START_TIME_DESC",
+            },
+        )
+        return found
+
+    def start(self, deployment: str, **body: Any) -> dict[str, Any]:
+        """Start a run as the UI does, and return it."""
+        path = f"/deployments/{self.read(deployment)['id']}/create_flow_run"
+        started: dict[str, Any] = self.server.ask(path, {**body, "state": {"type": "SCHEDULED"}})
+        return started
+
+    def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the artifacts of a flow run by their keys."""
+        found = self.server.ask(
+            "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+        )
+        return {artifact["key"]: artifact for artifact in found}
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A real Prefect server with a home of its own."""
+    with running_server(tmp_path_factory.mktemp("prefect-server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    """The deployments of `prefect.yaml`, with a worker; brought up as README says."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "prefect.yaml", folder)
+    for command in (CREATE_POOL, DEPLOY):
+        done = prefect_server.prefect(*shlex.split(command)[1:], folder=folder)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    elsewhere = tmp_path_factory.mktemp("worker")
+    pool = shlex.split(START_WORKER)[-1]
+    with running_worker(prefect_server, pool=pool, folder=elsewhere):
+        yield Deployed(prefect_server, folder, "mnist" if has_mnist() else "sample")
+
+
+@pytest.fixture(scope="session")
+def first_run(deployed: Deployed) -> dict[str, Any]:
+    """A finished run of `train` with a changed parameter, started from the command line."""
+    # Nothing is changed that need not be: with MNIST there the deployment's own dataset is used.
+    dataset = [] if deployed.dataset == "mnist" else ["-p", f"dataset={deployed.dataset}"]
+    done = deployed.server.prefect(
+        *("deployment", "run", "digitflow/train", "-p", "epochs=2", *dataset, "--watch"),
+        folder=deployed.folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return deployed.runs("train", "COMPLETED")[0]

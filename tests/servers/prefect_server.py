@@ -1,0 +1,131 @@
+"""A real Prefect server, a worker, and what is asked of them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.mnist import ROOT, has_mnist, mnist_folder
+from tests.servers.processes import free_port, running, wait_for
+
+PREFECT = (sys.executable, "-m", "prefect")
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A running server.
+
+    Attributes
+    ----------
+    url
+        Of its UI; the API lies below it.
+    environment
+        For its clients and workers: nothing in it leads to the user's own server or store.
+    """
+
+    url: str
+    environment: Mapping[str, str]
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """POST a body to the API, or GET without one, and return the answer."""
+        answer = self.answer(path, body)
+        assert answer.ok, f"{path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    def answer(self, path: str, body: Mapping[str, Any] | None = None) -> requests.Response:
+        """Ask the API, and return its answer even if it is a refusal."""
+        method = "GET" if body is None else "POST"
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy between us
+            return session.request(method, f"{self.url}/api{path}", json=body, timeout=30)
+
+    def prefect(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Run `prefect` with these arguments in a folder."""
+        return subprocess.run(
+            [*PREFECT, *arguments],
+            cwd=folder,
+            # A shell keeps PWD in step with the folder; prefect.yaml asks for it.
+            env={**self.environment, "PWD": str(folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def finished(self, run_id: str, *, seconds: float = 300) -> dict[str, Any]:
+        """Wait until a flow run has ended, and return it."""
+
+        def ask() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.ask(f"/flow_runs/{run_id}")
+            return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+        return wait_for(ask, seconds=seconds, what=f"the end of flow run {run_id}")
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[PrefectServer]:
+    """Run a server while the context lasts, everything of it in `folder`."""
+    port = free_port()
+    server = PrefectServer(f"http://127.0.0.1:{port}", _environment(folder, port))
+    command = [*PREFECT, "server", "start"]
+    log = folder / "server.log"
+    with running(command, folder=folder, environment=server.environment, log=log) as process:
+
+        def healthy() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended:\n{log.read_text()}")
+            try:
+                return server.answer("/health").ok
+            except requests.ConnectionError:
+                return False
+
+        wait_for(healthy, seconds=180, what="the Prefect server's start")
+        yield server
+
+
+@contextmanager
+def running_worker(server: PrefectServer, *, pool: str, folder: Path) -> Iterator[Path]:
+    """Run a worker while the context lasts; yields the path of its log."""
+    command = [*PREFECT, "worker", "start", "--pool", pool]
+    log = folder / "worker.log"
+    with running(command, folder=folder, environment=server.environment, log=log):
+
+        def online() -> bool:
+            workers = server.ask(f"/work_pools/{pool}/workers/filter", {})
+            return any(worker["status"] == "ONLINE" for worker in workers)
+
+        wait_for(online, seconds=180, what="the worker's start")
+        yield log
+
+
+def _environment(folder: Path, port: int) -> dict[str, str]:
+    own = ("PREFECT_", "DIGITFLOW_")
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(own)}
+    # Nobody listens on the discard port: no test goes to a real mirror.
+    nowhere = "http://127.0.0.1:9"
+    environment |= {
+        "HOME": str(folder),
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        # With --port alone the UI asks port 4200.
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "DIGITFLOW_STORE": str(folder / "store"),
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "http_proxy": nowhere,
+        "https_proxy": nowhere,
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    if has_mnist():
+        environment["DIGITFLOW_MIRROR"] = str(mnist_folder())
+    return environment

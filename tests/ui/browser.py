@@ -1,0 +1,124 @@
+"""A headless Chromium that looks at the Prefect UI."""
+
+import base64
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # CI and containers run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--window-size=1400,1000",
+)
+PROGRAMS = ("chromium", "chromedriver")
+
+# Pictures inside a report: how wide each really is once it has been decoded, 0 if it is broken.
+_PICTURES = """
+return [...document.querySelectorAll('img[src^="data:image/png"]')]
+    .filter(image => image.complete && image.getClientRects().length)
+    .map(image => ({title: image.alt, width: image.naturalWidth}));
+"""
+_TEXT = "return document.body.innerText;"
+# Seconds; a page takes one or two on a quiet machine.
+_PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Browser:
+    """A browser on a server's UI."""
+
+    driver: Chrome
+    url: str
+
+    def open(self, path: str, *expected: str) -> None:
+        """Open a page and wait until it shows every expected text."""
+        self.driver.get(self.url + path)
+        self.wait_for_text(*expected)
+
+    def wait_for_text(self, *expected: str) -> None:
+        """Wait until the page shows every expected text."""
+        self._wait(
+            lambda: all(text in self.text() for text in expected),
+            lambda: f"no {', '.join(repr(text) for text in expected if text not in self.text())}",
+        )
+
+    def wait_for_pictures(self, count: int) -> dict[str, int]:
+        """Wait for so many decoded pictures; return the width of each in pixels, by title."""
+        self._wait(lambda: len(self._pictures()) >= count, lambda: f"not {count} pictures")
+        return {picture["title"]: picture["width"] for picture in self._pictures()}
+
+    def click(self, text: str) -> None:
+        """Click what shows exactly this text: a tab, a button, a link."""
+        same = f"normalize-space(.)='{text}'"
+        innermost = f"//*[{same} and not(.//*[{same}])]"
+
+        def shown() -> list[WebElement]:
+            found = self.driver.find_elements(By.XPATH, innermost)
+            return [element for element in found if element.is_displayed()]
+
+        self._wait(shown, lambda: f"no {text!r} to click")
+        shown()[0].click()
+
+    def text(self) -> str:
+        """The text that the page shows."""
+        shown: str = self.driver.execute_script(_TEXT)
+        return shown
+
+    def save_screenshot(self, path: Path, colours: int = 128) -> None:
+        """Save what is shown as a PNG with a palette, which is a quarter of the size."""
+        shot = Image.open(io.BytesIO(base64.b64decode(self.driver.get_screenshot_as_base64())))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shot.convert("RGB").quantize(colours).save(path, optimize=True)
+
+    def _pictures(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.driver.execute_script(_PICTURES)
+        return found
+
+    def _wait(self, condition: Callable[[], object], missing: Callable[[], str]) -> None:
+        try:
+            WebDriverWait(self.driver, _PATIENCE, 0.2).until(lambda _: condition())
+        except TimeoutException:
+            page = f"{self.driver.current_url}:\n{self.text()[:3000]}"
+            raise AssertionError(f"{missing()} on {page}") from None
+
+
+@contextmanager
+def running_browser(url: str) -> Iterator[Browser]:
+    """Run Chromium while the context lasts, with a profile of its own."""
+    programs = {name: shutil.which(name) for name in PROGRAMS}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = Options()
+        options.binary_location = programs["chromium"] or ""
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        service = Service(
+            programs["chromedriver"],
+            env={**os.environ, "HOME": profile, "no_proxy": "127.0.0.1,localhost"},
+        )
+        driver = Chrome(options=options, service=service)
+        try:
+            yield Browser(driver, url)
+        finally:
+            driver.quit()
