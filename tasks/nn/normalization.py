@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.nn.buffer import Buffer
+from tasks.nn.buffer import Buffer, in_memory_order
 from tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
 from tasks.nn.randomness import Randomness
 
@@ -41,7 +41,7 @@ class BatchNorm(Layer):
         }
         # Vectors of one number per feature are seen in this shape beside x.
         self._per_feature = (1, features) if len(shape) == 1 else (1, features, 1, 1)
-        self._normalized, self._product = Buffer(), Buffer()
+        self._normalized, self._product, self._one = Buffer(), Buffer(), np.ones(0, dtype)
 
     def forward(self, x: Floats, *, training: bool) -> Floats:
         if not training:
@@ -87,9 +87,21 @@ class BatchNorm(Layer):
         return vector.reshape(self._per_feature)
 
     def _sum(self, x: Floats) -> Floats:
-        """Sum over everything but features or channels."""
-        total: Floats = x.sum(axis=0) if x.ndim == 2 else x.sum(axis=(0, 2, 3))
+        """Sum over everything but features or channels, as a product with ones.
+
+        That takes less than half the time of x.sum.
+        """
+        if x.ndim == 2:
+            return self._ones(len(x), x.dtype) @ x
+        rows = in_memory_order(x)
+        by_row = rows.reshape(*rows.shape[:2], -1) @ self._ones(x.shape[3] * len(x), x.dtype)
+        total: Floats = by_row.sum(axis=0)
         return total
 
     def _sum_of_products(self, x: Floats, y: Floats) -> Floats:
         return self._sum(np.multiply(x, y, out=self._product.like(x)))
+
+    def _ones(self, length: int, dtype: Any) -> Floats:
+        if len(self._one) != length:
+            self._one = np.ones(length, dtype)
+        return self._one
