@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.commands.arguments import RunArguments
 from storage.errors import UnknownNameError
-from tasks.config import ParameterError
+from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError
 from tasks.interruption import StoppedError
 from tasks.results import ResultsFolderError
@@ -143,11 +143,15 @@ def verify(
 
 
 @app.command
-def parameters(*, json: Json = False) -> int:
-    """List the parameters that --set takes: default, bounds, meaning."""
+def parameters(
+    *,
+    preset: Annotated[str, Parameter(help="Preset whose values are shown.")] = DEFAULT_PRESET,
+    json: Json = False,
+) -> int:
+    """List the parameters that --set takes: value in a preset, meaning, bounds."""
     from flows.commands.parameters import list_parameters
 
-    list_parameters(Console(highlight=False), json=json)
+    list_parameters(Console(highlight=False), preset, json=json)
     return DONE
 
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from flows.pipeline import Selection, StageName
-from tasks.config import DEFAULT_PRESET, Parameters, resolve
+from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, Parameters, resolve
 from tasks.data.sources import Dataset, find
 
 Result = TypeVar("Result")
 
 DEFAULT_DATASET = "mnist"
-PresetName = Literal["tutorial"]  # the names of PRESETS; a test compares them
+PresetName = Literal[
+    "tutorial", "mlp", "cnn", "quick"
+]  # the names of PRESETS; a test compares them
 
 _DESCRIPTIONS = {
     "dataset": "Name of a dataset (mnist, sample), or a directory with four IDX files.",
@@ -133,7 +135,7 @@ def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., 
         ("until", StageName | None, None),
         ("output", str | None, None),
     ]
-    parameters += [(name, _optional(name), None) for name in Parameters.model_fields]
+    parameters += [(name, _optional(name), None) for name in PARAMETER_NAMES]
     signature = inspect.Signature(
         [
             inspect.Parameter(
@@ -160,4 +162,6 @@ def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., 
 
 def _optional(name: str) -> Any:
     described = Parameters.model_fields[name]
+    if not described.metadata:
+        return described.annotation | None  # type: ignore[operator]
     return Annotated[(described.annotation, *described.metadata)] | None

@@ -125,6 +125,7 @@ def pipeline(
             "training_sample": parameters.training_sample,
             "test_sample": parameters.test_sample,
             "classes": len(dataset.class_names),
+            "scaled": parameters.network == "tutorial",
         },
     )
     if not selection.includes("train"):
@@ -134,10 +135,9 @@ def pipeline(
         "train",
         {name: prepared[name] for name in train.inputs},
         {
-            "hidden_size": parameters.hidden_size,
-            "learning_rate": parameters.learning_rate,
-            "epochs": parameters.epochs,
-            "seed": parameters.seed,
+            "network": parameters.network,
+            "settings": parameters.training(),
+            "classes": len(dataset.class_names),
         },
     )
     if not selection.includes("evaluate"):

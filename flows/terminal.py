@@ -27,7 +27,10 @@ from tasks.interruption import StoppedError
 from tasks.results import RunSummary
 
 # In a log file: at most one progress line a stage in so many seconds.
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_EPOCHS = 2.0
+_SECONDS_BETWEEN_LINES = 15.0
+# `plan --json` has them all.
+_MOST_REASONS = 6
 _LABEL_WIDTH = 24
 _INDENT = 20
 _REASON_COLUMN = 18 + _LABEL_WIDTH + 2
@@ -134,6 +137,9 @@ class Terminal:
             line += f"{gap}[dim]{escape(reasons[0])}[/]"
             reasons = ()
         self.console.print(line, highlight=False, soft_wrap=True)
+        if len(reasons) > _MOST_REASONS:
+            more = f"and {len(reasons) - _MOST_REASONS + 1} more"
+            reasons = (*reasons[: _MOST_REASONS - 1], more)
         for reason in reasons:
             indent = " " * _INDENT
             text = textwrap.fill(
@@ -145,22 +151,24 @@ class Terminal:
             self.console.print(escape(text), style="dim", highlight=False, soft_wrap=True)
 
     def _show_progress(self, event: StageProgressed) -> None:
-        numbers = _describe(event)
-        if self.console.is_terminal:
-            if event.label not in self._bars:
-                self._bars[event.label] = self._progress.add_task(event.label, numbers="")
-            self._progress.update(
-                self._bars[event.label],
-                completed=event.done,
-                total=event.total,
-                numbers=numbers,
-            )
+        if not self.console.is_terminal:
+            self._show_line(event)
             return
+        if event.label not in self._bars:
+            self._bars[event.label] = self._progress.add_task(event.label, numbers="")
+        bar = self._bars[event.label]
+        self._progress.update(bar, completed=event.done, total=event.total)
+        # Between epochs the numbers of the last one stay.
+        if event.numbers or event.unit != "epochs":
+            self._progress.update(bar, numbers=_beside_bar(event))
+
+    def _show_line(self, event: StageProgressed) -> None:
+        """Write progress as a line: finished epochs a few seconds apart, the rest less often."""
         now = time.monotonic()
-        if now - self._said.get(event.label, now) >= _SECONDS_BETWEEN_LINES:
+        pause = _SECONDS_BETWEEN_EPOCHS if event.numbers else _SECONDS_BETWEEN_LINES
+        if now - self._said.get(event.label, now) >= pause:
             self._said[event.label] = now
-            share = f"{event.done / event.total:.0%}" if event.total else ""
-            self.say(f"  {event.label}: {share} {numbers}".rstrip())
+            self.say(f"  {event.label}: {_as_line(event)}")
 
     def _remove_bar(self, label: str) -> None:
         bar = self._bars.pop(label, None)
@@ -168,9 +176,38 @@ class Terminal:
             self._progress.remove_task(bar)
 
 
-def _describe(event: StageProgressed) -> str:
+def _beside_bar(event: StageProgressed) -> str:
+    """Return what little fits beside a bar in 80 columns."""
+    if event.unit != "epochs":
+        return _amount(event)
+    parts = [_amount(event)]
+    accuracy = event.numbers.get("test_accuracy", event.numbers.get("train_accuracy"))
+    if accuracy is not None:
+        parts.append(f"{accuracy * 100:.1f} %")
+    return " · ".join(parts)
+
+
+def _as_line(event: StageProgressed) -> str:
+    """Return everything that is known, for a log file."""
+    texts = {
+        "train_loss": "loss {:.4f}",
+        "train_accuracy": "accuracy {:.4f}",
+        "test_loss": "held-out loss {:.4f}",
+        "test_accuracy": "held-out accuracy {:.4f}",
+        "learning_rate": "learning rate {:.2g}",
+        "seconds": "{:.2f} s",
+        "images_per_second": "{:,.0f} images/s",
+    }
+    known = [
+        text.format(event.numbers[name]) for name, text in texts.items() if name in event.numbers
+    ]
+    share = f"{event.done / event.total:.0%}" if event.total and not known else ""
+    return " · ".join(part for part in (_amount(event), share, *known) if part)
+
+
+def _amount(event: StageProgressed) -> str:
     if event.unit == "bytes":
         return f"{event.done / 1e6:.1f} MB"
-    accuracy = event.numbers.get("test_accuracy")
-    text = f"{event.done:g}/{event.total:g} {event.unit}" if event.total else f"{event.done:g}"
-    return f"{text} · {accuracy * 100:.1f} %" if accuracy is not None else text
+    if event.total is None:
+        return f"{event.done:g} {event.unit}"
+    return f"{int(event.done)}/{event.total:g} {event.unit}"

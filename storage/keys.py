@@ -69,7 +69,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         reasons.append(f"record format {old.get('format')} → {new.get('format')}")
     reasons.extend(
         f"parameter {name} {_show(before)} → {_show(after)}"
-        for name, before, after in _changed(old["parameters"], new["parameters"])
+        for name, before, after in _changed(_flat(old["parameters"]), _flat(new["parameters"]))
     )
     reasons.extend(
         f"code changed: {path} ({', '.join(_changed_definitions(before, after))})"
@@ -80,6 +80,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name, before, after in _changed(old["inputs"], new["inputs"])
     )
     return reasons
+
+
+def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the values of a group of parameters as people set them: each by its own name."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        flat.update(value if isinstance(value, Mapping) else {name: value})
+    return flat
 
 
 _ABSENT = object()

@@ -7,39 +7,64 @@ names. A preset is a short list of values that differ from the defaults.
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from tasks.nn.presets import PRESETS as NETWORK_PRESETS
+from tasks.nn.settings import TrainingSettings
 
 DEFAULT_PRESET = "tutorial"
 
+# The tutorial's network in the words of the settings. Its code is its own, bit for bit, so that
+# only these can be changed there: sizes, learning rate, epochs and seed.
+TUTORIAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "network": "tutorial",
+        "training_sample": 1_000,
+        "test_sample": 1_000,
+        "hidden_sizes": (100,),
+        "bias": False,
+        "initialization": "tutorial",
+        "dropout": 0.5,
+        "dtype": "float64",
+        "loss": "squared_error",
+        "epochs": 20,
+        "batch_size": 1,
+        "optimizer": "sgd",
+        "learning_rate": 0.005,
+        "momentum": 0.0,
+        "schedule": "constant",
+        "validation_size": 0,
+        "seed": 884_736_743,
+    }
+)
 
-class Parameters(BaseModel):
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {DEFAULT_PRESET: TUTORIAL, **NETWORK_PRESETS}
+)
+
+_BASE_OF_A_FILE = "mlp"
+_TUTORIAL_TAKES = ("hidden_sizes", "learning_rate", "epochs", "seed")
+
+
+class Parameters(TrainingSettings):
     """What decides a run's result, beside the data and the code."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     training_sample: Annotated[
-        int, Field(ge=1, le=100_000_000, description="Training images to use, from the first on.")
-    ] = 1_000
+        int, Field(ge=0, le=100_000_000, description="Training images to use; 0 for all.")
+    ] = 0
     test_sample: Annotated[
-        int, Field(ge=1, le=100_000_000, description="Test images to use, from the first on.")
-    ] = 1_000
-    hidden_size: Annotated[
-        int, Field(ge=1, le=65_536, description="Units of the hidden layer.")
-    ] = 100
-    learning_rate: Annotated[
-        float, Field(gt=0, le=10, description="Step size of gradient descent.")
-    ] = 0.005
-    epochs: Annotated[
-        int, Field(ge=1, le=10_000, description="Passes over the training images.")
-    ] = 20
-    seed: Annotated[
-        int,
-        Field(ge=0, lt=2**63, description="Seed of the initial weights and of dropout."),
-    ] = 884_736_743
+        int, Field(ge=0, le=100_000_000, description="Test images to use; 0 for all.")
+    ] = 0
+    network: Annotated[
+        Literal["layers", "tutorial"],
+        Field(description="Built of layers as set here, or the tutorial's own, bit for bit."),
+    ] = "layers"
     gallery_size: Annotated[
         int, Field(ge=1, le=50, description="Training images shown in the gallery.")
     ] = 5
@@ -51,12 +76,39 @@ class Parameters(BaseModel):
         int, Field(ge=40, le=300, description="Resolution of the figures, in dots per inch.")
     ] = 110
 
+    @field_validator("hidden_sizes", "convolution_channels", mode="before")
+    @classmethod
+    def _split_text(cls, value: Any) -> Any:
+        """Read ``512,256`` as two sizes, and nothing as none."""
+        return value.split(",") if isinstance(value, str) and value else value or ()
 
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        # The tutorial's own values are the defaults.
-        "tutorial": MappingProxyType({}),
-    }
+    @model_validator(mode="after")
+    def _keep_the_tutorial(self) -> Parameters:
+        if self.network != "tutorial":
+            return self
+        fixed = {**TrainingSettings().model_dump(), **TUTORIAL}
+        names = [name for name in TrainingSettings.model_fields if name not in _TUTORIAL_TAKES]
+        changed = [name for name in names if getattr(self, name) != fixed[name]]
+        if changed or len(self.hidden_sizes) != 1:
+            message = (
+                f"the tutorial's network takes {', '.join(_TUTORIAL_TAKES)} (of one layer) and has "
+                f"{', '.join(changed) or 'hidden_sizes'} fixed; choose another preset, or "
+                "network=layers"
+            )
+            raise ValueError(message)
+        return self
+
+    def training(self) -> dict[str, Any]:
+        """Return the settings that the training takes, as JSON values."""
+        names = set(TrainingSettings.model_fields)
+        if self.network == "tutorial":
+            names = set(_TUTORIAL_TAKES)
+        return self.model_dump(mode="json", include=names)
+
+
+# In the order in which people look for them.
+PARAMETER_NAMES: tuple[str, ...] = tuple(
+    dict.fromkeys(["training_sample", "test_sample", *Parameters.model_fields])
 )
 
 
@@ -91,6 +143,34 @@ def resolve(preset: str, overrides: Mapping[str, Any]) -> Parameters:
         raise ParameterError("\n".join(problems)) from None
 
 
+def read_preset(preset: str) -> tuple[str, dict[str, Any]]:
+    """Return the named preset behind `preset` and the values that differ from it.
+
+    Parameters
+    ----------
+    preset
+        Name out of `PRESETS`, or the path of a TOML file with a parameter a line and, if it
+        likes, ``preset = "cnn"`` to start from another preset than ``mlp``.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be read. Its keys and values are judged by `resolve`.
+    """
+    path = Path(preset)
+    if path.suffix != ".toml":
+        return preset, {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"preset {preset}: expected a TOML file there, found none"
+        raise ParameterError(message) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        message = f"preset {preset}: expected a TOML file with a parameter a line: {error}"
+        raise ParameterError(message) from error
+    return str(values.pop("preset", _BASE_OF_A_FILE)), values
+
+
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
     """Split ``key=value`` texts.
 
@@ -114,13 +194,15 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
 
 
 def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"][:1])
+    rule = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if not problem["loc"]:  # several parameters that do not fit together
+        return str(rule)
+    key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         known = Parameters.model_fields
         return (
             f"{key}: no such parameter{_nearest(key, known)}. The parameters are {', '.join(known)}"
         )
-    rule = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     field = Parameters.model_fields[key]
     return f"{key}: should be {rule}, found {problem['input']!r} ({field.description})"
 

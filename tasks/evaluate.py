@@ -24,7 +24,7 @@ def evaluate(
     scores, confusion = metrics.evaluate(
         predictions["outputs"],
         predictions["losses"],
-        test_targets.argmax(axis=1),
+        test_targets if test_targets.ndim == 1 else test_targets.argmax(axis=1),
         class_names,
     )
     return {"metrics": scores, "confusion": confusion.reset_index()}

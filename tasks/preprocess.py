@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from tasks.stage import stage
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -28,15 +27,28 @@ def preprocess(
     training_sample: int,
     test_sample: int,
     classes: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Take the first samples, flatten, scale to 0…1 and encode the labels one-hot."""
-    from tasks.data.encode import flatten_and_scale, one_hot, take_first
+    scaled: bool,
+) -> dict[str, NDArray[Any]]:
+    """Take the first samples; flatten, scale to 0…1 and encode the labels one-hot if `scaled`.
+
+    What scales batch by batch while it trains takes the bytes as they are.
+    """
+    from tasks.data.encode import check_labels, flatten_and_scale, one_hot, take_first
 
     training = take_first("training", training_images, training_labels, training_sample)
     test = take_first("test", test_images, test_labels, test_sample)
+    check_labels("training", training[1], classes)
+    check_labels("test", test[1], classes)
+    if not scaled:
+        return {
+            "training_inputs": training[0],
+            "training_targets": training[1],
+            "test_inputs": test[0],
+            "test_targets": test[1],
+        }
     return {
         "training_inputs": flatten_and_scale(training[0]),
-        "training_targets": one_hot("training", training[1], classes),
+        "training_targets": one_hot(training[1], classes),
         "test_inputs": flatten_and_scale(test[0]),
-        "test_targets": one_hot("test", test[1], classes),
+        "test_targets": one_hot(test[1], classes),
     }

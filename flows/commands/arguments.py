@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from flows.options import DEFAULT_DATASET, RunOptions
 from flows.pipeline import StageName
-from tasks.config import DEFAULT_PRESET, parse_assignments
+from tasks.config import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
 from tasks.data.sources import DATASETS
 
 
@@ -19,9 +19,12 @@ from tasks.data.sources import DATASETS
 class RunArguments:
     """The options of a run, as typed."""
 
-    preset: Annotated[str, Parameter(help="Named set of parameters to start from.")] = (
-        DEFAULT_PRESET
-    )
+    preset: Annotated[
+        str,
+        Parameter(
+            help=f"Parameters to start from: {', '.join(PRESETS)}, or a TOML file of your own."
+        ),
+    ] = DEFAULT_PRESET
     dataset: Annotated[
         str | None,
         Parameter(
@@ -73,18 +76,19 @@ class RunArguments:
         DatasetError, ParameterError
             If the dataset, the preset, a parameter's name or its value is not acceptable.
         """
+        preset, values = read_preset(self.preset)
         options = RunOptions(
             dataset=_absolute_if_directory(self.dataset or DEFAULT_DATASET),
-            preset=self.preset,
+            preset=preset,
             mirror=_absolute_if_directory(self.mirror) if self.mirror else None,
             refresh=tuple(self.refresh or ()),
             from_stage=self.from_stage,
             until=self.until,
             output=self.output,
-            overrides=dict(parse_assignments(self.assignments or [])),
+            overrides={**values, **parse_assignments(self.assignments or [])},
         )
         options.find_dataset()
-        typed = options.resolve().model_dump(include=set(options.overrides))
+        typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
         return replace(options, overrides=typed)
 
 

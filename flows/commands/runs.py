@@ -50,7 +50,7 @@ def list_runs(console: Console, *, json: bool) -> None:
 def changed_parameters(run: RunRecord) -> dict[str, Any]:
     """Return the parameters in which a run differs from its preset as it is now."""
     try:
-        preset = resolve(run.preset, {}).model_dump()
+        preset = resolve(run.preset, {}).model_dump(mode="json")
     except ParameterError:  # a preset that no longer exists
         return dict(run.parameters)
     return {name: value for name, value in run.parameters.items() if preset.get(name, ...) != value}

@@ -24,7 +24,7 @@ def take_first(
     images : NDArray, shape (n, height, width)
     labels : NDArray, shape (n,)
     count : int
-        At most n.
+        At most n; 0 for all.
 
     Raises
     ------
@@ -40,6 +40,7 @@ def take_first(
             f"holds, found {count}; ask for {what}_sample={len(images)} or fewer"
         )
         raise SampleError(message)
+    count = count or len(images)
     return images[:count], labels[:count]
 
 
@@ -49,13 +50,13 @@ def flatten_and_scale(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return flat / 255
 
 
-def one_hot(what: str, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    """Encode labels 0…classes-1 as rows with a single 1, shape (n, classes), float64.
+def check_labels(what: str, labels: NDArray[Any], classes: int) -> None:
+    """Refuse labels that are not one of the classes 0…classes-1.
 
     Raises
     ------
     SampleError
-        If a label is not one of the classes.
+        Names the first such label and its place.
     """
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
@@ -65,6 +66,10 @@ def one_hot(what: str, labels: NDArray[Any], classes: int) -> NDArray[np.float64
             f"{place}; check that images and labels are not exchanged"
         )
         raise SampleError(message)
+
+
+def one_hot(labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    """Encode labels 0…classes-1 as rows with a single 1, shape (n, classes), float64."""
     encoded = np.zeros((len(labels), classes))
     encoded[np.arange(len(labels)), labels] = 1
     return encoded
