@@ -118,6 +118,21 @@ class RunStore:
                 continue
         yield from sorted(found, key=lambda run: run.created, reverse=True)
 
+    def damaged(self) -> Iterator[Path]:
+        """Iterate over what lies here and cannot be trusted."""
+        for path in sorted(self.root.glob("*.json")):
+            try:
+                self.load(path.stem)
+            except FileNotFoundError:
+                continue
+            except (RecordDamagedError, ValueError):
+                yield path
+
+
+def is_run_name(text: str) -> bool:
+    """Tell whether `text` can name a run, and so a file."""
+    return RUN_NAME.fullmatch(text) is not None
+
 
 def parse_run(text: bytes, name: str, place: str) -> RunRecord:
     """Read the record of the run `name` back, trusting nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -12,17 +13,22 @@ from rich.table import Table
 from flows.commands.units import local_time
 from storage.cache import Cache
 from storage.errors import UnknownNameError
-from storage.runs import RunRecord
+from storage.runs import RunRecord, is_run_name
 from tasks.config import ParameterError, resolve
 
 
 def list_runs(console: Console, *, json: bool) -> None:
     """Print one line a run."""
-    runs = list(Cache().runs.newest_first())
+    cache = Cache()
+    runs = list(cache.runs.newest_first())
     if json:
         documents = [{**asdict(run), "changed": changed_parameters(run)} for run in runs]
         console.print_json(json_format.dumps(documents))
         return
+    damaged = sum(1 for _ in cache.runs.damaged())
+    if damaged:
+        what = "record of a run is" if damaged == 1 else "records of runs are"
+        console.print(f"{damaged} {what} damaged; digitflow verify says more", style="yellow")
     if not runs:
         console.print("no finished runs yet; start one with: digitflow run")
         return
@@ -63,6 +69,8 @@ def find_run(cache: Cache, name: str) -> RunRecord:
     ------
     UnknownNameError
         If there is no such run, or several.
+    RecordDamagedError
+        If there is one that cannot be trusted.
     """
     runs = [run for run in cache.runs.newest_first() if run.name.startswith(name)]
     exact = [run for run in runs if run.name == name]
@@ -72,5 +80,8 @@ def find_run(cache: Cache, name: str) -> RunRecord:
         names = ", ".join(run.name for run in runs[:8])
         message = f"{name!r} is the start of {len(runs)} runs ({names}); type more of it"
     else:
+        if is_run_name(name):
+            with suppress(FileNotFoundError):
+                return cache.runs.load(name)  # which says why it is not among those listed
         message = f"expected the name of a run, found {name!r}; list them with: digitflow runs"
     raise UnknownNameError(message)
