@@ -25,7 +25,7 @@ from tasks.events import Event, StageStarted, observing
 from tasks.stage import Handle, Ref, Stage, StageResult
 
 # Enough to draw every figure, and little enough to train in milliseconds.
-TINY = {"training_sample": 40, "test_sample": 20, "epochs": 2, "hidden_size": 8, "dpi": 40}
+TINY = {"training_sample": 40, "test_sample": 20, "epochs": 2, "hidden_sizes": "8", "dpi": 40}
 
 LABELS = (
     "download-training-images",
