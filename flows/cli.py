@@ -75,7 +75,7 @@ def runs(*, json: Json = False) -> int:
     """List the finished runs, newest first."""
     from flows.commands.runs import list_runs
 
-    list_runs(Console(highlight=False), json=json)
+    list_runs(_plain_console(), json=json)
     return DONE
 
 
@@ -92,7 +92,7 @@ def diff(run: str, other: str | None = None, /, *, json: Json = False) -> int:
     """
     from flows.commands.diff import show_difference
 
-    show_difference(Console(highlight=False), run, other, json=json)
+    show_difference(_plain_console(), run, other, json=json)
     return DONE
 
 
@@ -108,7 +108,7 @@ def show(name: str, /, *, json: Json = False) -> int:
     """
     from flows.commands.show import show_anything
 
-    show_anything(Console(highlight=False), name, json=json)
+    show_anything(_plain_console(), name, json=json)
     return DONE
 
 
@@ -124,7 +124,7 @@ def gc(
     """Say what the store can do without, and how many bytes that is; delete it with --apply."""
     from flows.commands.store import collect_garbage
 
-    collect_garbage(Console(highlight=False), keep_days, apply=apply, json=json)
+    collect_garbage(_plain_console(), keep_days, apply=apply, json=json)
     return DONE
 
 
@@ -139,7 +139,7 @@ def verify(
     """Hash everything in the store again and list damage. Exit code 1 if there is any."""
     from flows.commands.store import verify_store
 
-    return verify_store(Console(highlight=False), repair=repair, json=json)
+    return verify_store(_plain_console(), repair=repair, json=json)
 
 
 @app.command
@@ -187,6 +187,11 @@ def main(arguments: list[str] | None = None) -> int:
             errors.print("Add --verbose for the whole story.", style="dim")
         return FAILED
     return result if isinstance(result, int) else DONE
+
+
+def _plain_console() -> Console:
+    """Return a console that prints names as they are, with brackets or without."""
+    return Console(highlight=False, markup=False)
 
 
 def _show(errors: Console, error: Exception) -> None:

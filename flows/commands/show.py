@@ -16,6 +16,7 @@ from flows.pipeline import STAGE_NAMES
 from storage.cache import Cache
 from storage.digests import is_sha256, short
 from storage.errors import UnknownNameError
+from storage.fields import is_time
 from storage.records import Record
 
 
@@ -144,7 +145,7 @@ def _lines(value: Any) -> list[str]:
         return [f"{name} = {_short(each)}" for name, each in value.items()] or ["–"]
     if isinstance(value, list):
         return [str(each) for each in value] or ["–"]
-    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT.*", value):
+    if is_time(value):
         return [f"{local_time(value)} ({age(value)} ago)"]
     return [str(value)]
 
