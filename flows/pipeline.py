@@ -156,6 +156,7 @@ def pipeline(
         {
             "history": trained["history"],
             "confusion": evaluated["confusion"],
+            "model": trained["model"],
             "predictions": trained["predictions"],
             **arrays,
         },

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         "learning_curves": "png",
         "confusion_matrix": "png",
         "mistakes": "png",
+        "filters": "png",
         "training_image": "png",
         "gallery": "png",
     }
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def plot(
     history: pd.DataFrame,
     confusion: pd.DataFrame,
+    model: Mapping[str, NDArray[Any]],
     predictions: Mapping[str, NDArray[Any]],
     training_images: NDArray[Any],
     training_labels: NDArray[Any],
@@ -37,8 +39,9 @@ def plot(
     mistakes: int,
     dpi: int,
 ) -> dict[str, bytes]:
-    """Draw learning curves, confusion matrix, worst mistakes and training images."""
+    """Draw learning curves, confusion, worst mistakes, first layer and training images."""
     from tasks.figures.confusion import draw_confusion
+    from tasks.figures.filters import draw_filters, first_layer_filters
     from tasks.figures.gallery import choose_gallery, draw_gallery
     from tasks.figures.image import draw_image
     from tasks.figures.learning_curves import draw_learning_curves
@@ -65,6 +68,9 @@ def plot(
             count=mistakes,
             dataset=dataset,
             dpi=dpi,
+        ),
+        "filters": draw_filters(
+            first_layer_filters(model, *training_images.shape[1:]), dataset=dataset, dpi=dpi
         ),
         "training_image": draw_image(
             training_images[last],

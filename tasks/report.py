@@ -14,6 +14,7 @@ FIGURES: Mapping[str, str] = {
     "learning_curves": "Learning curves",
     "confusion_matrix": "Confusion matrix",
     "mistakes": "The test images it got most wrong",
+    "filters": "What the first layer looks at",
     "gallery": "Training images, drawn at random",
     "training_image": "The last training image",
 }
