@@ -101,8 +101,12 @@ def _keys(run: RunRecord) -> dict[str, Any]:
 
 
 def _figures(run: RunRecord) -> list[str]:
-    folder = Path(run.results or "") / "figures"
-    return [str(path) for path in sorted(folder.glob("*.png"))] if run.results else []
+    if not run.results:
+        return []
+    try:
+        return [str(path) for path in sorted((Path(run.results) / "figures").glob("*.png"))]
+    except OSError:  # the run's folder was on another machine, or is no longer ours to read
+        return []
 
 
 def _number(value: Any) -> str:
