@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from flows.commands.arguments import RunArguments
+from flows.pipeline import SelectionError
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError
@@ -16,6 +17,13 @@ from tasks.interruption import StoppedError
 from tasks.results import ResultsFolderError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
+_BAD_REQUESTS = (
+    ParameterError,
+    SelectionError,
+    DatasetError,
+    ResultsFolderError,
+    UnknownNameError,
+)
 
 app = App(
     name="digitflow",
@@ -169,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = app(arguments, exit_on_error=False)
     except CycloptsError:
         return BAD_USAGE  # already shown, with a hint
-    except (ParameterError, DatasetError, ResultsFolderError, UnknownNameError) as error:
+    except _BAD_REQUESTS as error:
         _show(errors, error)
         return BAD_USAGE
     except (KeyboardInterrupt, StoppedError):

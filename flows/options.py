@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from flows.pipeline import Selection, StageName
+from storage.runs import run_name
 from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, Parameters, resolve
 from tasks.data.sources import Dataset, find
 
@@ -78,7 +79,13 @@ class RunOptions:
         return resolve(self.preset, self.overrides)
 
     def selection(self) -> Selection:
-        """Return which stages run, and which run again."""
+        """Return which stages run, and which run again.
+
+        Raises
+        ------
+        SelectionError
+            If a stage is to run again that comes after the last one to run.
+        """
         return Selection(self.refresh, self.from_stage, self.until)
 
     def mirrors(self, dataset: Dataset) -> tuple[str, ...]:
@@ -88,7 +95,7 @@ class RunOptions:
 
     def results_folder(self, run: str) -> Path:
         """Return the folder for the results of a run, absolute."""
-        return Path(self.output or Path("results") / run).expanduser().absolute()
+        return Path(self.output or Path("results") / run_name(run)).expanduser().absolute()
 
     def flow_parameters(self) -> dict[str, Any]:
         """Return the options as the flow takes them, without those left at their default."""

@@ -36,6 +36,10 @@ class Call(Protocol):
     ) -> Handle: ...
 
 
+class SelectionError(ValueError):
+    """The stages asked for do not fit together."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which stages run, and which run although the cache has their outputs.
@@ -48,11 +52,26 @@ class Selection:
         A stage that runs again with everything after it, or None.
     until
         Last stage to run, or None for all.
+
+    Raises
+    ------
+    SelectionError
+        If a stage is to run again that comes after the last one to run.
     """
 
     refresh: tuple[str, ...] = ()
     start: str | None = None
     until: str | None = None
+
+    def __post_init__(self) -> None:
+        again = [*self.refresh, *([self.start] if self.start is not None else [])]
+        late = [stage for stage in again if not self.includes(stage)]
+        if late:
+            message = (
+                f"{', '.join(late)} should run again, but the run ends with {self.until}: "
+                "name a later stage as the last one, or none"
+            )
+            raise SelectionError(message)
 
     def includes(self, stage: str) -> bool:
         """Tell whether a stage belongs to the run."""
@@ -61,7 +80,7 @@ class Selection:
     def refreshes(self, stage: str) -> bool:
         """Tell whether a stage is to run even if cached."""
         follows = self.start is not None and _place(stage) >= _place(self.start)
-        return follows or stage in self.refresh
+        return follows or _place(stage) in {_place(each) for each in self.refresh}
 
 
 def pipeline(

@@ -17,6 +17,7 @@ from prefect.utilities.annotations import quote
 from flows.options import RunOptions, with_run_options
 from flows.pipeline import pipeline
 from storage.cache import Cache
+from storage.runs import run_name
 from tasks.prefect_stage import submit
 from tasks.publish import publish
 from tasks.results import RunSummary, check_results_folder, read_metrics
@@ -44,7 +45,7 @@ def train(options: RunOptions) -> RunSummary | State[RunSummary]:
 
 def _train(options: RunOptions) -> RunSummary:
     started = time.perf_counter()
-    run = flow_run.name or "unnamed"
+    run = run_name(flow_run.name or "unnamed")
     dataset = options.find_dataset()
     parameters = options.resolve()
     folder = options.results_folder(run)

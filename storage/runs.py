@@ -11,13 +11,25 @@ from typing import Any
 
 from storage.artifacts import Artifact
 from storage.atomic import write_bytes
-from storage.digests import digest_json
+from storage.digests import digest_bytes, digest_json
 from storage.errors import ArtifactError, RecordDamagedError
 from storage.fields import is_number, is_output_name, is_time
 from storage.regular import open_regular
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MAX_BYTES = 16 * 1024 * 1024
+
+
+def run_name(text: str) -> str:
+    """Return a run's name as the store and its folders can bear it.
+
+    Anybody may name a run in the UI as they like: ``Run #1``, ``../x``. What a name cannot hold
+    becomes a dash, and a digest of the text keeps two such names apart.
+    """
+    if RUN_NAME.fullmatch(text):
+        return text
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:80] or "run"
+    return f"{plain}-{digest_bytes(text.encode(errors='replace'))[:8]}"
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,9 @@ class RunArguments:
 
         Raises
         ------
-        DatasetError, ParameterError
-            If the dataset, the preset, a parameter's name or its value is not acceptable.
+        DatasetError, ParameterError, SelectionError
+            If the dataset, the preset, a parameter's name or value, or the choice of stages is
+            not acceptable.
         """
         preset, values = read_preset(self.preset)
         options = RunOptions(
@@ -88,6 +89,7 @@ class RunArguments:
             overrides={**values, **parse_assignments(self.assignments or [])},
         )
         options.find_dataset()
+        options.selection()
         typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
         return replace(options, overrides=typed)
 
