@@ -108,6 +108,11 @@ class Terminal:
         if not self._quiet:
             self.console.print(escape(text), style=style, highlight=False)
 
+    def warn(self, text: str) -> None:
+        """Write a line even if quiet: something is not as it was asked for."""
+        console = Console(stderr=True) if self._quiet else self.console
+        console.print(escape(text), style="yellow", highlight=False)
+
     def summarise(self, summary: RunSummary) -> None:
         """Write the closing summary: result, place, what to try next."""
         if self._quiet:

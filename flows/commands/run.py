@@ -40,12 +40,13 @@ def run_pipeline(
     verbose
         Show Prefect's own log as well.
     """
-    cache = Cache()
     started = time.perf_counter()
+    if options.output is not None:  # where the run's name decides, nothing is there yet
+        check_results_folder(options.results_folder("unnamed"))
+    cache = Cache()
     cache.connect()
     if not dataset_named:
         options = _choose_dataset(cache, options, terminal)
-    check_results_folder(options.results_folder("new"))
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
     embedded = server_url() is None
@@ -114,12 +115,11 @@ def _choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> Ru
     try:
         reachable(missing, options.mirrors(dataset))
     except NoMirrorReachable as error:
-        terminal.say(f"{dataset.title} cannot be downloaded: no mirror can be reached", "yellow")
-        terminal.say(str(error), "yellow")
-        terminal.say(
+        terminal.warn(f"{dataset.title} cannot be downloaded: no mirror can be reached")
+        terminal.warn(str(error))
+        terminal.warn(
             f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
-            "draws itself.",
-            "yellow",
+            "draws itself."
         )
         return replace(options, dataset=FALLBACK_DATASET)
     return options
