@@ -32,10 +32,15 @@ def temporary_file(folder: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def commit_file(temporary: Path, target: Path) -> None:
-    """Move `temporary` to `target` so that a crash leaves the old file or the new one."""
+    """Move `temporary` to `target` so that a crash leaves the old file or the new one.
+
+    A folder in the target's place is damage, and goes.
+    """
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and not target.is_symlink():  # no rename replaces a folder
+        remove(target)
     temporary.replace(target)
     sync_folder(target.parent)
 

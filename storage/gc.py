@@ -25,6 +25,7 @@ from storage.cache import Cache
 from storage.errors import RecordDamagedError
 from storage.liveness import oldest_start
 from storage.remote_sent import is_sent
+from storage.room import explaining
 
 # What a starting run has just made and not yet recorded must never look abandoned.
 _GRACE_SECONDS = 60.0
@@ -83,8 +84,18 @@ def find_garbage(cache: Cache, keep_days: float) -> Garbage:
 
 
 def sweep(cache: Cache, keep_days: float) -> Garbage:
-    """Remove what can go; return what was removed."""
-    cutoffs = _Cutoffs.now(cache, keep_days)
+    """Remove what can go; return what was removed.
+
+    Raises
+    ------
+    StoreUnusableError
+        If the store cannot be written.
+    """
+    with explaining("the store", cache.root):
+        return _sweep(cache, _Cutoffs.now(cache, keep_days))
+
+
+def _sweep(cache: Cache, cutoffs: _Cutoffs) -> Garbage:
     removed = Garbage()
     # Records first: an object is only looked at once nothing on disk refers to it any more.
     for path in _stale_records(cache, cutoffs):
@@ -201,12 +212,19 @@ def _remove_scratch(cache: Cache, item: Item, cutoff: float, removed: Garbage) -
 
 
 def _newest(folder: Path) -> float:
-    return max((_time(path) for path in [folder, *folder.rglob("*")]), default=0.0)
+    return max(_time(path) for path in _with_contents(folder))
 
 
 def _item(kind: str, path: Path) -> Item:
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return Item(kind, path, sum(_size(file) for file in files))
+    return Item(kind, path, sum(_size(file) for file in _with_contents(path)))
+
+
+def _with_contents(path: Path) -> list[Path]:
+    """Return a path and all that lies below it; just itself if it is removed meanwhile."""
+    try:
+        return [path, *path.rglob("*")]
+    except FileNotFoundError:
+        return [path]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -41,6 +41,8 @@ def oldest_start(folder: Path) -> float | None:
             starts.append(started)
         except FileNotFoundError:
             continue  # it ended just now
+        except OSError:  # not ours to lock: who knows whether it lives
+            starts.append(started)
     return min(starts, default=None)
 
 

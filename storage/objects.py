@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from storage.atomic import commit_file, remove, temporary_file
+from storage.atomic import commit_file, temporary_file
 from storage.digests import digest_file, is_sha256, short
 from storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
 from storage.regular import open_regular
@@ -64,8 +64,6 @@ class ObjectStore:
         if not (self.holds_here(sha256) and self._still_there(sha256)):
             # Read-only guards against accidents; nothing trusts it as a proof.
             file.chmod(0o444)
-            if target.is_dir():  # no rename replaces a folder
-                remove(target)
             commit_file(file, target)
         return sha256, size
 

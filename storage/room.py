@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,7 @@ def explaining_full_disk(what: str, place: Path, needed: int | None = None) -> I
     place
         Where.
     needed
-        Bytes that it takes, where that is known. An error may know better: one with an
-        attribute `needed` is believed.
+        Bytes that it takes, where that is known.
 
     Raises
     ------
@@ -43,13 +43,18 @@ def explaining_full_disk(what: str, place: Path, needed: int | None = None) -> I
     except OSError as error:
         if not _is_full(error):
             raise
-        needed = getattr(error, "needed", needed)
-        free = f"{_free(place):,}"
-        amount = (
-            f"more is needed than the {free} bytes that are free"
-            if needed is None
-            else f"{needed:,} bytes are needed and {free} are free"
-        )
+        free = _free(place)
+        if needed is None:
+            amount = f"more is needed than the {free:,} bytes that are free"
+        elif needed > free:
+            amount = f"{needed:,} bytes are needed and {free:,} are free"
+        else:
+            amount = (
+                f"{needed:,} bytes are needed and {free:,} are free, but a quota, a limit on the "
+                "size of files or their number is reached"
+            )
+        if error.filename is not None and error.strerror != os.strerror(error.errno or 0):
+            amount = str(error.strerror)  # whoever raised it says how much
         message = f"no room for {what} in {place}: {amount}. {_WHAT_TO_DO}"
         raise StorageFullError(message) from error
 

@@ -17,6 +17,7 @@ from storage.errors import (
 )
 from storage.objects import ObjectStore
 from storage.records import RecordStore
+from storage.room import explaining
 from storage.runs import RunStore
 
 
@@ -102,9 +103,15 @@ def remove_damage(cache: Cache, report: Report) -> None:
     """Remove what is damaged: the stages that made it will miss it and make it again.
 
     What a run has healed since it was found damaged is left alone.
+
+    Raises
+    ------
+    StoreUnusableError
+        If the store cannot be written.
     """
-    for damage in report.damaged:
-        remove_unless(cache.root, damage.path, partial(_is_sound, cache.local, damage.kind))
+    with explaining("the store", cache.root):
+        for damage in report.damaged:
+            remove_unless(cache.root, damage.path, partial(_is_sound, cache.local, damage.kind))
 
 
 def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:

@@ -41,7 +41,7 @@ class Training:
 def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
     folder = tmp_path_factory.mktemp("training")
     dataset = from_directory(walk.write_dataset(folder / "data", training=1200))
-    changes = {"training_sample": 1200, "epochs": EPOCHS, "hidden_size": 30}
+    changes = {"training_sample": 1200, "epochs": EPOCHS, "hidden_sizes": "30"}
     plain = LoggedWalk(dataset, changes, Selection(until="evaluate"))
     plain(folder / "store", folder / "log")
     return Training(plain, outcomes(folder / "store"))
