@@ -5,14 +5,21 @@ class TrainingDivergedError(ArithmeticError):
     """The loss became NaN, infinite or absurdly large."""
 
     def __init__(
-        self, *, epoch: int, batch: int, loss: float, gradient_norm: float, learning_rate: float
+        self,
+        *,
+        epoch: int,
+        batch: int,
+        loss: float,
+        gradient_norm: float,
+        learning_rate: float,
+        remedies: str = "a warm-up of one epoch, or gradient_clip_norm=1",
     ) -> None:
         self.epoch, self.batch = epoch, batch
         self.loss, self.gradient_norm, self.learning_rate = loss, gradient_norm, learning_rate
         super().__init__(
             f"Training diverged in epoch {epoch}, batch {batch}: the loss is {loss:.6g} and the "
             f"gradient's norm {gradient_norm:.6g} at learning rate {learning_rate:.6g}. Try a "
-            "learning rate ten times smaller, a warm-up of one epoch, or gradient_clip_norm=1."
+            f"learning rate ten times smaller, {remedies}."
         )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.nn.checkpoints import Checkpoint, CheckpointFolder, run_identity
+from tasks.nn.errors import TrainingDivergedError
 from tasks.nn.progress import EpochListener, EpochReport
 from tasks.nn.result import TrainingResult
 
@@ -73,6 +74,8 @@ def train_tutorial(
     ------
     ValueError
         If images and labels do not fit each other, or there is nothing to train or test on.
+    TrainingDivergedError
+        At the end of an epoch in which the loss overflowed; `batch` is the first such sample.
     """
     _check("training", training_images, training_labels)
     _check("test", test_images, test_labels)
@@ -102,9 +105,12 @@ def train_tutorial(
     for epoch in range(len(history["epoch"]), epochs):
         start = time.perf_counter()
         masks = rng.integers(0, 2, size=(len(training_images), hidden_size))
-        outputs = _train_epoch(
-            training_images, inked, training_labels, masks, weights_1, weights_2, learning_rate
-        )
+        # A learning rate that is too large is reported below, and better than by a warning.
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = _train_epoch(
+                training_images, inked, training_labels, masks, weights_1, weights_2, learning_rate
+            )
+        _stop_if_diverged(epoch, outputs, training_labels, learning_rate)
         train_loss, train_accuracy = _loss_and_accuracy(outputs, training_labels)
         layer_2 = predict_tutorial(weights_1, weights_2, test_images)
         test_loss, test_accuracy = _loss_and_accuracy(layer_2, test_labels)
@@ -191,6 +197,26 @@ def _loss_and_accuracy(outputs: Floats, labels: Floats) -> tuple[float, float]:
     loss = np.sum((labels - outputs) ** 2) / len(labels)
     right = np.argmax(outputs, axis=1) == np.argmax(labels, axis=1)
     return float(loss), float(np.mean(right))
+
+
+def _stop_if_diverged(epoch: int, outputs: Floats, labels: Floats, learning_rate: float) -> None:
+    """Raise TrainingDivergedError if a sample's output was so large that its square is not finite.
+
+    The gradient's norm that is reported is that of the squared error in the outputs.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        losses = np.sum((labels - outputs) ** 2, axis=1)
+        if np.all(np.isfinite(losses)):
+            return
+        sample = int(np.argmin(np.isfinite(losses)))
+        raise TrainingDivergedError(
+            epoch=epoch,
+            batch=sample,
+            loss=float(losses[sample]),
+            gradient_norm=float(2 * np.linalg.norm(labels[sample] - outputs[sample])),
+            learning_rate=learning_rate,
+            remedies="or another preset, which can clip gradients",
+        )
 
 
 def _check(name: str, images: Floats, labels: Floats) -> None:

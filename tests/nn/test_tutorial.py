@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.nn.errors import TrainingDivergedError
 from tasks.nn.progress import EpochReport
 from tasks.nn.result import TrainingResult
 from tasks.nn.tutorial import COLUMNS, predict_tutorial, train_tutorial
@@ -190,6 +191,13 @@ def test_fewer_epochs_than_saved_are_trained_afresh(small: Data, tmp_path: Path)
 def test_mismatched_images_and_labels_are_refused(small: Data) -> None:
     with pytest.raises(ValueError, match=r"training images and labels .* found \(40, 30\)"):
         train_tutorial(small[0], small[1][:-1], small[2], small[3])
+
+
+def test_divergence_is_reported_with_its_sample(small: Data) -> None:
+    with pytest.raises(TrainingDivergedError, match="epoch 0, batch") as caught:
+        train_tutorial(*small, learning_rate=10.0, epochs=3)
+    assert 0 < caught.value.batch < 40
+    assert "learning rate ten times smaller" in str(caught.value)
 
 
 def test_prediction_uses_no_dropout(small: Data) -> None:
