@@ -32,6 +32,8 @@ app = App(
     help_epilogue="Start with: digitflow run",
     version_flags=["--version"],
     result_action="return_value",
+    # Or Ctrl-C would end everything with 130 before we can say that nothing is lost.
+    suppress_keyboard_interrupt=False,
 )
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
