@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -107,13 +107,32 @@ class RunOptions:
         return {name: value for name, value in flat.items() if value not in (None, [])}
 
 
-def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., Result]:
+@dataclass(frozen=True)
+class Extra:
+    """A parameter that a flow takes beside the run options: name, type, default, meaning."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str
+
+
+def with_run_options(
+    function: Callable[..., Result],
+    *,
+    extra: Sequence[Extra] = (),
+    without: Sequence[str] = (),
+) -> Callable[..., Result]:
     """Give a flow's function the flat signature of the run options.
 
     Parameters
     ----------
     function
-        Takes `RunOptions`.
+        Takes `RunOptions`, and the parameters of `extra` by name.
+    extra
+        What the flow takes beside them.
+    without
+        Options that make no sense for this flow.
 
     Returns
     -------
@@ -121,6 +140,7 @@ def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., 
         Takes each option and each parameter by name. Its signature carries types and bounds
         and its docstring an ``Args:`` section: Prefect makes the run form from both.
     """
+    own = {each.name: each.default for each in extra}
 
     def flat(**given: Any) -> Result:
         names = {each.name for each in fields(RunOptions)}
@@ -131,40 +151,50 @@ def with_run_options(function: Callable[[RunOptions], Result]) -> Callable[..., 
             for name, value in given.items()
             if name in Parameters.model_fields and value is not None
         }
-        return function(RunOptions(**options, overrides=overrides))
+        others = {name: given.get(name, default) for name, default in own.items()}
+        return function(RunOptions(**options, overrides=overrides), **others)
 
-    parameters: list[tuple[str, Any, Any]] = [
-        ("dataset", str, DEFAULT_DATASET),
-        ("preset", PresetName, DEFAULT_PRESET),
-        ("mirror", str | None, None),
-        ("refresh", list[StageName], []),
-        ("from_stage", StageName | None, None),
-        ("until", StageName | None, None),
-        ("output", str | None, None),
+    parameters = [
+        *(each for each in _options() if each.name not in without),
+        *extra,
+        *(_parameter(name) for name in PARAMETER_NAMES),
     ]
-    parameters += [(name, _optional(name), None) for name in PARAMETER_NAMES]
-    signature = inspect.Signature(
-        [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-            )
-            for name, annotation, default in parameters
-        ]
-    )
-    described = {
-        **_DESCRIPTIONS,
-        **{
-            name: f"{each.description} If not given: the preset's, else {each.default}."
-            for name, each in Parameters.model_fields.items()
-        },
-    }
-    listing = "\n".join(f"    {name}: {described[name]}" for name, _, _ in parameters)
+    listing = "\n".join(f"    {each.name}: {each.meaning}" for each in parameters)
     flat.__name__ = function.__name__
     flat.__qualname__ = function.__qualname__
     flat.__module__ = function.__module__
     flat.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{listing}\n"
-    flat.__signature__ = signature  # type: ignore[attr-defined]
+    flat.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=each.annotation,
+            )
+            for each in parameters
+        ]
+    )
     return flat
+
+
+def _options() -> list[Extra]:
+    types: dict[str, tuple[Any, Any]] = {
+        "dataset": (str, DEFAULT_DATASET),
+        "preset": (PresetName, DEFAULT_PRESET),
+        "mirror": (str | None, None),
+        "refresh": (list[StageName], []),
+        "from_stage": (StageName | None, None),
+        "until": (StageName | None, None),
+        "output": (str | None, None),
+    }
+    return [Extra(name, *types[name], meaning) for name, meaning in _DESCRIPTIONS.items()]
+
+
+def _parameter(name: str) -> Extra:
+    described = Parameters.model_fields[name]
+    meaning = f"{described.description} If not given: the preset's, else {described.default}."
+    return Extra(name, _optional(name), None, meaning)
 
 
 def _optional(name: str) -> Any:

@@ -129,6 +129,8 @@ class Terminal:
                 highlight=False,
             )
         self.say(f"Stages: {ran} ran, {cached} cached, {summary.seconds:.1f} s in all")
+        if summary.model is not None:
+            self.say(f"Model: version {summary.model}; see digitflow models")
         self.say(f"Results: {summary.folder}")
 
     def _line(

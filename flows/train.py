@@ -16,11 +16,12 @@ from prefect.utilities.annotations import quote
 
 from flows.options import RunOptions, with_run_options
 from flows.pipeline import pipeline
+from flows.summary import summarise
 from storage.cache import Cache
 from storage.runs import run_name
 from tasks.prefect_stage import submit
 from tasks.publish import publish
-from tasks.results import RunSummary, check_results_folder, read_metrics
+from tasks.results import RunSummary, check_results_folder
 from tasks.stage import Handle, Ref, Stage, StageResult
 
 
@@ -38,18 +39,26 @@ def train(options: RunOptions) -> RunSummary | State[RunSummary]:
     cache.connect()
     with cache.in_use():
         try:
-            return _train(options)
+            return run_stages(cache, options)
         except CancelledRun:
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def _train(options: RunOptions) -> RunSummary:
+def run_stages(cache: Cache, options: RunOptions) -> RunSummary:
+    """Run the pipeline inside a flow, publish its results and return what it did.
+
+    Parameters
+    ----------
+    cache
+        The store, connected and in use.
+    options
+        What to run.
+    """
     started = time.perf_counter()
     run = run_name(flow_run.name or "unnamed")
     dataset = options.find_dataset()
     parameters = options.resolve()
-    folder = options.results_folder(run)
-    check_results_folder(folder)
+    check_results_folder(options.results_folder(run))
     logger = get_run_logger()
     logger.info("Dataset %s, preset %s, %s", dataset.title, options.preset, parameters)
     _tag_run(dataset.name, options.preset)
@@ -67,16 +76,7 @@ def _train(options: RunOptions) -> RunSummary:
 
     pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
     stages: tuple[StageResult, ...] = tuple(future.result() for future in futures)
-    summary = RunSummary(
-        name=run,
-        dataset=dataset.title,
-        preset=options.preset,
-        parameters=parameters.model_dump(mode="json"),
-        stages=stages,
-        seconds=round(time.perf_counter() - started, 3),
-        metrics=read_metrics(Cache(), stages),
-        folder=folder,
-    )
+    summary = summarise(cache, options, run, stages, started)
     # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
     publish.submit(quote(summary), wait_for=futures[-1:], return_state=False).result()
     return summary

@@ -5,6 +5,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     objects/ab/cdef…          bytes under their SHA-256
     records/<stage>/<key>.json  what a stage gave for a key
     runs/<name>.json          what each run did
+    models/                   versions of trained models, and the champion
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          who is computing; freed by the system if the holder dies
     live/<run>.lock           runs in progress, freed likewise; nothing newer is swept
@@ -36,6 +37,7 @@ from storage.errors import (
 )
 from storage.keys import StageKey, differences
 from storage.locks import KeyLocks
+from storage.models import ModelStore
 from storage.objects import ObjectStore
 from storage.records import Record, RecordStore, now
 from storage.room import explaining, explaining_full_disk
@@ -138,6 +140,7 @@ class Cache:
         self.objects = ObjectStore(self.root / "objects", partial(settle, self.root))
         self.records = RecordStore(self.root / "records")
         self.runs = RunStore(self.root / "runs")
+        self.models = ModelStore(self.root / "models")
         self.locks = KeyLocks(self.root / "locks")
         self.shared: SharedStore | None = None
         if url is not None:

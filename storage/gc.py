@@ -176,6 +176,7 @@ def _references(cache: Cache, gone: Iterable[Path]) -> Iterator[str]:
             continue
         for stage in run.stages:
             yield from (each["sha256"] for each in stage["outputs"].values())
+    yield from cache.models.references()
 
 
 def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:

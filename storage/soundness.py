@@ -28,7 +28,7 @@ class Damage:
     Attributes
     ----------
     kind
-        ``object``, ``record`` or ``run``.
+        ``object``, ``record``, ``run`` or ``model``.
     path
         Where it lies.
     problem
@@ -96,6 +96,9 @@ def find_damage(cache: Cache) -> Report:
             continue
         except (RecordDamagedError, ValueError) as error:
             report.damaged.append(Damage("run", path, str(error)))
+    # Nothing makes a version's record again, so one that is damaged is listed and left.
+    for path in cache.models.damaged():
+        report.damaged.append(Damage("model", path, f"{path} is damaged"))
     return report
 
 
@@ -111,6 +114,8 @@ def remove_damage(cache: Cache, report: Report) -> None:
     """
     with explaining("the store", cache.root):
         for damage in report.damaged:
+            if damage.kind == "model":
+                continue
             remove_unless(cache.root, damage.path, partial(_is_sound, cache.local, damage.kind))
 
 

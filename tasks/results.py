@@ -59,6 +59,8 @@ class RunSummary:
         What `evaluate` found; empty if it did not run.
     folder
         Where the results are.
+    model
+        Number of the model version that it trained, or None.
     """
 
     name: str
@@ -69,6 +71,7 @@ class RunSummary:
     seconds: float
     metrics: Mapping[str, Any]
     folder: Path
+    model: int | None = None
 
     def output(self, stage: str, output: str) -> Artifact | None:
         """Return a stage's output, or None if that stage was not part of the run."""
@@ -204,6 +207,7 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "preset": summary.preset,
         "parameters": dict(summary.parameters),
         "seconds": summary.seconds,
+        "model": summary.model,
         "stages": summary.stages_json(),
         "versions": {
             "python": platform.python_version(),

@@ -14,12 +14,13 @@ from flows.embedded_server import EmbeddedServer
 from flows.options import DEFAULT_DATASET, RunOptions
 from flows.plan import PlannedStage, make_plan
 from flows.prefect_setup import flush_to_server, prepare_environment, run_settings, server_url
+from flows.summary import summarise
 from flows.terminal import Terminal
 from storage.cache import Cache
 from storage.runs import RunRecord
 from tasks import interruption
 from tasks.interruption import StoppedError
-from tasks.results import RunSummary, check_results_folder, read_metrics, write_results
+from tasks.results import check_results_folder, write_results
 
 FALLBACK_DATASET = "sample"
 
@@ -141,17 +142,7 @@ def _refresh_results(
         terminal.finished(stage.label, True, 0.0)
     earlier = _earlier_run(cache, [stage.key for stage in stages])
     name = earlier.name if earlier is not None else "cached"
-    folder = options.results_folder(name)
-    summary = RunSummary(
-        name=name,
-        dataset=options.find_dataset().title,
-        preset=options.preset,
-        parameters=options.resolve().model_dump(mode="json"),
-        stages=stages,
-        seconds=round(time.perf_counter() - started, 3),
-        metrics=read_metrics(cache, stages),
-        folder=folder,
-    )
+    summary = summarise(cache, options, name, stages, started)
     write_results(cache, summary)
     terminal.say("nothing to do: every stage is cached")
     terminal.summarise(summary)

@@ -1,0 +1,55 @@
+"""What a run did, put together once all of its stages are done."""
+
+from __future__ import annotations
+
+import time
+
+from flows.options import RunOptions
+from storage.cache import Cache
+from tasks.registration import register_model
+from tasks.results import RunSummary, read_metrics
+from tasks.stage import StageResult
+
+
+def summarise(
+    cache: Cache, options: RunOptions, run: str, stages: tuple[StageResult, ...], started: float
+) -> RunSummary:
+    """Return the summary of a run, and register the model that it trained.
+
+    Parameters
+    ----------
+    cache
+        The store.
+    options
+        What the run was asked to do.
+    run
+        Its name.
+    stages
+        Results of its stages, in order.
+    started
+        When it started, by `time.perf_counter`.
+    """
+    dataset = options.find_dataset()
+    parameters = options.resolve().model_dump(mode="json")
+    metrics = read_metrics(cache, stages)
+    model = register_model(
+        cache,
+        stages,
+        run=run,
+        preset=options.preset,
+        dataset=dataset.title,
+        class_names=dataset.class_names,
+        parameters=parameters,
+        metrics=metrics,
+    )
+    return RunSummary(
+        name=run,
+        dataset=dataset.title,
+        preset=options.preset,
+        parameters=parameters,
+        stages=stages,
+        seconds=round(time.perf_counter() - started, 3),
+        metrics=metrics,
+        folder=options.results_folder(run),
+        model=None if model is None else model.version,
+    )

@@ -1,0 +1,274 @@
+"""The registry: every trained model a numbered version, and aliases that move between them.
+
+Layout below the store's root::
+
+    models/versions/000001.json   one version; never changed once written
+    models/aliases/champion.json  where an alias stands and where it stood, replaced whole
+
+A version refers to its weights and predictions by digest; the sweep of the store keeps them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.artifacts import Artifact
+from storage.atomic import write_bytes
+from storage.digests import digest_json
+from storage.errors import ArtifactError, RecordDamagedError, UnknownNameError
+from storage.records import now
+from storage.regular import open_regular
+
+CHAMPION = "champion"
+
+_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,49}")
+_FILE = re.compile(r"\d{6}\.json")
+_MAX_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One trained model.
+
+    Attributes
+    ----------
+    version
+        Counted from 1.
+    created
+        When it was registered, ISO 8601 in UTC.
+    run
+        Name of the run that trained it.
+    preset, dataset
+        As asked for.
+    parameters
+        All of them, resolved.
+    metrics
+        What evaluation found, numbers by name.
+    training
+        Cache key of the training: code, settings and data in one digest.
+    data
+        SHA-256 by name of what it was trained and tested on.
+    class_names
+        What its outputs stand for.
+    weights, predictions
+        References to the weights, and to outputs and losses on the test set.
+    """
+
+    version: int
+    created: str
+    run: str
+    preset: str
+    dataset: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    training: str
+    data: Mapping[str, str]
+    class_names: tuple[str, ...]
+    weights: Artifact
+    predictions: Artifact
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of an alias: to which version, when, and why."""
+
+    version: int
+    at: str
+    why: str
+
+
+class ModelStore:
+    """Model versions and aliases in one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def register(self, **fields: Any) -> ModelVersion:
+        """Make a trained model a version, or return the version that it is already.
+
+        Parameters
+        ----------
+        **fields
+            Those of `ModelVersion`, apart from `version` and `created`.
+        """
+        from filelock import FileLock
+
+        versions = self.root / "versions"
+        versions.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / "register.lock"):
+            last = 0
+            for known in self.oldest_first():
+                last = known.version
+                if (known.training, known.weights, known.data) == (
+                    fields["training"],
+                    fields["weights"],
+                    fields["data"],
+                ):
+                    return known
+            last = max([last, *(int(path.stem) for path in self._files())])
+            model = ModelVersion(version=last + 1, created=now(), **fields)
+            body = asdict(model)
+            for name in ("weights", "predictions"):
+                body[name] = getattr(model, name).to_json()
+            _write(self._path(model.version), body)
+        return model
+
+    def load(self, version: int) -> ModelVersion:
+        """Return a version.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none of that number.
+        RecordDamagedError
+            If its record cannot be trusted.
+        """
+        path = self._path(version)
+        try:
+            body = _read(path)
+            for name in ("weights", "predictions"):
+                body[name] = Artifact.from_json(body[name])
+            model = ModelVersion(**{**body, "class_names": tuple(body["class_names"])})
+        except FileNotFoundError:
+            known = ", ".join(str(each.version) for each in self.oldest_first()) or "none yet"
+            message = f"expected the number of a model version, found {version}; there are {known}"
+            raise UnknownNameError(message) from None
+        except (TypeError, KeyError, ArtifactError) as error:
+            message = f"model version {version} is damaged: {path}: {error}"
+            raise RecordDamagedError(message) from error
+        if model.version != version:
+            message = f"model version {version} is damaged: {path} is that of {model.version}"
+            raise RecordDamagedError(message)
+        return model
+
+    def oldest_first(self) -> Iterator[ModelVersion]:
+        """Iterate over the readable versions, in order."""
+        for path in self._files():
+            try:
+                yield self.load(int(path.stem))
+            except (RecordDamagedError, UnknownNameError):
+                continue
+
+    def damaged(self) -> Iterator[Path]:
+        """Iterate over what lies here and cannot be trusted."""
+        for path in self._files():
+            try:
+                self.load(int(path.stem))
+            except RecordDamagedError:
+                yield path
+
+    def moves(self, alias: str = CHAMPION) -> tuple[Move, ...]:
+        """Return where an alias stands, last, and where it stood before.
+
+        Raises
+        ------
+        RecordDamagedError
+            If its record cannot be trusted.
+        """
+        path = self._alias(alias)
+        try:
+            return tuple(Move(**move) for move in _read(path)["moves"])
+        except FileNotFoundError:
+            return ()
+        except (TypeError, KeyError) as error:
+            message = f"alias {alias} is damaged: {path}: {error}"
+            raise RecordDamagedError(message) from error
+
+    def champion(self) -> ModelVersion | None:
+        """Return the version that the alias `champion` stands at, or None."""
+        moves = self.moves()
+        return self.load(moves[-1].version) if moves else None
+
+    def promote(self, version: int, why: str, alias: str = CHAMPION) -> Move:
+        """Move an alias to a version; it stands at the old one or the new one, never between.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such version.
+        """
+        from filelock import FileLock
+
+        model = self.load(version)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / "alias.lock"):
+            move = Move(model.version, now(), why)
+            moves = [asdict(each) for each in (*self.moves(alias), move)]
+            _write(self._alias(alias), {"alias": alias, "moves": moves})
+        return move
+
+    def rollback(self, alias: str = CHAMPION) -> Move:
+        """Move an alias back to the version it stood at before; that is a move, too.
+
+        Raises
+        ------
+        UnknownNameError
+            If it has never stood anywhere else.
+        """
+        before = previous(self.moves(alias))
+        if before is None:
+            message = f"the alias {alias!r} has no earlier version to go back to"
+            raise UnknownNameError(message)
+        now_at = self.moves(alias)[-1].version
+        return self.promote(before, f"rolled back from version {now_at}", alias)
+
+    def references(self) -> Iterator[str]:
+        """Yield the digest of every object that a version refers to."""
+        for model in self.oldest_first():
+            yield model.weights.sha256
+            yield model.predictions.sha256
+
+    def _files(self) -> list[Path]:
+        folder = self.root / "versions"
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if _FILE.fullmatch(path.name))
+
+    def _path(self, version: int) -> Path:
+        return self.root / "versions" / f"{version:06d}.json"
+
+    def _alias(self, alias: str) -> Path:
+        if not _ALIAS.fullmatch(alias):
+            message = f"expected an alias of lower-case letters, digits, dashes, found {alias!r}"
+            raise UnknownNameError(message)
+        return self.root / "aliases" / f"{alias}.json"
+
+
+def previous(moves: tuple[Move, ...]) -> int | None:
+    """Return the version to go back to: the one before the last that was not rolled back.
+
+    Going back twice goes back two versions, not to and fro.
+    """
+    stack: list[int] = []
+    for move in moves:
+        if len(stack) > 1 and move.why.startswith("rolled back") and stack[-2] == move.version:
+            stack.pop()
+        elif not stack or stack[-1] != move.version:
+            stack.append(move.version)
+    return stack[-2] if len(stack) > 1 else None
+
+
+def _write(path: Path, body: dict[str, Any]) -> None:
+    text = json.dumps({**body, "sha256": digest_json(body)}, sort_keys=True, ensure_ascii=False)
+    write_bytes(path, text.encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with open_regular(path) as file:
+            body = json.loads(file.read(_MAX_BYTES))
+        digest = body.pop("sha256")
+        if digest_json(body) != digest:
+            message = "it does not match its digest"
+            raise RecordDamagedError(message)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        message = f"{path} is damaged: {error}"
+        raise RecordDamagedError(message) from error
+    return dict(body)

@@ -1,0 +1,54 @@
+"""Make what a run has trained a version in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from storage.cache import Cache
+from storage.models import ModelVersion
+from tasks.stage import StageResult
+
+_DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
+
+
+def register_model(
+    cache: Cache,
+    stages: tuple[StageResult, ...],
+    *,
+    run: str,
+    preset: str,
+    dataset: str,
+    class_names: tuple[str, ...],
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> ModelVersion | None:
+    """Register what `train` made, if it was part of the run.
+
+    A training that is registered already, cached or not, keeps its version.
+
+    Parameters
+    ----------
+    cache
+        The store.
+    stages
+        Results of the run's stages.
+    run, preset, dataset, class_names, parameters, metrics
+        Of the run; of the metrics, single numbers are kept.
+    """
+    found = {result.stage: result for result in stages}
+    if "train" not in found:
+        return None
+    trained, prepared = found["train"], found["preprocess"]
+    return cache.models.register(
+        run=run,
+        preset=preset,
+        dataset=dataset,
+        parameters=dict(parameters),
+        metrics={name: value for name, value in metrics.items() if name != "per_class"},
+        training=trained.key,
+        data={name: prepared.outputs[name].sha256 for name in _DATA},
+        class_names=class_names,
+        weights=trained.outputs["model"],
+        predictions=trained.outputs["predictions"],
+    )
