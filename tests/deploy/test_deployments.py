@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from tasks.data.sources import DATASETS
 from tasks.report import FIGURES
