@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import SharedStoreError
-from storage.remote_driver import open_driver, shown, unusable
+from storage.remote_driver import PART_BYTES, open_driver, shown, unusable
 from storage.remote_listing import RemoteFile, last_part, modified_at
-from storage.remote_location import BUCKET_PROTOCOLS, identity
+from storage.remote_location import BUCKET_PROTOCOLS, S3_PROTOCOLS, identity
 
 Answer = TypeVar("Answer")
 
@@ -152,7 +152,9 @@ class Remote:
 
     def send(self, file: Path, name: str) -> None:
         """Upload a file, so that the whole of it has this name or nothing changes."""
-        self._put(name, lambda system, path: system.put_file(str(file), path))
+        # s3fs reads a part at a time into memory: by default 50 MB, and 100 MB in one.
+        options = {"chunksize": PART_BYTES} if self.protocol in S3_PROTOCOLS else {}
+        self._put(name, lambda system, path: system.put_file(str(file), path, **options))
 
     def write(self, data: bytes, name: str) -> None:
         """Upload bytes, likewise."""
