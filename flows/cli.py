@@ -37,6 +37,13 @@ app = App(
 )
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
+Shared = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="With a URL in DIGITFLOW_STORE: what lies there, not the copies of this machine.",
+    ),
+]
 
 
 @app.command
@@ -129,9 +136,15 @@ def gc(
         float, Parameter(help="Records and runs that were used in so many days are kept.")
     ] = 30.0,
     apply: Annotated[bool, Parameter(negative="", help="Delete, instead of only saying.")] = False,
+    shared: Shared = False,
     json: Json = False,
 ) -> int:
     """Say what the store can do without, and how many bytes that is; delete it with --apply."""
+    if shared:
+        from flows.commands.shared_store import collect_shared_garbage
+
+        collect_shared_garbage(_plain_console(), keep_days, apply=apply, json=json)
+        return DONE
     from flows.commands.store import collect_garbage
 
     collect_garbage(_plain_console(), keep_days, apply=apply, json=json)
@@ -144,9 +157,14 @@ def verify(
     repair: Annotated[
         bool, Parameter(negative="", help="Remove what is damaged, so that it is built again.")
     ] = False,
+    shared: Shared = False,
     json: Json = False,
 ) -> int:
     """Hash everything in the store again and list damage. Exit code 1 if there is any."""
+    if shared:
+        from flows.commands.shared_store import verify_shared_store
+
+        return verify_shared_store(_plain_console(), repair=repair, json=json)
     from flows.commands.store import verify_store
 
     return verify_store(_plain_console(), repair=repair, json=json)

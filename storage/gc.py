@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.aside import remove_unless
+from storage.aside import remove_unless, settle
 from storage.atomic import remove
 from storage.cache import Cache
 from storage.errors import RecordDamagedError
@@ -96,6 +96,7 @@ def sweep(cache: Cache, keep_days: float) -> Garbage:
 
 
 def _sweep(cache: Cache, cutoffs: _Cutoffs) -> Garbage:
+    settle(cache.root)
     removed = Garbage()
     # Records first: an object is only looked at once nothing on disk refers to it any more.
     for path in _stale_records(cache, cutoffs):

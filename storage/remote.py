@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import SharedStoreError
-from storage.remote_driver import open_driver, shown, unusable
-from storage.remote_listing import RemoteFile, last_part, modified_at
-from storage.remote_location import BUCKET_PROTOCOLS, identity
+from storage.remote_driver import PART_BYTES, open_driver, shown, unusable
+from storage.remote_listing import RemoteFile, last_part, listed
+from storage.remote_location import BUCKET_PROTOCOLS, S3_PROTOCOLS, identity
 
 Answer = TypeVar("Answer")
 
@@ -93,29 +93,30 @@ class Remote:
             raise outcome[0]
         self._connected = True
 
-    def size(self, name: str) -> int | None:
-        """Return the size of what has this name, or None if nothing has."""
+    def look(self, name: str) -> RemoteFile | None:
+        """Return what the store says of the file of this name, or None if there is none."""
         try:
-            info = self._ask(lambda system, root: system.info(f"{root}/{name}"))
+            entry = self._ask(lambda system, root: system.info(f"{root}/{name}"))
         except FileNotFoundError:
             return None
-        return int(info["size"]) if info.get("type") == "file" else -1
+        return listed(entry) if entry.get("type") == "file" else None
 
-    def read(self, name: str, limit: int) -> bytes | None:
-        """Return the bytes of a small file, or None if there is none.
+    def read(self, name: str, limit: int) -> tuple[RemoteFile, bytes] | None:
+        """Return a small file and its bytes, or None if there is none.
 
         Raises
         ------
         ValueError
             If it is larger than `limit` bytes.
         """
-        size = self.size(name)
-        if size is None:
+        found = self.look(name)
+        if found is None:
             return None
-        if not 0 <= size <= limit:
-            message = f"expected at most {limit} bytes, found {size} in {self}/{name}"
+        if found.size > limit:
+            message = f"expected at most {limit} bytes, found {found.size} in {self}/{name}"
             raise ValueError(message)
-        return self._cat(name)
+        data = self._cat(name)
+        return None if data is None else (found, data)
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of several small files; what has gone meanwhile is left out."""
@@ -152,7 +153,9 @@ class Remote:
 
     def send(self, file: Path, name: str) -> None:
         """Upload a file, so that the whole of it has this name or nothing changes."""
-        self._put(name, lambda system, path: system.put_file(str(file), path))
+        # s3fs reads a part at a time into memory: by default 50 MB, and 100 MB in one.
+        options = {"chunksize": PART_BYTES} if self.protocol in S3_PROTOCOLS else {}
+        self._put(name, lambda system, path: system.put_file(str(file), path, **options))
 
     def write(self, data: bytes, name: str) -> None:
         """Upload bytes, likewise."""
@@ -166,11 +169,21 @@ class Remote:
             )
         except FileNotFoundError:
             return []
-        return [
-            RemoteFile(last_part(entry), int(entry.get("size") or 0), modified_at(entry))
+        return [listed(entry) for entry in entries if entry.get("type") == "file"]
+
+    def tree(self, folder: str) -> dict[str, RemoteFile]:
+        """Return the files in the folders of a folder, such as ``ab/cdef…``, by those names."""
+        try:
+            entries = self._ask(
+                lambda system, root: system.find(f"{root}/{folder}", detail=True).values()
+            )
+        except FileNotFoundError:
+            return {}
+        return {
+            "/".join(str(entry["name"]).split("/")[-2:]): listed(entry)
             for entry in entries
             if entry.get("type") == "file"
-        ]
+        }
 
     def folders(self, folder: str) -> list[str]:
         """Return the last parts of the names of the folders in a folder, in order."""

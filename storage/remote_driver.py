@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from storage.errors import SharedStoreError
 from storage.remote_location import BUCKET_PROTOCOLS, S3_PROTOCOLS, cache_folder
 
-# Bounds the memory of a download: four blocks of 16 MiB instead of s3fs's ten of 50.
-_S3_OPTIONS = {"default_block_size": 16 * 2**20, "max_concurrency": 4}
+# Bounds the memory of a transfer: four parts of 16 MiB at once instead of s3fs's ten of 50.
+PART_BYTES = 16 * 2**20
+_S3_OPTIONS = {"default_block_size": PART_BYTES, "max_concurrency": 4}
 
 
 def shown(url: str) -> str:

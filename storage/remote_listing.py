@@ -32,7 +32,12 @@ def last_part(entry: dict[str, Any]) -> str:
     return str(entry["name"]).rstrip("/").rpartition("/")[2]
 
 
-def modified_at(entry: dict[str, Any]) -> float | None:
+def listed(entry: dict[str, Any]) -> RemoteFile:
+    """Return a listing's entry in our words."""
+    return RemoteFile(last_part(entry), int(entry.get("size") or 0), _modified_at(entry))
+
+
+def _modified_at(entry: dict[str, Any]) -> float | None:
     """Return the time of a listing's entry under the names that drivers have for it."""
     for key in ("LastModified", "lastmodified_at", "updated", "mtime", "created"):
         moment = entry.get(key)

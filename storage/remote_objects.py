@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from storage.digests import digest_file, is_sha256, short
 from storage.errors import ObjectDamagedError, ObjectMissingError
 from storage.objects import ObjectStore
 from storage.remote import Remote
+from storage.remote_listing import RemoteFile
+from storage.remote_sent import RENEWAL_SECONDS
 from storage.room import explaining
 
 _log = logging.getLogger(__name__)
@@ -74,8 +77,16 @@ class SharedObjects(ObjectStore):
         found = {name for name in names if is_sha256(name) and name.startswith(prefix)}
         return found | super().starting_with(prefix)
 
-    def send(self, artifact: Artifact) -> None:
+    def send(self, artifact: Artifact, *, renew: bool = True) -> None:
         """Upload an object, unless the shared store has one of this name and size.
+
+        Parameters
+        ----------
+        artifact
+            The object.
+        renew
+            Upload also one that has been there for long: a sweep of the shared store that
+            finds nothing that refers to it would take it, before the record is there that does.
 
         Raises
         ------
@@ -83,7 +94,13 @@ class SharedObjects(ObjectStore):
             If this machine does not have it sound.
         """
         name = object_name(artifact.sha256)
-        if self._seen_damage or self.remote.size(name) != artifact.size:
+        found = self.remote.look(name)
+        if (
+            found is None
+            or found.size != artifact.size
+            or self._seen_damage
+            or (renew and _is_old(found))
+        ):
             self.remote.send(super().verify(artifact.sha256, artifact.size), name)
 
     def _fetch(self, sha256: str, size: int | None) -> Path:
@@ -91,12 +108,12 @@ class SharedObjects(ObjectStore):
         name = object_name(sha256)
         with explaining(f"object {short(sha256)}…", self.root, size), self.temporary() as file:
             try:
-                found = self.remote.size(name)
-                if found is not None and size is not None and found != size:
-                    problem = f"expected {size} bytes, found {found} in {self.remote}/{name}"
-                    raise self._damaged(sha256, problem)
+                found = self.remote.look(name)
                 if found is None:
                     raise FileNotFoundError(name)
+                if size is not None and found.size != size:
+                    problem = f"expected {size} bytes, found {found.size} in {self.remote}/{name}"
+                    raise self._damaged(sha256, problem)
                 self.remote.fetch(name, file)
             except FileNotFoundError:
                 message = (
@@ -118,6 +135,11 @@ class SharedObjects(ObjectStore):
         self._seen_damage = True
         message = f"object {short(sha256)}… is damaged: {problem}"
         return ObjectDamagedError(message)
+
+
+def _is_old(found: RemoteFile) -> bool:
+    # Where the driver does not say when something was written, no sweep takes it.
+    return found.modified is not None and time.time() - found.modified > RENEWAL_SECONDS
 
 
 def object_name(sha256: str) -> str:

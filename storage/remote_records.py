@@ -11,8 +11,9 @@ from storage.digests import is_sha256, short
 from storage.errors import ObjectDamagedError, ObjectMissingError, RecordDamagedError
 from storage.records import MAX_RECORD_BYTES, Record, RecordStore, is_stage_name
 from storage.remote import Remote
+from storage.remote_listing import RemoteFile
 from storage.remote_objects import SharedObjects
-from storage.remote_sent import date, is_sent, mark_sent, mark_unsent, sending
+from storage.remote_sent import date, is_sent, is_to_be_renewed, mark_sent, mark_unsent, sending
 
 _log = logging.getLogger(__name__)
 
@@ -46,15 +47,16 @@ class SharedRecords(RecordStore):
         if record is not None:
             return record
         name = record_name(stage, key)
-        data = _read(self._remote, name, f"record {short(key)}…")
-        if data is None:
+        found = _read(self._remote, name, f"record {short(key)}…")
+        if found is None:
             if damage is not None:
                 raise damage
             return None
         if damage is not None:
             _log.warning("%s; fetched again from %s", damage, self._remote)
+        listed, data = found
         record = parse_record(data, stage, key, f"{self._remote}/{name}")
-        self._keep(record, data)
+        self._keep(record, data, listed)
         return record
 
     def save(self, record: Record) -> None:
@@ -65,10 +67,13 @@ class SharedRecords(RecordStore):
         self.send(record)
 
     def mark_used(self, record: Record) -> None:
-        """Note that a record was served now; send it if it was not sent yet."""
+        """Note that a record was served now, here and, now and then, in the shared store."""
         super().mark_used(record)
-        if not is_sent(self.path(record.stage, record.key)):
+        path = self.path(record.stage, record.key)
+        if not is_sent(path):
             self.send(record)
+        elif is_to_be_renewed(path):
+            self._renew(record)
 
     def send(self, record: Record) -> None:
         """Send what a record names, and then the record.
@@ -120,14 +125,23 @@ class SharedRecords(RecordStore):
                 record = parse_record(data, stage, key, f"{self._remote}/{name}")
             except RecordDamagedError:
                 continue  # said to whoever asks for that key
-            self._keep(record, data)
+            self._keep(record, data, listed[key])
             date(self.path(stage, key), listed[key])
         yield from super().of_stage(stage)
 
-    def _keep(self, record: Record, data: bytes) -> None:
+    def _renew(self, record: Record) -> None:
+        """Write a record there again, so that it counts as used, and what it lacks there."""
+        path = self.path(record.stage, record.key)
+        with sending(path, f"{record.label} of {record.run}"):
+            # First, because it says of the objects that they are in use.
+            self._remote.write(path.read_bytes(), record_name(record.stage, record.key))
+            for artifact in record.outputs.values():
+                self._objects.send(artifact, renew=False)
+
+    def _keep(self, record: Record, data: bytes, listed: RemoteFile) -> None:
         path = self.path(record.stage, record.key)
         write_bytes(path, data)
-        mark_sent(path)
+        mark_sent(path, listed.modified)
 
 
 def record_name(stage: str, key: str) -> str:
@@ -154,7 +168,7 @@ def parse_record(data: bytes, stage: str, key: str, place: str) -> Record:
     return record
 
 
-def _read(remote: Remote, name: str, what: str) -> bytes | None:
+def _read(remote: Remote, name: str, what: str) -> tuple[RemoteFile, bytes] | None:
     try:
         return remote.read(name, MAX_RECORD_BYTES)
     except ValueError as error:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import SharedStoreError
 from storage.remote_listing import RemoteFile
+
+# Nobody can touch an object of S3: what is in use is written again, so often at most. A sweep
+# of the shared store spares what was written in twice that time.
+RENEWAL_SECONDS = 7 * 86_400.0
 
 
 @contextmanager
@@ -33,9 +38,21 @@ def is_sent(path: Path) -> bool:
     return path.with_suffix(".sent").exists()
 
 
-def mark_sent(path: Path) -> None:
-    """Note that it has."""
-    path.with_suffix(".sent").touch()
+def is_to_be_renewed(path: Path) -> bool:
+    """Tell whether the shared store has not been told for days that the record is in use."""
+    try:
+        sent = path.with_suffix(".sent").stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return time.time() - sent > RENEWAL_SECONDS
+
+
+def mark_sent(path: Path, written: float | None = None) -> None:
+    """Note that it has, since `written` (seconds since 1970) or since now."""
+    mark = path.with_suffix(".sent")
+    mark.touch()
+    if written is not None:
+        os.utime(mark, (written, written))
 
 
 def mark_unsent(path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from storage.errors import StorageFullError, StoreUnusableError
 
-# EFBIG: a limit on the size of files is a full disk to whoever meets it.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A quota, and a limit on the size of files, are a full disk to whoever meets them.
+_LIMITED = (errno.EDQUOT, errno.EFBIG)
+_FULL = (errno.ENOSPC, *_LIMITED)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 _WHAT_TO_DO = (
     "Make room (digitflow gc says what the store can do without) and run again, or name a store "
@@ -44,15 +45,13 @@ def explaining_full_disk(what: str, place: Path, needed: int | None = None) -> I
         if not _is_full(error):
             raise
         free = _free(place)
-        if needed is None:
-            amount = f"more is needed than the {free:,} bytes that are free"
-        elif needed > free:
-            amount = f"{needed:,} bytes are needed and {free:,} are free"
-        else:
-            amount = (
-                f"{needed:,} bytes are needed and {free:,} are free, but a quota, a limit on the "
-                "size of files or their number is reached"
-            )
+        amount = (
+            f"more is needed than the {free:,} bytes that are free"
+            if needed is None
+            else f"{needed:,} bytes are needed and {free:,} are free"
+        )
+        if error.errno in _LIMITED or (needed is not None and needed <= free):
+            amount += ", but a quota, a limit on the size of files or on their number is reached"
         if error.filename is not None and error.strerror != os.strerror(error.errno or 0):
             amount = str(error.strerror)  # whoever raised it says how much
         message = f"no room for {what} in {place}: {amount}. {_WHAT_TO_DO}"

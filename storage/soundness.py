@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from storage.aside import remove_unless
+from storage.aside import remove_unless, settle
 from storage.cache import Cache
 from storage.digests import short
 from storage.errors import (
@@ -85,7 +85,7 @@ def find_damage(cache: Cache) -> Report:
             report.damaged.append(Damage("record", path, str(error)))
             continue
         for name, artifact in record.outputs.items() if record is not None else ():
-            if is_whole and not cache.objects.path(artifact.sha256).exists():
+            if is_whole and _is_missing(cache, artifact.sha256):
                 problem = f"{path} names {name}, object {short(artifact.sha256)}…, which is missing"
                 report.damaged.append(Damage("record", path, problem))
     for path in sorted(cache.runs.root.glob("*.json")):
@@ -117,6 +117,13 @@ def remove_damage(cache: Cache, report: Report) -> None:
             if damage.kind == "model":
                 continue
             remove_unless(cache.root, damage.path, partial(_is_sound, cache.local, damage.kind))
+
+
+def _is_missing(cache: Cache, sha256: str) -> bool:
+    path = cache.objects.path(sha256)
+    if not path.exists():
+        settle(cache.root)  # a sweep may be looking at it
+    return not path.exists()
 
 
 def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:

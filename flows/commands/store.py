@@ -13,7 +13,7 @@ from storage.soundness import find_damage, remove_damage
 
 SOUND, DAMAGED = 0, 1
 
-_KINDS = {
+KINDS = {
     "record": "records of stages",
     "run": "records of runs",
     "object": "objects that nothing refers to",
@@ -29,7 +29,7 @@ def collect_garbage(console: Console, keep_days: float, *, apply: bool, json: bo
     if json:
         console.print_json(json_format.dumps(_document(garbage, applied=apply)))
         return
-    for kind, meaning in _KINDS.items():
+    for kind, meaning in KINDS.items():
         items = [item for item in garbage.items if item.kind == kind]
         if items:
             size = megabytes(sum(item.size for item in items))
@@ -44,6 +44,7 @@ def collect_garbage(console: Console, keep_days: float, *, apply: bool, json: bo
             "delete with: digitflow gc --apply",
             soft_wrap=True,
         )
+    _say_whose(console, cache, "is left alone; sweep it with: digitflow gc --shared")
 
 
 def verify_store(console: Console, *, repair: bool, json: bool) -> int:
@@ -83,7 +84,18 @@ def verify_store(console: Console, *, repair: bool, json: bool) -> int:
         )
         if report.damaged and not repair:
             console.print("remove them with: digitflow verify --repair")
+        _say_whose(console, cache, "was not read; verify it with: digitflow verify --shared")
     return DAMAGED if report.damaged else SOUND
+
+
+def _say_whose(console: Console, cache: Cache, what_of_it: str) -> None:
+    """Say of a shared store that only this machine's part of it was looked at."""
+    if cache.shared is not None:
+        console.print(
+            f"these are the copies of this machine; {cache.shared.remote} {what_of_it}",
+            soft_wrap=True,
+            style="dim",
+        )
 
 
 def _document(garbage: Garbage, *, applied: bool) -> dict[str, object]:

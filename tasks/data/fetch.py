@@ -1,6 +1,8 @@
 """Download a file whose digest is known, from whichever mirror gives the right bytes."""
 
+import errno
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +111,7 @@ def fetch(
     ValueError
         If `name` is no plain file name, or `mirrors` is empty.
     OSError
-        If `folder` cannot be written; no mirror is to blame for that.
+        If `folder` cannot be written or has no room; no mirror is to blame for that.
     """
     check_file_name(name)
     if not mirrors:
@@ -121,6 +123,7 @@ def fetch(
         return target
     target.unlink(missing_ok=True)
     with Part(folder / f"{name}.part", size=size, sha256=sha256, progress=progress) as part:
+        _check_room(folder, name, size - part.length)
         failures: list[MirrorFailure] = []
         for mirror in mirrors:
             if part.is_verified():
@@ -133,6 +136,14 @@ def fetch(
             raise FetchError(name, tuple(failures), part.length)
     rename_durably(part.path, target)
     return target
+
+
+def _check_room(folder: Path, name: str, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold to the end."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        reason = f"{name} needs {needed:,} more bytes, {free:,} are free"
+        raise OSError(errno.ENOSPC, reason, str(folder))
 
 
 def _is_verified(path: Path, sha256: str, size: int) -> bool:

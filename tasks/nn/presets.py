@@ -7,30 +7,37 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-# The best plain network for a minute of training.
+# The best plain network for a minute of training. Deformed digits regularise so well that little
+# dropout is left to do.
 MLP = {
     "hidden_sizes": (512,),
-    "dropout": 0.5,
-    "epochs": 40,
+    "dropout": 0.2,
+    "epochs": 30,
     "learning_rate": 0.002,
     "shift": 1,
+    "rotation": 10.0,
+    "scale": 0.1,
+    "elastic": 0.6,
 }
 
 # The best convolutional network for five.
 CNN = {
     "convolution_channels": (16, 32),
     "hidden_sizes": (128,),
-    "dropout": 0.5,
-    "epochs": 30,
+    "dropout": 0.3,
+    "epochs": 35,
     "learning_rate": 0.003,
-    "shift": 2,
+    "shift": 1,
+    "rotation": 10.0,
+    "scale": 0.1,
+    "elastic": 0.6,
 }
 
 # Ten seconds: to see that everything works, or to try an idea.
 QUICK = {
-    "hidden_sizes": (128,),
-    "epochs": 8,
-    "learning_rate": 0.003,
+    "hidden_sizes": (256,),
+    "dropout": 0.2,
+    "learning_rate": 0.002,
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -5,17 +5,26 @@ import datetime
 import inspect
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from tasks.data.sources import DATASETS
+from tasks.report import FIGURES
 from tests.mnist import ROOT, has_mnist, mnist_folder
-from tests.servers.fixtures import CREATE_POOL, DEPLOY, START_WORKER, Deployed
+from tests.servers.fixtures import (
+    CREATE_POOL,
+    DEPLOY,
+    LIST_NEXT_RUNS,
+    RUN_TRAIN,
+    START_WORKER,
+    Deployed,
+)
 from tests.servers.processes import wait_for
 
 DECLARED: dict[str, dict[str, Any]] = {
@@ -23,7 +32,7 @@ DECLARED: dict[str, dict[str, Any]] = {
     for each in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 }
 PNG = re.compile(r'<img [^>]*src="data:image/png;base64,([^"]+)">')
-FIGURES = ("learning-curves", "confusion-matrix", "mistakes", "gallery", "training-image")
+KEYS = {f"digitflow-{name.replace('_', '-')}": name for name in FIGURES}
 
 
 def stage_states(deployed: Deployed, run: dict[str, Any]) -> dict[str, str]:
@@ -49,7 +58,7 @@ def test_parameters_are_those_of_the_flow(name: str) -> None:
     assert declared["parameters"]["dataset"] == "mnist"  # named: never replaced by the sample
 
 
-@pytest.mark.parametrize("command", [CREATE_POOL, DEPLOY, START_WORKER])
+@pytest.mark.parametrize("command", [CREATE_POOL, DEPLOY, START_WORKER, LIST_NEXT_RUNS, RUN_TRAIN])
 def test_readme_gives_the_commands(command: str) -> None:
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -84,6 +93,13 @@ class TestDeployments:
         days = [night.date() for night in nights]
         assert days == [days[0] + datetime.timedelta(days=n) for n in range(len(days))]
 
+    def test_the_command_lists_the_next_nights(self, deployed: Deployed) -> None:
+        done = deployed.server.prefect(*shlex.split(LIST_NEXT_RUNS)[1:], folder=deployed.folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        names = [run["name"] for run in deployed.runs("nightly", "SCHEDULED")]
+        # A narrow table cuts names off.
+        assert sum(name[:6] in done.stdout for name in names) >= 3
+
     def test_one_night_at_a_time(self, deployed: Deployed) -> None:
         """Two runs at once: the second is cancelled, and says that it is not needed."""
         found = deployed.read("nightly")
@@ -110,7 +126,7 @@ class TestRun:
         assert first_run["parameters"] == {
             "dataset": dataset,
             "preset": "tutorial",
-            "epochs": 2,
+            "epochs": 5,
         }
         assert set(first_run["tags"]) >= {"training", dataset, "tutorial"}
         states = stage_states(deployed, first_run)
@@ -122,28 +138,27 @@ class TestRun:
     ) -> None:
         results = deployed.folder / "results" / first_run["name"]
         report = json.loads((results / "run.json").read_text(encoding="utf-8"))
-        assert report["parameters"]["epochs"] == 2
-        assert len((results / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2
+        assert report["parameters"]["epochs"] == 5
+        assert len((results / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
         for name in FIGURES:
-            assert (results / "figures" / f"{name.replace('-', '_')}.png").is_file()
+            assert (results / "figures" / f"{name}.png").is_file()
 
     def test_report_has_pictures(self, deployed: Deployed, first_run: dict[str, Any]) -> None:
         artifacts = deployed.artifacts(first_run)
         results = deployed.folder / "results" / first_run["name"] / "figures"
-        files = [path.read_bytes() for path in results.glob("*.png")]
+        files = {path.stem: path.read_bytes() for path in results.glob("*.png")}
         inside = pictures(artifacts["digitflow-report"]["data"])
         assert len(inside) >= 2
-        assert all(picture in files for picture in inside)
-        for name in FIGURES:
-            [picture] = pictures(artifacts[f"digitflow-{name}"]["data"])
-            assert picture in files
+        assert all(picture in files.values() for picture in inside)
+        for key, name in KEYS.items():
+            assert pictures(artifacts[key]["data"]) == [files[name]]
         # The server stores each twice and hands out whole lists.
         assert max(len(str(artifact["data"])) for artifact in artifacts.values()) < 300_000
 
     def test_tables(self, deployed: Deployed, first_run: dict[str, Any]) -> None:
         artifacts = deployed.artifacts(first_run)
         history = json.loads(artifacts["digitflow-history"]["data"])
-        assert [row["epoch"] for row in history] == [0, 1]
+        assert [row["epoch"] for row in history] == [0, 1, 2, 3, 4]
         if deployed.dataset == "mnist":  # the tutorial's own first row
             assert round(history[0]["test_accuracy"], 3) == 0.582
         per_class = json.loads(artifacts["digitflow-per-class"]["data"])
@@ -156,13 +171,13 @@ class TestRun:
         progress = deployed.artifacts(first_run)["train-progress"]
         assert progress["type"] == "progress"
         assert progress["data"] == 100
-        assert "2 of 2 epochs" in progress["description"]
+        assert "5 of 5 epochs" in progress["description"]
 
     def test_again_is_served_from_the_cache_with_the_same_report(
         self, deployed: Deployed, first_run: dict[str, Any]
     ) -> None:
         started = deployed.start(
-            "train", parameters={"epochs": 2, "dataset": deployed.dataset, "preset": "tutorial"}
+            "train", parameters={"epochs": 5, "dataset": deployed.dataset, "preset": "tutorial"}
         )
         run = deployed.server.finished(started["id"])
         assert run["state_type"] == "COMPLETED", run["state"]["message"]
@@ -172,7 +187,7 @@ class TestRun:
         first, second = deployed.artifacts(first_run), deployed.artifacts(run)
         for key in ("digitflow-history", "digitflow-per-class"):
             assert second[key]["data"] == first[key]["data"]
-        for key in ("digitflow-report", *(f"digitflow-{name}" for name in FIGURES)):
+        for key in ("digitflow-report", *KEYS):
             assert pictures(second[key]["data"]) == pictures(first[key]["data"]) != []
             # One key in all runs: the UI's history of an artifact compares them.
             latest = deployed.server.ask(f"/artifacts/{key}/latest")
@@ -184,7 +199,7 @@ class TestRun:
     ) -> None:
         before = len(deployed.runs("train"))
         done = deployed.server.prefect(
-            *("deployment", "run", "digitflow/train", "-p", given), folder=deployed.folder
+            *("deployment", "run", "digitflow/train", "--param", given), folder=deployed.folder
         )
         assert done.returncode == 1
         assert said in done.stdout + done.stderr

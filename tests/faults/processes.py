@@ -186,7 +186,9 @@ def _call(
         function(store, log)
     except BaseException as error:
         # The line that a person would see first, then the whole story.
-        said.write_text(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+        said.write_text(f"{type(error).__name__}: {error}\n")
+        with suppress(OSError), said.open("a") as file:
+            file.write(traceback.format_exc())
         raise SystemExit(1) from None
 
 

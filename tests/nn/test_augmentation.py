@@ -58,6 +58,8 @@ def test_bilinear_sampling_worked_by_hand() -> None:
 
     # (0 + 100 + 40 + 200)/4 = 85 and 0.75·0 + 0.25·100 = 25.
     assert at((0.5, 0.5), (0.0, 0.25)) == [85, 25]
+    # 9/16·100 + 1/16·40 + 3/16·200 = 96.25 and 1/16·100 + 9/16·40 + 3/16·200 = 66.25.
+    assert at((0.25, 0.75), (0.75, 0.25)) == [96, 66]
     # Half way out of the image is half of its border; far out is nothing.
     assert at((1.5, 1.0), (90.0, -90.0)) == [100, 0]
 

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from tests.mnist import ROOT, has_mnist
 from tests.servers.prefect_server import PrefectServer, running_server, running_worker
 
 # As README gives them; a test compares.
-CREATE_POOL = "prefect work-pool create digitflow --type process --overwrite"
+CREATE_POOL = "prefect --no-prompt work-pool create digitflow --type process --overwrite"
 DEPLOY = "prefect --no-prompt deploy --all"
 START_WORKER = "prefect worker start --pool digitflow"
+LIST_NEXT_RUNS = "prefect flow-run ls --state-type SCHEDULED"
+RUN_TRAIN = "prefect deployment run digitflow/train --param epochs=5 --watch"
 
 
 @dataclass(frozen=True)
@@ -81,25 +83,27 @@ def deployed(
     prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
     """The deployments of `prefect.yaml`, with a worker; brought up as README says."""
+    # A copy: whoever edits the project meanwhile does not make its stages run again.
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "prefect.yaml", folder)
+    for package in ("flows", "storage", "tasks"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
+    environment = {**prefect_server.environment, "PYTHONPATH": str(folder)}
+    server = replace(prefect_server, environment=environment)
     for command in (CREATE_POOL, DEPLOY):
-        done = prefect_server.prefect(*shlex.split(command)[1:], folder=folder)
+        done = server.prefect(*shlex.split(command)[1:], folder=folder)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     elsewhere = tmp_path_factory.mktemp("worker")
     pool = shlex.split(START_WORKER)[-1]
-    with running_worker(prefect_server, pool=pool, folder=elsewhere):
-        yield Deployed(prefect_server, folder, "mnist" if has_mnist() else "sample")
+    with running_worker(server, pool=pool, folder=elsewhere):
+        yield Deployed(server, folder, "mnist" if has_mnist() else "sample")
 
 
 @pytest.fixture(scope="session")
 def first_run(deployed: Deployed) -> dict[str, Any]:
     """A finished run of `train` with a changed parameter, started from the command line."""
     # Nothing is changed that need not be: with MNIST there the deployment's own dataset is used.
-    dataset = [] if deployed.dataset == "mnist" else ["-p", f"dataset={deployed.dataset}"]
-    done = deployed.server.prefect(
-        *("deployment", "run", "digitflow/train", "-p", "epochs=2", *dataset, "--watch"),
-        folder=deployed.folder,
-    )
+    dataset = [] if deployed.dataset == "mnist" else ["--param", f"dataset={deployed.dataset}"]
+    done = deployed.server.prefect(*shlex.split(RUN_TRAIN)[1:], *dataset, folder=deployed.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return deployed.runs("train", "COMPLETED")[0]

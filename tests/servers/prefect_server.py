@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
-from tests.mnist import ROOT, has_mnist, mnist_folder
+from tests.mnist import has_mnist, mnist_folder
 from tests.servers.processes import free_port, running, wait_for
 
 PREFECT = (sys.executable, "-m", "prefect")
@@ -41,9 +43,19 @@ class PrefectServer:
     def answer(self, path: str, body: Mapping[str, Any] | None = None) -> requests.Response:
         """Ask the API, and return its answer even if it is a refusal."""
         method = "GET" if body is None else "POST"
+        # Like Prefect's own client: SQLite is locked now and then on a loaded machine.
+        busy = Retry(
+            total=6,
+            backoff_factor=0.5,
+            status_forcelist=[503],
+            allowed_methods=None,
+            raise_on_status=False,
+            connect=0,
+        )
         with requests.Session() as session:
             session.trust_env = False  # no proxy between us
-            return session.request(method, f"{self.url}/api{path}", json=body, timeout=30)
+            session.mount("http://", HTTPAdapter(max_retries=busy))
+            return session.request(method, f"{self.url}/api{path}", json=body, timeout=60)
 
     def prefect(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run `prefect` with these arguments in a folder."""
@@ -121,7 +133,6 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DIGITFLOW_STORE": str(folder / "store"),
         "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
         "http_proxy": nowhere,
         "https_proxy": nowhere,
         "no_proxy": "127.0.0.1,localhost",

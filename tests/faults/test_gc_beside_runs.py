@@ -1,0 +1,297 @@
+"""A sweep beside runs: nothing that a run needs is ever deleted."""
+
+import io
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import storage.gc
+from flows.cli import main
+from flows.pipeline import Selection
+from storage.aside import remove_unless
+from storage.cache import Cache
+from storage.gc import find_garbage, sweep
+from storage.keys import StageKey
+from storage.soundness import find_damage, remove_damage
+from tests.faults.conftest import Undisturbed
+from tests.faults.corrupting import flip
+from tests.faults.logged_walk import LoggedWalk, events
+from tests.faults.processes import from_function
+from tests.faults.soundness import check_free, check_sound, make_old, outcomes
+
+# A file's time is that of the system's last tick, some milliseconds ago. What the minute of
+# grace covers in earnest must not be left to chance where it is switched off.
+TICK = 0.05
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Walks again and again with changing parameters, and checks what comes out.
+
+    Attributes
+    ----------
+    walks
+        To choose from.
+    expected
+        Digests of all outputs of each.
+    count
+        How many.
+    seed
+        Of the choice.
+    """
+
+    walks: tuple[LoggedWalk, ...]
+    expected: tuple[Mapping[str, str], ...]
+    count: int
+    seed: int
+
+    def __call__(self, store: Path, log: Path) -> None:
+        rng = random.Random(self.seed)
+        for number in range(self.count):
+            # Now and then nobody runs, and everything can go.
+            time.sleep(rng.expovariate(5))
+            which = rng.randrange(len(self.walks))
+            refresh = rng.choice([(), (), ("decode",), ("train",), ("evaluate",)])
+            selection = Selection(refresh=refresh, until="evaluate")
+            name = f"run-{self.seed}-{number}"
+            walk = replace(self.walks[which], selection=selection, name=name)
+            assert walk(store, log).digests() == self.expected[which]
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """Sweeps without a pause, and without the minute of grace, until a file appears."""
+
+    stop: Path
+
+    def __call__(self, store: Path, log: Path) -> None:
+        storage.gc._GRACE_SECONDS = TICK
+        os.environ["DIGITFLOW_STORE"] = str(store)
+        while not self.stop.exists():
+            said = io.StringIO()
+            with redirect_stdout(said):
+                assert main(["gc", "--keep-days", "0", "--apply"]) == 0
+            with log.open("a") as file:
+                file.write(said.getvalue().splitlines()[-1] + "\n")
+
+
+@pytest.mark.parametrize(
+    ("runners", "count"), [(3, 5), pytest.param(4, 60, marks=pytest.mark.slow)]
+)
+def test_every_run_beside_a_sweep_succeeds(
+    undisturbed: Undisturbed, tmp_path: Path, runners: int, count: int
+) -> None:
+    store, log, stop = tmp_path / "store", tmp_path / "log", tmp_path / "stop"
+    walks = tuple(
+        replace(undisturbed.walk, changes={"epochs": epochs, "learning_rate": rate})
+        for epochs, rate in ((2, 0.005), (2, 0.01), (3, 0.005))
+    )
+    until = Selection(until="evaluate")
+    expected = tuple(
+        replace(walk, selection=until)(tmp_path / "alone", tmp_path / "alone.log").digests()
+        for walk in walks
+    )
+    sweepers = [from_function(Sweeps(stop))(store, tmp_path / f"sweeps-{n}") for n in range(2)]
+    attempts = [
+        from_function(Runs(walks, expected, count, seed))(store, log) for seed in range(runners)
+    ]
+    codes = [attempt.wait(600) for attempt in attempts]
+    said = [attempt.output() for attempt in attempts]
+    stop.touch()
+    assert [sweeper.wait(60) for sweeper in sweepers] == [0, 0], sweepers[0].output()
+    assert codes == [0] * runners, "\n".join(said)
+
+    begun = events(log, "StageStarted")
+    served = [each for each in events(log, "StageFinished") if each["cached"]]
+    sweeps = [
+        line for n in range(2) for line in (tmp_path / f"sweeps-{n}").read_text().splitlines()
+    ]
+    deleting = [line for line in sweeps if line.startswith("deleted")]
+    print(
+        f"{runners * count} runs, {len(begun)} stages ran, {len(served)} served, "
+        f"{len(sweeps)} sweeps, {len(deleting)} of which deleted something"
+    )
+    assert deleting
+    check_free(store)
+    check_sound(store)
+    make_old(store)
+    sweep(Cache(store), keep_days=0)
+    check_sound(store)
+    assert not outcomes(store)
+
+
+@pytest.fixture
+def filled(undisturbed: Undisturbed, tmp_path: Path) -> Cache:
+    """A store that was filled two hours ago, and that no run is using."""
+    shutil.copytree(undisturbed.store, tmp_path / "store")
+    make_old(tmp_path / "store")
+    return Cache(tmp_path / "store")
+
+
+@contextmanager
+def waiting_in_a_step(cache: Cache, path: Path, *, needed: bool) -> Iterator[threading.Event]:
+    """Hold a sweep between its two steps: `path` lies aside until the event is set."""
+    aside, go_on = threading.Event(), threading.Event()
+
+    def look(_: Path) -> bool:
+        aside.set()
+        go_on.wait(30)
+        return needed
+
+    thread = threading.Thread(target=remove_unless, args=(cache.root, path, look))
+    thread.start()
+    assert aside.wait(30)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def test_a_reader_waits_for_a_sweep_that_looks_at_its_object(filled: Cache) -> None:
+    sha256 = next(iter(filled.objects))
+    path = filled.objects.path(sha256)
+    with waiting_in_a_step(filled, path, needed=True) as go_on:
+        assert not path.exists()
+        threading.Timer(0.2, go_on.set).start()
+        assert filled.objects.verify(sha256) == path
+
+
+def test_who_serves_an_object_waits_too(filled: Cache) -> None:
+    sha256 = next(iter(filled.objects))
+    with waiting_in_a_step(filled, filled.objects.path(sha256), needed=True) as go_on:
+        threading.Timer(0.2, go_on.set).start()
+        filled.objects.mark_used(sha256)
+
+
+def test_what_a_sweep_does_not_put_back_is_missing(filled: Cache) -> None:
+    sha256 = next(iter(filled.objects))
+    with waiting_in_a_step(filled, filled.objects.path(sha256), needed=False) as go_on:
+        threading.Timer(0.2, go_on.set).start()
+        assert not filled.objects.holds(sha256)
+
+
+def test_what_a_killed_sweep_left_aside_is_put_back(filled: Cache) -> None:
+    sha256 = next(iter(filled.objects))
+    path = filled.objects.path(sha256)
+    aside = filled.root / "aside" / path.relative_to(filled.root)
+    aside.parent.mkdir(parents=True)
+    path.rename(aside)
+    assert filled.objects.verify(sha256) == path
+    path.rename(aside)
+    assert sweep(filled, keep_days=30).items == []
+    check_sound(filled.root)
+
+
+def test_what_a_run_was_served_stays_whatever_becomes_of_the_record(
+    filled: Cache, undisturbed: Undisturbed
+) -> None:
+    """Another sweep may hold the record aside just as this one looks for references."""
+    with filled.in_use():
+        done = replace(undisturbed.walk, name="again")(filled.root, filled.root / "log")
+        assert not done.ran
+        for path in filled.records.root.glob("*/*.json"):
+            path.unlink()
+        for path in filled.runs.root.glob("*.json"):
+            path.unlink()
+        sweep(filled, keep_days=0)
+        for result in done.results.values():
+            for artifact in result.outputs.values():
+                filled.read(artifact)
+
+
+def test_a_scratch_folder_in_use_stays(filled: Cache) -> None:
+    """What is left of a killed attempt is old, and may be in use again."""
+    key = StageKey("train", {}, {}, {})
+    scratch = filled.root / "scratch" / key.digest()
+    scratch.mkdir(parents=True)
+    (scratch / "part").write_text("half a file")
+    make_old(filled.root)
+
+    def compute(folder: Path) -> dict[str, object]:
+        sweep(filled, keep_days=0)
+        assert (folder / "part").read_text() == "half a file"
+        return {"value": {"answer": 42}}
+
+    filled.obtain(key, "train", compute, {"value": "json"}, run="run")
+    assert not scratch.exists()
+
+
+def test_a_scratch_folder_that_nobody_uses_goes(filled: Cache) -> None:
+    scratch = filled.root / "scratch" / StageKey("train", {}, {}, {}).digest()
+    scratch.mkdir(parents=True)
+    make_old(filled.root)
+    assert sweep(filled, keep_days=30).count("scratch") == 1
+    assert not scratch.exists()
+
+
+def test_a_file_that_an_earlier_attempt_left_counts_as_new(filled: Cache) -> None:
+    key = StageKey("download", {}, {}, {})
+
+    def compute(folder: Path) -> dict[str, Path]:
+        (folder / "file").write_text("finished long ago, and never committed")
+        make_old(folder)
+        return {"archive": folder / "file"}
+
+    outcome = filled.obtain(key, "download", compute, {"archive": "file"}, run="run")
+    path = filled.objects.path(outcome.record.outputs["archive"].sha256)
+    assert time.time() - path.stat().st_mtime < 10
+
+
+def test_a_run_in_progress_counts_from_its_start(filled: Cache) -> None:
+    """Some versions of filelock renew the time of a lock's file whenever somebody tries it."""
+    before = time.time()
+    with filled.in_use():
+        (lock,) = (filled.root / "live").iterdir()
+        os.utime(lock, (before + 3600, before + 3600))
+        assert storage.gc.oldest_start(filled.root / "live") == pytest.approx(before, abs=5)
+
+
+def test_a_killed_run_counts_no_more(filled: Cache, undisturbed: Undisturbed) -> None:
+    attempt = undisturbed.job(filled.root / "other", filled.root / "log-of-other")
+    while attempt.running and not list((filled.root / "other").glob("live/*.lock")):
+        time.sleep(0.001)
+    attempt.kill()
+    assert storage.gc.oldest_start(filled.root / "other" / "live") is None
+    assert not list((filled.root / "other").glob("live/*.lock"))
+
+
+def test_repair_leaves_alone_what_a_run_has_healed(filled: Cache, undisturbed: Undisturbed) -> None:
+    sha256 = next(iter(filled.objects))
+    flip(filled.objects.path(sha256))
+    report = find_damage(filled)
+    assert len(report.damaged) == 1
+    undisturbed.walk(filled.root, filled.root / "log")
+    remove_damage(filled, report)
+    assert filled.objects.holds(sha256)
+    check_sound(filled.root)
+
+
+def test_saying_what_can_go_changes_nothing(filled: Cache) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in filled.root.rglob("*")}
+    assert find_garbage(filled, keep_days=0).items
+    after = {path: path.lstat().st_mtime_ns for path in filled.root.rglob("*")}
+    assert after == before
+
+
+def test_two_sweeps_at_once_take_turns(filled: Cache) -> None:
+    sha256 = next(iter(filled.objects))
+    with FileLock(filled.root / "locks" / "aside.lock"):
+        thread = threading.Thread(
+            target=remove_unless,
+            args=(filled.root, filled.objects.path(sha256), lambda aside: False),
+        )
+        thread.start()
+        time.sleep(0.1)
+        assert filled.objects.path(sha256).exists()
+    thread.join()
+    assert not filled.objects.path(sha256).exists()

@@ -1,0 +1,193 @@
+"""The flow on a real Prefect engine: states, artifacts, failures."""
+
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
+
+from flows.train import train
+from storage.cache import Cache
+from tasks.data.sources import DATASETS
+from tests.servers.prefect_server import PrefectServer
+from tests.walk import LABELS, TINY, Walk
+
+pytestmark = pytest.mark.prefect
+
+ARTIFACTS = {
+    "digitflow-report",
+    "digitflow-history",
+    "digitflow-per-class",
+    "digitflow-learning-curves",
+    "digitflow-confusion-matrix",
+    "digitflow-mistakes",
+    "digitflow-filters",
+    "digitflow-gallery",
+    "digitflow-training-image",
+}
+
+
+@pytest.fixture(autouse=True)
+def _on_the_server(prefect_server: PrefectServer) -> Iterator[None]:
+    settings = {
+        PREFECT_API_URL: f"{prefect_server.url}/api",
+        PREFECT_HOME: Path(prefect_server.environment["PREFECT_HOME"]),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+    }
+    with temporary_settings(settings):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
+
+
+Run = dict[str, Any]
+
+
+@pytest.fixture
+def run(prefect_server: PrefectServer, tiny_directory: Path) -> Callable[..., Run]:
+    """Run the flow on the tiny dataset and return its run as the server shows it."""
+
+    def run(**parameters: Any) -> Run:
+        given = {"dataset": str(tiny_directory), **TINY, "hidden_sizes": [8], **parameters}
+        state: State[Any] = train(**given, return_state=True)
+        shown: Run = prefect_server.ask(f"/flow_runs/{state.state_details.flow_run_id}")
+        return shown
+
+    return run
+
+
+def task_states(server: PrefectServer, run: Run, count: int) -> dict[str, str]:
+    """Return the final state of each task by name, once the server has heard of so many."""
+    deadline = time.monotonic() + 60
+    while True:
+        # Task runs reach the server as events, a moment after the run has ended.
+        tasks = server.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+        ended = {
+            task["name"]: task["state_name"]
+            for task in tasks
+            if task["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        }
+        if len(ended) >= count or time.monotonic() > deadline:
+            return ended
+        time.sleep(0.1)
+
+
+def artifacts(server: PrefectServer, run: Run) -> dict[str, Any]:
+    """Return the artifacts of a run by their keys."""
+    asked = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+    return {each["key"]: each for each in server.ask("/artifacts/filter", asked)}
+
+
+def test_twice(prefect_server: PrefectServer, run: Callable[..., Run], first: Walk):
+    once = run()
+    assert once["state_name"] == "Completed"
+    assert task_states(prefect_server, once, 13) == {
+        **dict.fromkeys(LABELS, "Completed"),
+        "publish": "Completed",
+    }
+    assert once["tags"] == sorted({"tiny", "tutorial"})
+    made = artifacts(prefect_server, once)
+    assert set(made) == {*ARTIFACTS, "train-progress"}
+    assert made["train-progress"]["data"] == 100.0
+    assert made["digitflow-report"]["data"].count("data:image/png;base64,") == 2
+    assert "test accuracy" in made["digitflow-report"]["description"]
+
+    again = run()
+    assert again["state_name"] == "Completed"
+    # Each stage shows as cached; publishing is done every time.
+    assert task_states(prefect_server, again, 13) == {
+        **dict.fromkeys(LABELS, "Cached"),
+        "publish": "Completed",
+    }
+    assert set(artifacts(prefect_server, again)) == ARTIFACTS
+
+    # Prefect changes nothing about what comes out, and both runs are on record.
+    cache = Cache()
+    runs = {record.name: record for record in cache.runs.newest_first()}
+    assert set(runs) == {once["name"], again["name"]}
+    digests = {
+        f"{stage['name']}.{name}": output["sha256"]
+        for stage in runs[again["name"]].stages
+        for name, output in stage["outputs"].items()
+    }
+    assert digests == first.digests()
+    for name in (once["name"], again["name"]):
+        assert (Path("results") / name / "figures" / "gallery.png").is_file()
+
+
+def test_a_failing_stage_fails_the_run_with_its_message(
+    prefect_server: PrefectServer, run: Callable[..., Run]
+):
+    failed = run(training_sample=41)
+    assert failed["state_name"] == "Failed"
+    assert "training_sample: expected at most 40" in failed["state"]["message"]
+    states = task_states(prefect_server, failed, 9)
+    assert states["preprocess"] == "Failed"
+    assert states["decode-training-images"] == "Completed"
+    # What failed and what follows is in nobody's way: run again, with what there is.
+    assert task_states(prefect_server, run(until="preprocess"), 9)["preprocess"] == "Completed"
+    assert not list(Path("results").glob(f"{failed['name']}*"))
+
+
+def test_a_dataset_that_was_named_is_never_replaced(
+    prefect_server: PrefectServer,
+    run: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    nowhere = replace(DATASETS["mnist"], mirrors=(str(tmp_path / "nowhere"),))
+    monkeypatch.setattr("tasks.data.sources.DATASETS", MappingProxyType({"mnist": nowhere}))
+    failed = run(dataset="mnist", until="download")
+    assert failed["state_name"] == "Failed"
+    message = failed["state"]["message"]
+    assert "could not be had from any mirror" in message
+    assert "nowhere: no such directory" in message
+    assert "--mirror" in message
+    assert "--dataset DIR" in message
+    assert (
+        len([label for label in task_states(prefect_server, failed, 4) if label.startswith("down")])
+        == 4
+    )
+
+
+def test_a_run_may_be_called_anything(tiny_directory: Path):
+    for name in ("../../Run #1: ä", "../../Run #1: ö"):
+        named = train.with_options(flow_run_name=name)
+        named(dataset=str(tiny_directory), until="decode")
+    names = [run.name for run in Cache().runs.newest_first()]
+    assert len(set(names)) == 2
+    for name in names:
+        assert name.startswith("Run-1-")
+        assert (Path("results") / name / "run.json").is_file()
+
+
+def test_the_example_of_the_document(
+    prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "stages.md").read_text(encoding="utf-8")
+    for block in (part.partition("```")[0] for part in text.split("```python\n")[1:]):
+        (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    powers = importlib.import_module("powers_flow").powers
+    for cached in (False, True):
+        result = powers()
+        assert result.cached is cached
+        assert Cache().read(result.outputs["powers"]).tolist() == [0, 1, 8, 27, 64]
+    assert powers(exponent=2).reasons == ("parameter exponent 3 → 2",)

@@ -1,0 +1,92 @@
+"""Shared stores: a bucket on a real S3 server, and machines with caches of their own."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.cache import Cache
+from storage.remote_driver import open_driver
+from tests.share.s3_server import S3, running_s3
+
+Machine = Callable[[str], Cache]
+
+
+@pytest.fixture(scope="session")
+def s3_session() -> Iterator[S3]:
+    with running_s3() as s3:
+        yield s3
+
+
+@pytest.fixture
+def s3(s3_session: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The server, undisturbed, with this process's environment set for it."""
+    s3_session.before = s3_session.after = None
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3_session.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_session
+
+
+@pytest.fixture(scope="session")
+def drivers() -> dict[tuple[str | None, ...], Any]:
+    """The file systems that were opened, by what they were opened with."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _kept_drivers(
+    drivers: dict[tuple[str | None, ...], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep S3 clients from test to test: each takes half a second to make."""
+
+    def open_once(url: str) -> tuple[Any, str]:
+        names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")
+        what = tuple(os.environ.get(name) for name in names)
+        if not url.startswith("s3://"):
+            return open_driver(url)
+        if what not in drivers:
+            drivers[what] = open_driver(url)[0]
+        return drivers[what], url.partition("://")[2]
+
+    monkeypatch.setattr("storage.remote.open_driver", open_once)
+
+
+@pytest.fixture
+def bucket(s3: S3) -> str:
+    """A new, empty bucket."""
+    name = f"tests-{uuid.uuid4().hex[:12]}"
+    s3.client().create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def url(bucket: str) -> str:
+    return f"s3://{bucket}/team/store"
+
+
+@pytest.fixture(params=["s3", "file", "memory"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A shared store behind each of three drivers."""
+    if request.param == "s3":
+        bucket: str = request.getfixturevalue("bucket")
+        return f"s3://{bucket}/team/store"
+    if request.param == "file":
+        return (tmp_path / "share").as_uri()
+    return f"memory://tests-{uuid.uuid4().hex}/store"
+
+
+@pytest.fixture
+def machine(url: str, tmp_path: Path) -> Machine:
+    """Open the shared S3 store as the machine of this name sees it."""
+    return lambda name: Cache(tmp_path / name, url)
+
+
+@pytest.fixture
+def any_machine(any_url: str, tmp_path: Path) -> Machine:
+    """The same for each driver."""
+    return lambda name: Cache(tmp_path / name, any_url)

@@ -1,0 +1,168 @@
+"""A shared store that cannot be used is said to be so before any work, with what to check."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+
+import fsspec  # noqa: F401 (one test empties its registry)
+import pytest
+
+from storage.cache import Cache
+from storage.errors import SharedStoreError
+from storage.remote import Remote
+from storage.remote_driver import open_driver
+from tests.share.conftest import Machine
+from tests.share.s3_server import S3, Refusal, Request
+from tests.share.work import squares
+
+
+@pytest.fixture
+def nobody_listens(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    return endpoint
+
+
+def test_a_store_that_is_down(nobody_listens: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", "s3://some-bucket/store")
+    started = time.monotonic()
+    with pytest.raises(SharedStoreError) as raised:
+        cache.connect()
+    assert time.monotonic() - started < 20
+    text = str(raised.value)
+    for part in ("s3://some-bucket/store", nobody_listens, "AWS_ENDPOINT_URL", "DIGITFLOW_STORE="):
+        assert part in text
+
+
+def test_a_store_that_is_down_is_no_miss(nobody_listens: str, tmp_path: Path) -> None:
+    with pytest.raises(SharedStoreError):
+        squares(Cache(tmp_path / "cache", "s3://some-bucket/store"))
+
+
+def test_a_bucket_that_does_not_exist(s3: S3, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", "s3://no-such-bucket/store")
+    with pytest.raises(SharedStoreError, match="the bucket no-such-bucket does not exist"):
+        cache.connect()
+
+
+def test_an_empty_store_is_no_missing_bucket(machine: Machine) -> None:
+    machine("first").connect()
+
+
+def test_credentials_that_are_refused(machine: Machine, s3: S3) -> None:
+    s3.before = lambda request: Refusal("403 Forbidden", "InvalidAccessKeyId")
+    with pytest.raises(SharedStoreError, match="AWS_ACCESS_KEY_ID"):
+        machine("first").connect()
+    s3.before = None
+    machine("first").connect()  # a failure is not remembered
+
+
+def test_no_credentials(s3: S3, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(SharedStoreError, match="credentials"):
+        Remote(url).connect()
+
+
+def test_a_store_that_never_answers(
+    machine: Machine, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.remote._SECONDS_TO_ANSWER", 0.3)
+
+    def swallow(request: Request) -> None:
+        time.sleep(1)
+
+    s3.before = swallow
+    with pytest.raises(SharedStoreError, match="has not answered within"):
+        machine("first").connect()
+
+
+def test_a_failure_in_the_midst_loses_nothing(machine: Machine, s3: S3) -> None:
+    first = machine("first")
+
+    def refuse(request: Request) -> Refusal | None:
+        return Refusal("503 Service Unavailable", "ServiceUnavailable") if request.writes else None
+
+    s3.before = refuse
+    with pytest.raises(SharedStoreError, match="is kept on this machine and sent by the next run"):
+        squares(first)
+    assert squares(machine("second").local)[1] == 1  # nothing was shared
+    s3.before = None
+
+    machine("first").connect()
+
+    assert squares(machine("third"))[1] == 0
+    with s3.counting() as requests:
+        assert squares(machine("first"))[1] == 0
+    assert requests == []
+
+
+def test_a_hit_that_was_not_sent_is_sent(machine: Machine, s3: S3) -> None:
+    """Also without `connect`: whoever runs stages by themselves need not know of it."""
+    s3.before = lambda request: (
+        Refusal("503 Service Unavailable", "ServiceUnavailable") if request.writes else None
+    )
+    with pytest.raises(SharedStoreError):
+        squares(machine("first"))
+    s3.before = None
+    assert squares(machine("first"))[1] == 0
+    assert squares(machine("second"))[1] == 0
+
+
+def test_what_was_made_without_the_store_is_sent_later(machine: Machine) -> None:
+    """As the message advises: DIGITFLOW_STORE=<the folder of this machine>."""
+    assert squares(machine("first").local)[1] == 1
+    machine("first").connect()
+    assert squares(machine("second"))[1] == 0
+
+
+def test_a_full_disk_is_no_matter_of_the_store(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from storage.errors import StorageFullError
+
+    squares(machine("first"))
+    second = machine("second")
+    system, _ = second.shared.remote._system()  # type: ignore[union-attr]
+
+    def full(*paths: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(system, "get_file", full)
+    with pytest.raises(StorageFullError, match="no room"):
+        squares(second)
+    monkeypatch.undo()
+    assert list((second.root / "objects" / "tmp").iterdir()) == []
+
+
+def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if s3fs had never been there: neither imported nor to be imported.
+    known = sys.modules["fsspec.registry"]._registry
+    monkeypatch.delitem(known, "s3", raising=False)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(SharedStoreError, match=r"pip install 'digitflow\[s3\]'"):
+        open_driver("s3://bucket/store")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("nonsense://somewhere", "expected a path or a URL that fsspec knows"),
+        ("sftp://user:secret@host/store", "needs a driver that is missing|cannot be used"),
+    ],
+)
+def test_an_address_that_leads_nowhere(tmp_path: Path, address: str, expected: str) -> None:
+    with pytest.raises(SharedStoreError, match=expected) as raised:
+        Cache(tmp_path / "cache", address).connect()
+    assert "secret" not in str(raised.value)
+
+
+def test_a_folder_whose_parent_is_absent_is_not_made(tmp_path: Path) -> None:
+    """Under a mount that is absent it would be another folder, on this machine."""
+    missing = tmp_path / "mount" / "team"
+    with pytest.raises(SharedStoreError, match=f"the folder {missing} does not exist"):
+        Cache(tmp_path / "cache", (missing / "store").as_uri()).connect()
+    assert not missing.exists()
