@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
@@ -13,11 +14,13 @@ from flows.pipeline import SelectionError
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError
+from tasks.export_error import ExportError
 from tasks.interruption import StoppedError
 from tasks.results import ResultsFolderError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 _BAD_REQUESTS = (
+    ExportError,
     ParameterError,
     SelectionError,
     DatasetError,
@@ -168,6 +171,70 @@ def verify(
     from flows.commands.store import verify_store
 
     return verify_store(_plain_console(), repair=repair, json=json)
+
+
+models = App(name="models", help="List the trained models; show, promote, roll back, export one.")
+app.command(models)
+
+Version = Annotated[int, Parameter(help="Number of the version.")]
+VersionOrChampion = Annotated[
+    int | None, Parameter(help="Number of the version. Default: the champion.")
+]
+
+
+@models.default
+def list_models(*, json: Json = False) -> int:
+    """List the trained models, newest first."""
+    from flows.commands.models import list_models
+
+    list_models(_plain_console(), json=json)
+    return DONE
+
+
+@models.command(name="show")
+def show_model(version: VersionOrChampion = None, /, *, json: Json = False) -> int:
+    """Show everything that is known of a model."""
+    from flows.commands.models import show_model
+
+    show_model(_plain_console(), version, json=json)
+    return DONE
+
+
+@models.command
+def promote(
+    version: Version,
+    /,
+    *,
+    why: Annotated[str, Parameter(help="Reason, for the history.")] = "promoted by hand",
+) -> int:
+    """Make a model the champion."""
+    from flows.commands.models import promote_model
+
+    promote_model(_plain_console(), version, why)
+    return DONE
+
+
+@models.command
+def rollback() -> int:
+    """Make the champion before this one the champion again."""
+    from flows.commands.models import rollback_model
+
+    rollback_model(_plain_console())
+    return DONE
+
+
+@models.command
+def export(
+    version: VersionOrChampion = None,
+    /,
+    *,
+    to: Annotated[Path, Parameter(help="New file that ends in .npz.")],
+) -> int:
+    """Write a model to a file that needs no digitflow."""
+    from flows.commands.models import export_model
+
+    export_model(_plain_console(), version, to)
+    return DONE
 
 
 @app.command

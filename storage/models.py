@@ -265,7 +265,7 @@ def _read(path: Path) -> dict[str, Any]:
         digest = body.pop("sha256")
         if digest_json(body) != digest:
             message = "it does not match its digest"
-            raise RecordDamagedError(message)
+            raise ValueError(message)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Weights as a file for others: plain NumPy, or ONNX. Pure; needs neither Prefect nor storage."""
+"""Weights as a file for others. Pure: needs neither Prefect nor storage."""
 
 from __future__ import annotations
 
@@ -9,29 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
-class ExportError(ValueError):
-    """A model cannot be written as asked for."""
+from tasks.export_error import ExportError
 
 
 def export(weights: Mapping[str, NDArray[Any]], target: Path) -> None:
-    """Write a model to a file, in the format that its ending names.
+    """Write a model to a file that `numpy.load` reads, without pickle.
 
     Parameters
     ----------
     weights
         What a model version holds: arrays by name, and its architecture as JSON in an array.
     target
-        A new file, ``.npz`` or ``.onnx``.
+        A new file that ends in ``.npz``.
 
     Raises
     ------
     ExportError
-        If the ending is another one, the file exists, its folder does not, or the package that
-        writes the format is missing.
+        If the ending is another one, the file exists, or its folder does not.
     """
-    if target.suffix not in (".npz", ".onnx"):
-        message = f"--to {target}: expected a file that ends in .npz or .onnx"
+    if target.suffix != ".npz":
+        message = f"--to {target}: expected a file that ends in .npz"
         raise ExportError(message)
     if target.exists():
         message = f"--to {target}: the file exists already; choose another name or remove it"
@@ -39,17 +36,5 @@ def export(weights: Mapping[str, NDArray[Any]], target: Path) -> None:
     if not target.parent.is_dir():
         message = f"--to {target}: there is no folder {target.parent}; make it first"
         raise ExportError(message)
-    if target.suffix == ".onnx":
-        target.write_bytes(_as_onnx(weights))
-        return
     with target.open("wb") as file:
         np.savez(file, allow_pickle=False, **weights)
-
-
-def _as_onnx(weights: Mapping[str, NDArray[Any]]) -> bytes:
-    try:
-        from tasks.onnx_graph import to_onnx
-    except ImportError as error:
-        message = f"ONNX needs a package that is not installed: pip install 'digitflow[onnx]' ({error})"
-        raise ExportError(message) from error
-    return to_onnx(weights)

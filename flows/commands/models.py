@@ -113,14 +113,14 @@ def rollback_model(console: Console) -> None:
 
 
 def export_model(console: Console, version: int | None, target: Path) -> None:
-    """Write a version's weights to a file: ``.npz`` for NumPy, ``.onnx`` for ONNX.
+    """Write a version's weights to a ``.npz`` file for NumPy.
 
     Raises
     ------
     UnknownNameError
         If there is no such version.
     ExportError
-        If the file's ending is another one, it exists already, or what writes it is missing.
+        If the file's ending is another one, or it exists already.
     """
     from tasks.export import export
 
