@@ -176,6 +176,7 @@ class Cache:
         *,
         refresh: bool = False,
         pinned: Mapping[str, str] | None = None,
+        formats: Mapping[str, str] | None = None,
     ) -> Lookup:
         """Find the record of a key and verify every object that it names.
 
@@ -190,6 +191,9 @@ class Cache:
         pinned
             Output → SHA-256 that is promised for it, for each output of a stage whose outputs
             are files. If the store holds them all, that is a hit, record or not.
+        formats
+            The format of each output by name, where the caller counts on them: a record of
+            other outputs is damaged.
         """
         digest = key.digest()
         if refresh:
@@ -198,7 +202,7 @@ class Cache:
         try:
             record = self.records.load(key.stage, digest)
             if record is not None:
-                self._verify(record, pinned or {})
+                self._verify(record, pinned or {}, formats)
         except (RecordDamagedError, ObjectMissingError, ObjectDamagedError) as error:
             record, damage = None, str(error).partition(": ")[0]
         if record is None and pinned:
@@ -252,13 +256,13 @@ class Cache:
         StoreUnusableError
             If the store cannot be written.
         """
-        lookup = self.look_up(key, label, refresh=refresh, pinned=pinned)
+        lookup = self.look_up(key, label, refresh=refresh, pinned=pinned, formats=formats)
         if lookup.record is not None and self.serve(lookup.record):
             return Outcome(lookup.record)
         asked_at = now()
         with self.locks.computing(lookup.key, on_wait), self.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
-            again = self.look_up(key, label, pinned=None if refresh else pinned)
+            again = self.look_up(key, label, pinned=None if refresh else pinned, formats=formats)
             # A record that appeared while we waited also answers a refresh that was asked before.
             answers = not refresh or (again.record is not None and again.record.created > asked_at)
             if again.record is not None and answers and self.serve(again.record):
@@ -295,7 +299,15 @@ class Cache:
         """
         return read_artifact(artifact.format, self.objects.verify(artifact.sha256, artifact.size))
 
-    def _verify(self, record: Record, pinned: Mapping[str, str]) -> None:
+    def _verify(
+        self, record: Record, pinned: Mapping[str, str], formats: Mapping[str, str] | None
+    ) -> None:
+        found = {name: artifact.format for name, artifact in record.outputs.items()}
+        if formats is not None and found != dict(formats):
+            message = (
+                f"record {short(record.key)}… is damaged: it names other outputs than the stage has"
+            )
+            raise RecordDamagedError(message)
         if pinned and pinned != {name: each.sha256 for name, each in record.outputs.items()}:
             message = (
                 f"record {short(record.key)}… is damaged: it names other outputs than promised"

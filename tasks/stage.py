@@ -203,7 +203,13 @@ class Stage:
     ) -> Lookup:
         """Ask the cache for a call's outputs without computing anything."""
         key = self.key(inputs, parameters)
-        return cache.look_up(key, label, refresh=refresh, pinned=self._pins(inputs, parameters))
+        return cache.look_up(
+            key,
+            label,
+            refresh=refresh,
+            pinned=self._pins(inputs, parameters),
+            formats=self.outputs,
+        )
 
     def run(
         self,
