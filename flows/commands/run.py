@@ -53,7 +53,7 @@ def run_pipeline(
     embedded = server_url() is None
     if embedded:
         plan = make_plan(cache, dataset, options.resolve(), options.selection())
-        if all(stage.cached for stage in plan):
+        if all(stage.cached for stage in plan) and _serve(cache, plan):
             _refresh_results(cache, options, plan, terminal, started)
             return
         terminal.say(
@@ -126,6 +126,11 @@ def _choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> Ru
     return options
 
 
+def _serve(cache: Cache, plan: list[PlannedStage]) -> bool:
+    """Note that every stage is used now; False if one was swept since it was planned."""
+    return all(stage.record is not None and cache.serve(stage.record) for stage in plan)
+
+
 def _refresh_results(
     cache: Cache,
     options: RunOptions,
@@ -134,9 +139,6 @@ def _refresh_results(
     started: float,
 ) -> None:
     """Write the results of a run in which every stage is cached, without Prefect."""
-    for planned in plan:
-        if planned.record is not None:
-            cache.serve(planned.record)
     stages = tuple(stage.result() for stage in plan)
     for stage in stages:
         terminal.finished(stage.label, True, 0.0)

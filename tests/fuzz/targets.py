@@ -1,0 +1,225 @@
+"""What is fuzzed: every reader of bytes that others may have written, and what must hold of it.
+
+A target reads any bytes, or refuses them with an error of our own. Whatever else it raises is a
+finding: another exception, a result that does not come back as it was read, an accepted record
+over which a command stumbles.
+"""
+
+import gzip
+import io
+import json
+import os
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from flows.commands.diff import show_difference
+from flows.commands.runs import list_runs
+from flows.commands.show import show_anything
+from flows.commands.units import age, local_time
+from storage.artifacts import read_artifact, write_artifact
+from storage.digests import digest_json
+from storage.errors import ArtifactError, RecordDamagedError
+from storage.keys import differences
+from storage.records import Record
+from storage.runs import RunStore
+from tasks.data.idx import IdxError, decode, encode
+
+# What a reader may take, all in all, for an input of at most so many bytes.
+MEMORY_LIMIT = 32 * 2**20
+LONGEST_INPUT = 4_096
+
+# What the commands that show runs are asked for.
+RUN = "fuzzed-run"
+
+Target = Callable[[bytes, Path], None]
+
+_PARSE_ERRORS = (ValueError, RecursionError)
+
+
+# Causes of a refusal that no input excuses: it asked for the memory that the input declares, or
+# our own code is broken.
+_NO_EXCUSE = (MemoryError, NameError, ImportError, AssertionError)
+
+
+class FindingError(AssertionError):
+    """A target does something with an input that it must not do."""
+
+
+def check_refusal(error: BaseException) -> None:
+    """Let no refusal pass that has another cause than the input."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, _NO_EXCUSE):
+            message = f"refused because of {type(cause).__name__}: {cause}"
+            raise FindingError(message) from error
+        cause = cause.__cause__ or cause.__context__
+
+
+def idx(data: bytes, folder: Path) -> None:
+    """An IDX file, and the same bytes in a sound gzip stream that a fuzzer would not find."""
+    for packed in (data, gzip.compress(data, compresslevel=1, mtime=0)):
+        file = folder / "idx"
+        file.write_bytes(packed)
+        try:
+            array = decode(file, max_bytes=2**20)
+        except IdxError as error:
+            check_refusal(error)
+            continue
+        plain = gzip.decompress(packed) if packed.startswith(b"\x1f\x8b") else packed
+        if encode(array) != plain:
+            raise FindingError("decoded to something else than it holds")
+
+
+def record(data: bytes, _folder: Path) -> None:
+    """A stage's record, as it is and with the digests that it ought to carry."""
+    for text in (data, *_signed(data, "record")):
+        try:
+            found = Record.from_json(text)
+        except RecordDamagedError as error:
+            check_refusal(error)
+            continue
+        if Record.from_json(json.dumps(found.to_json())) != found:
+            raise FindingError("it does not come back as it was read")
+        # What `plan`, `show` and the results folder do with a record that was accepted.
+        age(found.created)
+        local_time(found.created)
+        differences(found.document, _OTHER_DOCUMENT)
+        differences(_OTHER_DOCUMENT, found.document)
+        for name in found.outputs:
+            if Path(f"figures/{name}.png").name != f"{name}.png":
+                raise FindingError(f"the output {name!r} would leave the results folder")
+
+
+def run(data: bytes, folder: Path) -> None:
+    """A run's record, as it is and with the digest that it ought to carry."""
+    os.environ["DIGITFLOW_STORE"] = str(folder)
+    runs = RunStore(folder / "runs")
+    runs.root.mkdir(exist_ok=True)
+    for text in (data, *_signed(data, "run")):
+        runs.path(RUN).write_bytes(text)
+        try:
+            runs.load(RUN)
+        except RecordDamagedError as error:
+            check_refusal(error)
+            continue
+        console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
+        for as_json in (False, True):
+            list_runs(console, json=as_json)
+            show_anything(console, RUN, json=as_json)
+            show_difference(console, RUN, RUN, json=as_json)
+
+
+def npy(data: bytes, folder: Path) -> None:
+    """An array's file, and the bytes as header and data below a sound magic and length."""
+    for variant in (data, _framed(data)):
+        _artifact("npy", variant, folder)
+
+
+def npz(data: bytes, folder: Path) -> None:
+    """An archive, and the bytes as the only member of a sound one."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.npy", data)
+    for variant in (data, archive.getvalue()):
+        _artifact("npz", variant, folder)
+
+
+def csv(data: bytes, folder: Path) -> None:
+    """A table."""
+    _artifact("csv", data, folder)
+
+
+def json_document(data: bytes, folder: Path) -> None:
+    """A JSON document."""
+    _artifact("json", data, folder)
+
+
+def png(data: bytes, folder: Path) -> None:
+    """A picture."""
+    _artifact("png", data, folder)
+
+
+TARGETS: dict[str, Target] = {
+    "idx": idx,
+    "record": record,
+    "run": run,
+    "npy": npy,
+    "npz": npz,
+    "csv": csv,
+    "json": json_document,
+    "png": png,
+}
+JSON_TARGETS = ("record", "run", "json")
+
+
+def _artifact(format_name: str, data: bytes, folder: Path) -> None:
+    file = folder / "artifact"
+    file.write_bytes(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pandas warns of odd tables, and reads them
+            value = read_artifact(format_name, file)
+    except ArtifactError as error:
+        check_refusal(error)
+        return
+    _check_value(format_name, value, data, folder)
+
+
+def _check_value(format_name: str, value: Any, data: bytes, folder: Path) -> None:
+    """Check what was read against the bytes, and that it survives being stored again."""
+    arrays = {"npy": lambda: [value], "npz": lambda: list(value.values())}.get(format_name, list)()
+    if any(array.dtype.hasobject for array in arrays):
+        raise FindingError("it holds Python objects")
+    if sum(array.nbytes for array in arrays) > len(data):
+        raise FindingError("it holds more than the file")
+    if format_name == "png" and value != data:
+        raise FindingError("the picture is another")
+    if format_name in ("npy", "npz"):
+        write_artifact(format_name, folder / "again", value)
+        again = read_artifact(format_name, folder / "again")
+        others = [again] if format_name == "npy" else list(again.values())
+        if [array.tobytes() for array in arrays] != [array.tobytes() for array in others]:
+            raise FindingError("the arrays do not come back as they were read")
+    if format_name == "json":
+        json.dumps(value, allow_nan=False)
+
+
+def _signed(data: bytes, kind: str) -> Iterator[bytes]:
+    """Yield the record with the digests that it would have to carry, if it is one at all."""
+    with suppress(*_PARSE_ERRORS, TypeError, UnicodeError):
+        body = json.loads(data)
+        if isinstance(body, dict):
+            body.pop("sha256", None)
+            if kind == "record":
+                body["key"] = digest_json(body.get("document"))
+            else:
+                body["name"] = RUN
+            yield json.dumps({**body, "sha256": digest_json(body)}).encode()
+
+
+def _framed(data: bytes) -> bytes:
+    """The bytes up to the first line's end as the header of an array's file."""
+    header, _, rest = data.partition(b"\n")
+    return (
+        np.lib.format.MAGIC_PREFIX
+        + b"\x01\x00"
+        + struct.pack("<H", len(header) + 1)
+        + (header + b"\n" + rest)
+    )
+
+
+_OTHER_DOCUMENT = {
+    "format": 1,
+    "stage": "train",
+    "code": {"tasks/train.py": {"train": "0" * 64}},
+    "parameters": {"epochs": 20},
+    "inputs": {"training_images": "1" * 64},
+}
