@@ -218,7 +218,7 @@ class CrashError(BaseException):
 
 
 class TestCrash:
-    @pytest.mark.parametrize("step", range(1, 9))
+    @pytest.mark.parametrize("step", range(1, 11))
     @pytest.mark.parametrize("with_old", [True, False])
     def test_at_any_step_keeps_the_old_results_or_leaves_none(
         self,

@@ -415,12 +415,10 @@ class TestOutsideTheRepository:
         assert done.stdout.split() == paths
 
     def test_a_decorated_function_is_found_where_it_was_written(self, write: Callable[..., Path]):
-        path = write(
-            "own_decorated.py",
+        write(
+            "own_decorator.py",
             """
-            from contextlib import contextmanager
             from functools import wraps
-            from tasks.stage import stage
 
             def twice(function):
                 @wraps(function)
@@ -428,6 +426,13 @@ class TestOutsideTheRepository:
                     function(**parameters)
                     return function(**parameters)
                 return wrapped
+            """,
+        )
+        path = write(
+            "own_decorated.py",
+            """
+            from own_decorator import twice
+            from tasks.stage import stage
 
             @stage(outputs={"x": "json"})
             @twice
@@ -436,7 +441,7 @@ class TestOutsideTheRepository:
             """,
         )
         own: Stage = load(path).own
-        assert set(own.code) == {"own_decorated.py"}
+        assert set(own.code) == {"own_decorated.py", "own_decorator.py"}
         assert own.parameters == ("x",)
 
 
