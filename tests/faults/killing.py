@@ -1,7 +1,8 @@
-"""Kill jobs at any moment: after some time, as a stage begins, or before a file operation."""
+"""Kill jobs at any moment: after some time, in a stage, before a file changes, in a write."""
 
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -90,6 +91,13 @@ class DyingAt:
 
         sys.addaudithook(watch)
         self.function(store, log)
+
+
+def die_beyond(size: int, store: Path) -> None:
+    """Let the system kill this process in the middle of a write, once a file has so many bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def _kill(attempt: Attempt, log: Path) -> Kill:

@@ -6,7 +6,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -207,6 +207,27 @@ def test_what_a_run_was_served_stays_whatever_becomes_of_the_record(
         for result in done.results.values():
             for artifact in result.outputs.values():
                 filled.read(artifact)
+
+
+def test_what_is_used_while_a_sweep_goes_on_stays(
+    filled: Cache, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run begins to use everything just after the sweep has found it old."""
+    plain = storage.gc.remove_unless
+    served = []
+
+    def late(root: Path, path: Path, needed: Callable[[Path], bool]) -> bool:
+        if not served:
+            served.append(replace(undisturbed.walk, name="again")(filled.root, filled.root / "log"))
+        return plain(root, path, needed)
+
+    monkeypatch.setattr(storage.gc, "remove_unless", late)
+    monkeypatch.setattr(storage.gc, "_GRACE_SECONDS", TICK)
+    with filled.in_use():
+        assert sweep(filled, keep_days=0).count("record") == 0
+    assert served[0].ran == []
+    assert outcomes(filled.root) == undisturbed.outcomes
+    check_sound(filled.root)
 
 
 def test_a_scratch_folder_in_use_stays(filled: Cache) -> None:

@@ -1,15 +1,17 @@
 """`kill -9` at any moment: the next run completes, and comes to what an undisturbed one does."""
 
 import random
+import signal
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flows.pipeline import Selection
 from tests.faults.conftest import Undisturbed
-from tests.faults.killing import DyingAt, kill_at_random
+from tests.faults.killing import DyingAt, die_beyond, kill_at_random
 from tests.faults.processes import finish, from_function
 from tests.faults.soundness import check_free, check_sound, check_tidy, outcomes
 from tests.walk import LABELS
@@ -70,3 +72,22 @@ def test_killed_before_a_file_is_changed(
         check_tidy(store)
     print(f"killed before {died} changes of files")
     assert died > 10
+
+
+@pytest.mark.parametrize("size", [0, 300, 1500, 2600, 4000, 9000, 15000])
+def test_killed_in_the_middle_of_a_write(
+    undisturbed: Undisturbed, tmp_path: Path, size: int
+) -> None:
+    """What has its final name is whole, whichever file was being written."""
+    store, log = tmp_path / "store", tmp_path / "log"
+    log.symlink_to("/dev/null")  # which never grows
+    short = replace(undisturbed.walk, selection=Selection(until="evaluate"))
+    attempt = from_function(short, before=partial(die_beyond, size))(store, log)
+    assert attempt.wait(60) == -signal.SIGXFSZ, attempt.output()
+    check_free(store)
+    check_sound(store)
+    finish(from_function(short), store, tmp_path / "log-again")
+    assert outcomes(store) == {
+        key: each for key, each in undisturbed.outcomes.items() if key[0] != "plot"
+    }
+    check_tidy(store)
