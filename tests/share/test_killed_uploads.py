@@ -11,9 +11,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from storage.cache import Cache
 from storage.digests import digest_bytes
+from storage.errors import SharedStoreError
 from tests.share.conftest import Machine
 from tests.share.machines import compute_and_note, compute_large, finish, start
 from tests.share.s3_server import S3, Request
@@ -158,3 +160,30 @@ def test_killed_between_the_parts_of_a_large_object(
     second = Cache(tmp_path / "second", url)
     (record,) = second.records.of_stage("large")
     assert second.read(record.outputs["bytes"]).size == LARGE
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_write_to_a_folder_leaves_nothing_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Where a write can be seen half done it goes elsewhere first."""
+    share = tmp_path / "share"
+    first = Cache(tmp_path / "first", share.as_uri())
+    first.connect()
+    halves: list[Path] = []
+
+    def half(self: object, source: str, target: str, **options: object) -> None:
+        data = Path(source).read_bytes()
+        Path(target).write_bytes(data[: len(data) // 2])
+        halves.append(Path(target))
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "put_file", half)
+        with pytest.raises((SharedStoreError, KeyboardInterrupt)):
+            squares(first)
+
+    assert [path.parent for path in halves] == [share / "unfinished"]
+    assert [path for path in share.rglob("*") if path.is_file()] == []
+    assert squares(Cache(tmp_path / "first", share.as_uri()))[1] == 0
+    assert squares(Cache(tmp_path / "second", share.as_uri()))[1] == 0

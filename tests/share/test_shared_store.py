@@ -85,6 +85,8 @@ def test_bytes_that_are_there_are_not_sent_again(machine: Machine, s3: S3) -> No
     sent = [request.path for request in requests if request.method == "PUT"]
     assert len(sent) == 1
     assert sent[0].endswith(f"records/squares/{other.digest()}.json")
+    # Nor fetched, for they have just been made here.
+    assert not [each for each in requests if each.method == "GET" and "/objects/" in each.path]
 
 
 def test_a_miss_is_explained_with_the_records_of_others(any_machine: Machine) -> None:
