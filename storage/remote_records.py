@@ -8,7 +8,12 @@ from pathlib import Path
 
 from storage.atomic import write_bytes
 from storage.digests import is_sha256, short
-from storage.errors import ObjectDamagedError, ObjectMissingError, RecordDamagedError
+from storage.errors import (
+    ObjectDamagedError,
+    ObjectMissingError,
+    RecordDamagedError,
+    SharedStoreError,
+)
 from storage.records import MAX_RECORD_BYTES, Record, RecordStore, is_stage_name
 from storage.remote import Remote
 from storage.remote_listing import RemoteFile
@@ -73,7 +78,10 @@ class SharedRecords(RecordStore):
         if not is_sent(path):
             self.send(record)
         elif is_to_be_renewed(path):
-            self._renew(record)
+            try:
+                self._renew(record)
+            except SharedStoreError as error:  # a hit needs no writing, and some may only read
+                _log.warning("%s is served, but not noted as used: %s", record.label, error)
 
     def send(self, record: Record) -> None:
         """Send what a record names, and then the record.
@@ -132,11 +140,11 @@ class SharedRecords(RecordStore):
     def _renew(self, record: Record) -> None:
         """Write a record there again, so that it counts as used, and what it lacks there."""
         path = self.path(record.stage, record.key)
-        with sending(path, f"{record.label} of {record.run}"):
-            # First, because it says of the objects that they are in use.
-            self._remote.write(path.read_bytes(), record_name(record.stage, record.key))
-            for artifact in record.outputs.values():
-                self._objects.send(artifact, renew=False)
+        # First, because it says of the objects that they are in use.
+        self._remote.write(path.read_bytes(), record_name(record.stage, record.key))
+        for artifact in record.outputs.values():
+            self._objects.send(artifact, renew=False)
+        mark_sent(path)
 
     def _keep(self, record: Record, data: bytes, listed: RemoteFile) -> None:
         path = self.path(record.stage, record.key)

@@ -46,6 +46,8 @@ def run_pipeline(
         check_results_folder(options.results_folder("unnamed"))
     cache = Cache()
     cache.connect()
+    if cache.shared is not None:
+        terminal.say(f"store {cache.shared.remote}, copies in {cache.root}", "dim")
     if not dataset_named:
         options = _choose_dataset(cache, options, terminal)
     dataset = options.find_dataset()

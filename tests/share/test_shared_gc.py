@@ -162,6 +162,19 @@ def test_a_renewal_puts_back_what_the_store_lost(machine: Machine, wait: Wait, s
     assert squares(machine("second"))[1] == 0
 
 
+def test_a_machine_that_may_only_read_is_served(
+    machine: Machine, wait: Wait, s3: S3, caplog: pytest.LogCaptureFixture
+) -> None:
+    squares(machine("first"))
+    s3.before = lambda request: Refusal("403 Forbidden", "AccessDenied") if request.writes else None
+    second = machine("second")
+    second.connect()
+    assert squares(second)[1] == 0
+    wait(8)
+    assert squares(machine("second"))[1] == 0
+    assert "is served, but not noted as used" in caplog.text
+
+
 def test_ages_that_are_not_safe_are_refused(machine: Machine) -> None:
     with pytest.raises(ValueError, match="at least 14 days"):
         find_shared_garbage(remote_of(machine("first")), 13)
