@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.nn.architecture import from_arrays
 from tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
 from tasks.nn.fit import COLUMNS
 from tasks.nn.initialization import INITIALIZERS
+from tasks.nn.losses import CrossEntropy
 from tasks.nn.progress import BatchReport, EpochReport
+from tasks.nn.randomness import Randomness
 from tasks.nn.result import TrainingResult
 from tasks.nn.settings import TrainingSettings
+from tasks.nn.split import stratified_split
 from tasks.nn.train import train_network
 
 Data = tuple[Any, Any, Any, Any]
@@ -113,6 +117,17 @@ def test_the_test_set_changes_nothing_but_its_own_results(data: Data) -> None:
     first, second = train(data, SMALL), train(with_other_test_set, SMALL)
     assert repr(first.history) == repr(second.history)
     assert first.weights["0_Dense.weights"].tobytes() == second.weights["0_Dense.weights"].tobytes()
+
+
+def test_validation_sees_the_held_back_images_as_they_are(data: Data) -> None:
+    settings = {**SMALL, "epochs": 2, "shift": 3, "dropout": 0.5, "dtype": "float64"}
+    result = train(data, settings)
+    _, held_back = stratified_split(data[1], 60, Randomness.from_seed(0).split)
+    logits = from_arrays(result.weights).predict(data[0][held_back])
+    losses = CrossEntropy(3, dtype="float64").forward(logits, data[1][held_back])
+    assert result.history["validation_loss"][-1] == pytest.approx(losses.mean(), rel=1e-12)
+    accuracy = np.mean(logits.argmax(axis=1) == data[1][held_back])
+    assert result.history["validation_accuracy"][-1] == accuracy
 
 
 def test_memory_maps_are_read_only_and_give_the_same_bytes(data: Data, tmp_path: Path) -> None:
