@@ -11,7 +11,7 @@ computed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from storage.digests import is_sha256
@@ -45,7 +45,9 @@ class SharedItem:
     size: int
 
 
-def find_shared_garbage(remote: Remote, keep_days: float) -> list[SharedItem]:
+def find_shared_garbage(
+    remote: Remote, keep_days: float, in_use: Collection[str] = ()
+) -> list[SharedItem]:
     """Say what can go from a shared store, without touching anything.
 
     Parameters
@@ -54,6 +56,8 @@ def find_shared_garbage(remote: Remote, keep_days: float) -> list[SharedItem]:
         The shared store.
     keep_days
         Records and runs written in so many days are kept, and so is the newest run.
+    in_use
+        Digests of objects that are kept besides, such as those of this machine's models.
 
     Raises
     ------
@@ -68,14 +72,16 @@ def find_shared_garbage(remote: Remote, keep_days: float) -> list[SharedItem]:
             "other machines may be using what is younger"
         )
         raise ValueError(message)
-    return list(_find(remote, _Cutoffs.now(keep_days)))
+    return list(_find(remote, _Cutoffs.now(keep_days), set(in_use)))
 
 
-def sweep_shared(remote: Remote, keep_days: float) -> list[SharedItem]:
+def sweep_shared(
+    remote: Remote, keep_days: float, in_use: Collection[str] = ()
+) -> list[SharedItem]:
     """Remove what can go from a shared store; return what was removed. Raises likewise."""
     removed = []
     cutoffs = _Cutoffs.now(keep_days)
-    for item in find_shared_garbage(remote, keep_days):
+    for item in find_shared_garbage(remote, keep_days, in_use):
         found = remote.look(item.name)
         if found is not None and _older(found, cutoffs.of(item.kind)):
             remote.delete(item.name)
@@ -97,7 +103,7 @@ class _Cutoffs:
         return self.records if kind in ("record", "run") else self.objects
 
 
-def _find(remote: Remote, cutoffs: _Cutoffs) -> Iterator[SharedItem]:
+def _find(remote: Remote, cutoffs: _Cutoffs, in_use: set[str]) -> Iterator[SharedItem]:
     records = {
         name: each for name, each in remote.tree("records").items() if _is_record(name, each)
     }
@@ -117,6 +123,7 @@ def _find(remote: Remote, cutoffs: _Cutoffs) -> Iterator[SharedItem]:
     for name in sorted(old_runs):
         yield SharedItem("run", f"runs/{name}", runs[name].size)
     kept = {
+        *in_use,
         *_record_references(remote, set(records) - old_records),
         *_run_references(remote, {name for name in runs if name not in old_runs}, runs),
     }

@@ -29,8 +29,10 @@ def collect_shared_garbage(console: Console, keep_days: float, *, apply: bool, j
             "other machines may be using what is younger"
         )
         raise ParameterError(message)
-    remote = _shared().remote
-    items = (sweep_shared if apply else find_shared_garbage)(remote, keep_days)
+    cache = Cache()
+    remote = _shared(cache).remote
+    in_use = set(cache.models.references())
+    items = (sweep_shared if apply else find_shared_garbage)(remote, keep_days, in_use)
     size = sum(item.size for item in items)
     if json:
         document = {
@@ -70,7 +72,7 @@ def verify_shared_store(console: Console, *, repair: bool, json: bool) -> int:
     ParameterError
         If the store is not shared.
     """
-    shared = _shared()
+    shared = _shared(Cache())
     report = find_shared_damage(shared)
     if repair:
         repair_shared(shared, report)
@@ -103,8 +105,7 @@ def verify_shared_store(console: Console, *, repair: bool, json: bool) -> int:
     return DAMAGED if report.damaged else SOUND
 
 
-def _shared() -> SharedStore:
-    cache = Cache()
+def _shared(cache: Cache) -> SharedStore:
     if cache.shared is None:
         message = (
             f"--shared: expected DIGITFLOW_STORE to be a URL such as s3://bucket/prefix, found "

@@ -110,6 +110,16 @@ def test_an_object_of_a_run_that_is_kept_stays(machine: Machine, wait: Wait) -> 
     assert names(sweep_shared(remote_of(first), 30)) == [record_name("squares", key(10).digest())]
 
 
+def test_an_object_of_a_model_of_this_machine_stays(machine: Machine, wait: Wait) -> None:
+    first = machine("first")
+    outcome, _ = squares(first)
+    weights = outcome.record.outputs["squares"].sha256
+    wait(31)
+    assert object_name(weights) not in names(find_shared_garbage(remote_of(first), 30, {weights}))
+    assert object_name(weights) not in names(sweep_shared(remote_of(first), 30, {weights}))
+    assert remote_of(first).look(object_name(weights)) is not None
+
+
 def test_an_old_object_that_a_new_record_names_is_written_again(
     machine: Machine, wait: Wait, s3: S3
 ) -> None:
