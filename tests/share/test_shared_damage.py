@@ -86,6 +86,19 @@ def test_several_damaged_objects_are_replaced_at_once(machine: Machine, outside:
     assert squares(machine("third"))[1] == 0
 
 
+def test_half_an_object_from_somebody_else_does_not_count_as_sent(
+    machine: Machine, outside: Bucket
+) -> None:
+    """Nobody has read it, so only its size tells."""
+    elsewhere = machine("elsewhere").local
+    outcome, _ = squares(elsewhere)
+    artifact = outcome.record.outputs["squares"]
+    sound = elsewhere.objects.path(artifact.sha256).read_bytes()
+    outside.write(object_name(artifact.sha256), sound[:40])
+    squares(machine("first"))
+    assert outside.read(object_name(artifact.sha256)) == sound
+
+
 def test_a_deleted_object_is_computed_again(machine: Machine, outside: Bucket) -> None:
     name = _objects(machine("first"))["squares"]
     outside.delete(name)
