@@ -6,11 +6,15 @@ once.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -122,9 +126,14 @@ def check_results_folder(folder: Path) -> None:
 
 def _places(folder: Path) -> set[str]:
     """Return every file below a folder, and every folder without one, by its relative path."""
-    entries = [path for path in folder.rglob("*") if path.name not in _LITTER]
-    parents = {path.parent for path in entries}
-    return {path.relative_to(folder).as_posix() for path in entries if path not in parents}
+    # os.walk passes over what another run moves away at this moment.
+    entries = {
+        Path(parent, name).relative_to(folder)
+        for parent, folders, files in os.walk(folder)
+        for name in [*folders, *files]
+        if name not in _LITTER
+    }
+    return {path.as_posix() for path in entries - {path.parent for path in entries}}
 
 
 def _listed(folder: Path) -> set[str]:
@@ -165,15 +174,24 @@ def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
             shutil.copyfile(source, target)
         text = json.dumps(_run_json(summary), indent=2, ensure_ascii=False)
         (new / "run.json").write_text(text + "\n", encoding="utf-8")
-        old = Path(temporary) / "old"
-        if folder.exists():
+        _put(new, folder, Path(temporary))
+
+
+def _put(new: Path, folder: Path, aside: Path) -> None:
+    """Put `new` in the place of `folder`. Of several at once the last one wins, and none fails."""
+    for attempt in itertools.count():
+        old = aside / f"old-{attempt}"
+        with suppress(FileNotFoundError):
             folder.rename(old)
         try:
             new.rename(folder)
-        except BaseException:
+        except BaseException as error:
+            if getattr(error, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another run has put its own there meanwhile
             if old.exists():
                 old.rename(folder)
             raise
+        return
 
 
 def read_metrics(cache: Cache, stages: Sequence[StageResult]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -269,6 +270,27 @@ class TestCrash:
         with pytest.raises(ObjectDamagedError):
             write_results(cache, replace(summary, name="new"))
         assert json.loads((summary.folder / "run.json").read_text())["run"] == "quiet-ant"
+
+
+def test_several_runs_may_write_one_folder_at_once(cache: Cache, summary: RunSummary):
+    errors: list[BaseException] = []
+
+    def write(name: str) -> None:
+        try:
+            for _ in range(10):
+                write_results(cache, replace(summary, name=name))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(f"run-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert places(summary.folder) == PLACES
+    assert json.loads((summary.folder / "run.json").read_text())["run"].startswith("run-")
+    assert [path.name for path in summary.folder.parent.iterdir()] == ["quiet-ant"]
 
 
 def test_a_link_to_the_results_stays_a_link(cache: Cache, summary: RunSummary, tmp_path: Path):

@@ -331,6 +331,7 @@ class TestOutsideTheRepository:
             "own_stage.py",
             """
             from own_helper import double
+            from storage.cache import Cache
             from tasks.stage import stage
             from tasks.metrics import confusion_matrix
 
