@@ -55,11 +55,16 @@ def kill_at_random(
 ) -> Kill:
     """Start a job and kill it at a random moment of its run.
 
-    Half of the kills fall anywhere in its time; the other half into a stage, each as likely as
-    the other, however short it is.
+    Parameters
+    ----------
+    seconds
+        How long the job takes if it is left alone.
+    labels
+        Of its stages, if it logs events. Half of the kills then fall into one of them, each as
+        likely as the other, however short it is; the other half anywhere in the job's time.
     """
     attempt = job(store, log)
-    if rng.random() < 0.5:
+    if not labels or rng.random() < 0.5:
         return kill_after(attempt, log, rng.uniform(0, seconds))
     return kill_in_stage(attempt, log, rng.choice(labels), rng.expovariate(1 / 0.02))
 

@@ -103,7 +103,7 @@ def _write(log: Path, event: Event) -> None:
         case StageStarted():
             entry["reasons"] = event.reasons
         case StageProgressed():
-            entry |= {"done": event.done, "unit": event.unit}
+            entry |= {"done": event.done, "unit": event.unit, "numbers": list(event.numbers)}
         case StageFinished():
             entry["cached"] = event.cached
         case StageFailed():

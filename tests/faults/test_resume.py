@@ -1,7 +1,7 @@
 """Training that was killed goes on from its last checkpoint, to the same last bit."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,33 @@ class Training:
     expected: Any
 
 
-@pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "tutorial": {"hidden_sizes": "30"},
+    # Shuffling, dropout and the optimiser's own state must come back as well.
+    "layers": {
+        "network": "layers",
+        "hidden_sizes": "64,32",
+        "batch_size": 4,
+        "optimizer": "adam",
+        "batch_normalization": True,
+        "validation_size": 100,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Training:
     folder = tmp_path_factory.mktemp("training")
     dataset = from_directory(walk.write_dataset(folder / "data", training=1200))
-    changes = {"training_sample": 1200, "epochs": EPOCHS, "hidden_sizes": "30"}
+    changes = {"training_sample": 1200, "epochs": EPOCHS, **NETWORKS[request.param]}
     plain = LoggedWalk(dataset, changes, Selection(until="evaluate"))
     plain(folder / "store", folder / "log")
     return Training(plain, outcomes(folder / "store"))
 
 
 def epochs_trained(log: Path) -> list[int]:
-    return [
-        int(each["done"]) for each in events(log, "StageProgressed") if each["label"] == "train"
-    ]
+    reports = events(log, "StageProgressed")
+    return [int(each["done"]) for each in reports if "train_loss" in each["numbers"]]
 
 
 def killed_in_epoch(training: Training, folder: Path, epoch: int) -> tuple[Path, int]:
@@ -64,7 +77,9 @@ def killed_in_epoch(training: Training, folder: Path, epoch: int) -> tuple[Path,
     return store, reached
 
 
-@pytest.mark.parametrize("epoch", [1, 4, 9])
+@pytest.mark.parametrize(
+    "epoch", [4, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (1, 9))]
+)
 def test_goes_on_from_the_last_checkpoint(training: Training, tmp_path: Path, epoch: int) -> None:
     store, reached = killed_in_epoch(training, tmp_path, epoch)
     log = tmp_path / "resumed"
@@ -78,7 +93,10 @@ def test_goes_on_from_the_last_checkpoint(training: Training, tmp_path: Path, ep
     check_sound(store)
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, empty, remove])
+@pytest.mark.parametrize(
+    "damage",
+    [flip, remove, *(pytest.param(each, marks=pytest.mark.slow) for each in (truncate, empty))],
+)
 def test_a_damaged_checkpoint_costs_one_epoch(
     training: Training, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
