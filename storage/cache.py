@@ -8,6 +8,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     models/                   versions of trained models, and the champion
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          who is computing; freed by the system if the holder dies
+    code.json                 what sources that were read before are made of
     live/<run>.lock           runs in progress, freed likewise; nothing newer is swept
     aside/                    what a sweep is looking at, for some microseconds
 """

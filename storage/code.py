@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from storage.code_memo import CodeMemo, Findings, key_of
 from storage.digests import digest_bytes
 
 # Path of a module → its definitions → a digest of each.
@@ -22,7 +23,12 @@ Code = Mapping[str, Mapping[str, str]]
 MODULE_LEVEL = "<module>"
 
 
-def code_of(module: str, roots: Sequence[Path], excluded: Sequence[str] = ()) -> Code:
+def code_of(
+    module: str,
+    roots: Sequence[Path],
+    excluded: Sequence[str] = (),
+    memo: CodeMemo | None = None,
+) -> Code:
     """Digest the definitions of a module and of all project modules that it imports.
 
     Parameters
@@ -34,6 +40,8 @@ def code_of(module: str, roots: Sequence[Path], excluded: Sequence[str] = ()) ->
     excluded
         Dotted names of modules or packages that cannot influence a result, such as
         storage and orchestration. The starting module is never excluded.
+    memo
+        What was found in sources that were read before.
 
     Returns
     -------
@@ -65,7 +73,7 @@ def code_of(module: str, roots: Sequence[Path], excluded: Sequence[str] = ()) ->
         if location is None:
             continue
         root, path = location
-        definitions, imports = _read(path.read_bytes(), name, path.name == "__init__.py")
+        definitions, imports = _recall(path, name, memo)
         if definitions:
             found[path.relative_to(root).as_posix()] = definitions
         pending.update(imports)
@@ -87,8 +95,20 @@ def _locate(name: str, roots: Sequence[Path]) -> tuple[Path, Path] | None:
     return None
 
 
+def _recall(path: Path, name: str, memo: CodeMemo | None) -> Findings:
+    source, is_package = path.read_bytes(), path.name == "__init__.py"
+    if memo is None:
+        return _read(source, name, is_package)
+    key = key_of(source, name, is_package)
+    found = memo.get(key)
+    if found is None:
+        found = _read(source, name, is_package)
+        memo.put(key, found)
+    return found
+
+
 @lru_cache(maxsize=512)
-def _read(source: bytes, name: str, is_package: bool) -> tuple[Mapping[str, str], frozenset[str]]:
+def _read(source: bytes, name: str, is_package: bool) -> Findings:
     tree = ast.parse(source)
     package = name if is_package else name.rpartition(".")[0]
     imports = frozenset(_imports(tree, package))

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache, Lookup
 from storage.code import Code, code_of
+from storage.code_memo import CodeMemo, memo_in
 from storage.fields import OUTPUT_NAME, is_output_name
 from storage.keys import StageKey
 from storage.records import STAGE_NAME, is_stage_name
@@ -171,10 +172,20 @@ class Stage:
 
         A stage whose outputs are pinned by their digests needs none: no code can change them.
         """
+        return self._code(None)
+
+    def _code(self, memo: CodeMemo | None) -> Code:
         if set(self.pinned) == set(self.outputs):
             return {}
         module, root = _source(self.function)
-        return code_of(module, [root, _OUR_ROOT], _NOT_CODE)
+        return code_of(module, [root, _OUR_ROOT], _NOT_CODE, memo)
+
+    def _recall_code(self, cache: Cache) -> CodeMemo:
+        """Digest the code, if that has not been done, with what the store remembers of it."""
+        memo = memo_in(cache.root)
+        if "code" not in self.__dict__:
+            self.__dict__["code"] = self._code(memo)
+        return memo
 
     def key(self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]) -> StageKey:
         """Return the key of a call.
@@ -202,6 +213,7 @@ class Stage:
         refresh: bool = False,
     ) -> Lookup:
         """Ask the cache for a call's outputs without computing anything."""
+        self._recall_code(cache)
         key = self.key(inputs, parameters)
         return cache.look_up(
             key,
@@ -271,6 +283,7 @@ class Stage:
 
         try:
             interruption.check()
+            memo = self._recall_code(cache)
             outcome = cache.obtain(
                 self.key(inputs, parameters),
                 label,
@@ -286,6 +299,7 @@ class Stage:
             worthwhile = self.retries is not None and self.retries.worthwhile(error)
             emit(StageFailed(label, error, tries_left if worthwhile else 0))
             raise
+        memo.save()
         seconds = time.perf_counter() - started
         emit(StageFinished(label, outcome.cached, seconds, outcome.reasons))
         return StageResult(

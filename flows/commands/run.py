@@ -17,6 +17,7 @@ from flows.prefect_setup import flush_to_server, prepare_environment, run_settin
 from flows.summary import summarise
 from flows.terminal import Terminal
 from storage.cache import Cache
+from storage.code_memo import memo_in
 from storage.runs import RunRecord
 from tasks import interruption
 from tasks.interruption import StoppedError
@@ -141,6 +142,7 @@ def _refresh_results(
     started: float,
 ) -> None:
     """Write the results of a run in which every stage is cached, without Prefect."""
+    memo_in(cache.root).save()
     stages = tuple(stage.result() for stage in plan)
     for stage in stages:
         terminal.finished(stage.label, True, 0.0)
