@@ -112,6 +112,28 @@ def test_a_hit_that_was_not_sent_is_sent(machine: Machine, s3: S3) -> None:
     assert squares(machine("second"))[1] == 0
 
 
+def test_what_was_damaged_before_it_was_sent_is_not_sent(
+    machine: Machine, s3: S3, bucket: str
+) -> None:
+    s3.before = lambda request: (
+        Refusal("503 Service Unavailable", "ServiceUnavailable") if request.writes else None
+    )
+    with pytest.raises(SharedStoreError):
+        squares(machine("first"))
+    s3.before = None
+    for path in (machine("first").root / "objects").glob("??/*"):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    machine("first").connect()
+
+    assert s3.keys(bucket) == {}
+    outcome, ran = squares(machine("first"))
+    assert ran == 1
+    assert outcome.reasons[0].startswith("object ")
+    assert squares(machine("second"))[1] == 0
+
+
 def test_what_was_made_without_the_store_is_sent_later(machine: Machine) -> None:
     """As the message advises: DIGITFLOW_STORE=<the folder of this machine>."""
     assert squares(machine("first").local)[1] == 1
