@@ -94,5 +94,7 @@ def make_plan(
 ) -> list[PlannedStage]:
     """Return what a run would do with each of its stages, in order."""
     planner = Planner(cache, selection)
-    pipeline(planner, dataset, dataset.mirrors, parameters, selection)
+    # Stages that hand on what they were given name the same objects.
+    with cache.one_look():
+        pipeline(planner, dataset, dataset.mirrors, parameters, selection)
     return planner.stages

@@ -1,0 +1,76 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.cache import Cache
+from storage.digests import digest_bytes
+from storage.keys import StageKey
+
+FORMATS = {"text": "json"}
+
+
+def key(number: int) -> StageKey:
+    return StageKey("same", {}, {"number": number}, {})
+
+
+@pytest.fixture
+def stored(cache: Cache) -> Path:
+    """The one object that two stages made."""
+
+    def compute(_scratch: Path) -> Mapping[str, Any]:
+        return {"text": "x" * 1000}
+
+    outcomes = [cache.obtain(key(n), "same", compute, FORMATS, run="r") for n in (1, 2)]
+    digests = {outcome.record.outputs["text"].sha256 for outcome in outcomes}
+    return cache.objects.path(digests.pop())
+
+
+@pytest.fixture
+def verified(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The objects that are hashed."""
+    names: list[str] = []
+    real = cache.objects.verify
+
+    def verify(sha256: str, size: int | None = None) -> Path:
+        names.append(sha256)
+        return real(sha256, size)
+
+    monkeypatch.setattr(cache.objects, "verify", verify)
+    return names
+
+
+def hit(cache: Cache, number: int) -> bool:
+    return cache.look_up(key(number), "same").record is not None
+
+
+def test_in_one_look_no_object_is_hashed_twice(cache: Cache, stored: Path, verified: list[str]):
+    with cache.one_look():
+        assert hit(cache, 1)
+        assert hit(cache, 2)
+    assert len(verified) == 1
+    with cache.one_look():
+        assert hit(cache, 2)
+    assert hit(cache, 1)
+    assert hit(cache, 2)
+    assert len(verified) == 4
+
+
+def test_one_look_finds_damage(cache: Cache, stored: Path):
+    data = stored.read_bytes()
+    stored.chmod(0o644)
+    stored.write_bytes(data.replace(b"x", b"y", 1))
+    assert digest_bytes(stored.read_bytes()) != digest_bytes(data)
+    with cache.one_look():
+        assert not hit(cache, 1)
+        assert not hit(cache, 2)
+
+
+def test_what_one_look_saw_counts_in_no_other(cache: Cache, stored: Path):
+    with cache.one_look():
+        assert hit(cache, 1)
+    stored.unlink()
+    with cache.one_look():
+        assert not hit(cache, 1)
+    assert not hit(cache, 2)
