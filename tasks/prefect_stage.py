@@ -12,10 +12,12 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
@@ -121,21 +123,26 @@ class _ProgressArtifact:
         self._updated = 0.0
 
     def __call__(self, done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
-        if total is None:
+        is_news = self._id is None or done == total
+        if not total or not (
+            is_news or time.monotonic() - self._updated >= _SECONDS_BETWEEN_UPDATES
+        ):
             return
-        percent = 100.0 * done / total
         description = f"{self._label}: {done:g} of {total:g} {unit}{_listed(numbers)}"
+        self._updated = time.monotonic()
+        try:
+            self._show(100.0 * done / total, description)
+        except (httpx.HTTPError, PrefectException) as error:
+            # What is being computed does not depend on whether somebody can watch.
+            get_run_logger().warning("%s: its progress cannot be shown: %s", self._label, error)
+
+    def _show(self, percent: float, description: str) -> None:
         if self._id is None:
-            self._id = _created(
-                create_progress_artifact(
-                    percent, key=f"{self._label}-progress", description=description
-                )
-            )
-        elif done < total and time.monotonic() - self._updated < _SECONDS_BETWEEN_UPDATES:
-            return
+            key = f"{self._label}-progress"
+            artifact = create_progress_artifact(percent, key=key, description=description)
+            self._id = _created(artifact)
         else:
             update_progress_artifact(self._id, percent, description=description)
-        self._updated = time.monotonic()
 
 
 def _created(artifact_id: Any) -> UUID:
