@@ -14,8 +14,8 @@ from tasks.nn.randomness import Randomness
 class MaxPool(Layer):
     """The largest value of each `size` by `size` square; rows and columns left over are dropped.
 
-    The gradient goes to the place that the value came from; among equals to the one furthest
-    left, and in that column to the uppermost... see `forward`.
+    The gradient goes to the place that the value came from; among equals to the leftmost column,
+    and in it to the uppermost.
     """
 
     size: int = 2
