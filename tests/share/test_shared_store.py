@@ -121,6 +121,21 @@ def test_runs_of_all_machines_are_listed(any_machine: Machine) -> None:
     assert [run.name for run in third.local.runs.newest_first()] == ["late-owl", "early-bird"]
 
 
+def test_what_another_machine_has_just_written_is_seen(
+    machine: Machine, s3: S3, bucket: str
+) -> None:
+    cache, elsewhere = machine("second"), machine("third").local
+    for count, name in enumerate(("early-bird", "late-owl"), 1):
+        elsewhere.runs.save(_run(name, "2026-01-01T00:00:00.000+00:00"))
+        # By somebody else's client: our own knows what it has written itself.
+        s3.client().put_object(
+            Bucket=bucket,
+            Key=f"team/store/runs/{name}.json",
+            Body=elsewhere.runs.path(name).read_bytes(),
+        )
+        assert len(list(cache.runs.newest_first())) == count
+
+
 def test_an_object_is_found_by_the_start_of_its_name(any_machine: Machine) -> None:
     outcome, _ = squares(any_machine("first"))
     sha256 = outcome.record.outputs["squares"].sha256
