@@ -48,7 +48,7 @@ def run_pipeline(
     cache = Cache()
     cache.connect()
     if cache.shared is not None:
-        terminal.say(f"store {cache.shared.remote}, copies in {cache.root}", "dim")
+        terminal.say(f"store {cache.shared.remote}", "dim")
     if not dataset_named:
         options = _choose_dataset(cache, options, terminal)
     dataset = options.find_dataset()
