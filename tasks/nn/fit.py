@@ -123,7 +123,7 @@ class Training:
         return self.history
 
     def _run_epoch(self, epoch: int) -> None:
-        start = time.perf_counter()
+        start, network = time.perf_counter(), self.network
         n = len(self.examples)
         batches = -(-n // self.batch_size)
         losses, self._hits = 0.0, 0
@@ -131,22 +131,27 @@ class Training:
             # The schedule is read in the middle of the step, so neither end of it is lost.
             done = (epoch * batches + batch + 0.5) / (self.epochs * batches)
             rate = self.learning_rate * self.schedule(done)
-            loss = self._step(self.examples.rows[order], rate)
+            loss = self._differentiate(self.examples.rows[order])
             losses += loss * len(order)
             if not loss <= self._loss_limit:
-                norm = gradient_norm(self.network.gradients)
+                norm = gradient_norm(network.gradients)
                 raise TrainingDivergedError(
                     epoch=epoch, batch=batch, loss=loss, gradient_norm=norm, learning_rate=rate
                 )
             if self._loss_limit == inf:
                 self._loss_limit = EXPLODED * max(loss, 1.0)
+            if batch == batches - 1:
+                # Of the last batch only: the optimiser overwrites gradients, and norms take time.
+                norm = gradient_norm(network.gradients)
+            if self.gradient_clip_norm is not None:
+                clip_gradient(network.gradients, self.gradient_clip_norm)
+            self.optimizer.step(network.values, network.gradients, rate)
             if self.on_batch is not None:
                 self.on_batch(BatchReport(epoch, self.epochs, batch + 1, batches))
             if self._interrupted():
                 saved = self.checkpoints is not None and epoch > 0
                 raise TrainingInterrupted(epoch=epoch, batch=batch, saved=saved)
         validation_loss, validation_accuracy = self._validate(epoch)
-        norm = gradient_norm(self.network.gradients)
         row = (epoch, losses / n, self._hits / n, validation_loss, validation_accuracy, rate, norm)
         for column, value in zip(COLUMNS, row, strict=True):
             self.history[column].append(value)
@@ -155,8 +160,8 @@ class Training:
             seconds = time.perf_counter() - start
             self.on_epoch(EpochReport(epoch, self.epochs, *row[1:5], rate, seconds, n / seconds))
 
-    def _step(self, rows: Rows, rate: float) -> float:
-        """Learn from one batch; return its mean loss."""
+    def _differentiate(self, rows: Rows) -> float:
+        """Set the network's gradients for one batch; return its mean loss."""
         network, total = self.network, 0.0
         pass_size = network.training_pass(len(rows))
         for start in range(0, len(rows), pass_size):
@@ -170,9 +175,6 @@ class Training:
                 network.gradients += self._sum_of_passes
             if start + pass_size < len(rows):
                 self._sum_of_passes[...] = network.gradients
-        if self.gradient_clip_norm is not None:
-            clip_gradient(network.gradients, self.gradient_clip_norm)
-        self.optimizer.step(network.values, network.gradients, rate)
         return total / len(rows)
 
     def _validate(self, epoch: int) -> tuple[float, float]:

@@ -283,6 +283,21 @@ def test_reports_and_history_agree(data: Data) -> None:
     assert all(r.images_per_second > 0 for r in reports)
 
 
+def test_the_gradient_norm_is_that_before_the_step(data: Data) -> None:
+    whole = {**SMALL, "batch_size": 240, "epochs": 1}
+    adam = train(data, whole).history["gradient_norm"][0]
+    clipped = train(data, {**whole, "gradient_clip_norm": 0.01}).history["gradient_norm"][0]
+    sgd = train(data, {**whole, "optimizer": "sgd"}).history["gradient_norm"][0]
+    assert adam == sgd == clipped
+    # The length of the step that plain SGD makes is the learning rate times that norm.
+    start = {**whole, "optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
+    before = train(data, {**start, "learning_rate": 1e-12}).weights
+    after = train(data, {**start, "learning_rate": 0.5}).weights
+    names = [name for name in before if name != "architecture"]
+    moved = np.sqrt(sum(float(np.sum((after[n] - before[n]) ** 2)) for n in names))
+    assert moved == pytest.approx(0.5 * sgd, rel=1e-4)
+
+
 def test_without_a_validation_set_its_columns_are_nan(data: Data) -> None:
     history = train(data, {**SMALL, "validation_size": 0}).history
     assert all(math.isnan(value) for value in history["validation_loss"])
