@@ -130,10 +130,12 @@ def test_a_download_names_its_bytes_before_it_begins(
     with mounted(tmp_path / "disk", 64 * 1024) as disk:
         store = disk.folder / "store"
         Cache(store).root.mkdir()
-        disk.fill(leaving=4096)
+        disk.fill(leaving=0)
         attempt = undisturbed.job(store, tmp_path / "log")
         assert attempt.wait(60) == 1
-        assert "download" in check_said(attempt, store)
+        file = undisturbed.walk.dataset.files[0]
+        said = check_said(attempt, store)
+        assert f"{file.name} needs {file.size:,} more bytes, 0 are free" in said
 
 
 @dataclass(frozen=True)

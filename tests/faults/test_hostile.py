@@ -13,6 +13,7 @@ import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,19 @@ def test_a_forged_record(undisturbed: Undisturbed, store: Path, forgery: str) ->
     after = {path for path in store.parent.rglob("*") if not path.is_relative_to(store)}
     assert after - before <= {store.parent / "log"}
     check_sound(store)
+
+
+def test_the_sound_record_of_another_key(undisturbed: Undisturbed, store: Path) -> None:
+    """A worse network passed off as this one."""
+    (path,) = (store / "records" / "train").glob("*.json")
+    log = store.parent / "log"
+    worse = replace(undisturbed.walk, changes={"epochs": 1}, selection=Selection(until="train"))
+    worse(store, log)
+    (other,) = set((store / "records" / "train").glob("*.json")) - {path}
+    other.replace(path)
+    walked = undisturbed.walk(store, log)
+    assert walked.started == {"train": (f"record {short(path.stem)}… is damaged",)}
+    assert walked.digests() == undisturbed.done.digests()
 
 
 def test_hostile_bytes_under_another_digest(
