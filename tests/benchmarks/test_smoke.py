@@ -1,0 +1,158 @@
+"""Every benchmark script runs: small and once, and what it measures is not looked at."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers.dvc import WIRING, DvcProject, find_dvc
+from flows.pipeline import STAGE_NAMES
+from tests.mnist import ROOT
+from tests.walk import TINY, write_dataset
+
+SCRIPTS = ROOT / "benchmarks"
+TINY_RUN = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small IDX files of 28 by 28 pixels, as the networks' presets expect."""
+    return write_dataset(
+        tmp_path_factory.mktemp("data") / "digits", shape=(28, 28), training=80, test=20
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    own = ("PREFECT_", "DIGITFLOW_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(own)}
+    return {
+        **kept,
+        "HOME": str(tmp_path),
+        "DIGITFLOW_STORE": str(tmp_path / "store"),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+def output_of(
+    script: str, arguments: Sequence[str | Path], environment: dict[str, str], *, bars: bool = False
+) -> str:
+    """Run a script to its end; with `bars` it may also say that it missed some."""
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / script, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode in ((0, 1) if bars else (0,)), done.stdout + done.stderr
+    if done.returncode:
+        assert "MISSED" in done.stdout, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_script_is_run_here():
+    scripts = {each.name for each in SCRIPTS.glob("*.py") if "__main__" in each.read_text()}
+    assert {name for name in scripts if f'"{name}"' not in Path(__file__).read_text()} == set()
+
+
+def test_train(environment: dict[str, str]):
+    assert "|" in output_of("train.py", ["--smoke"], environment)
+
+
+def test_tutorial(environment: dict[str, str]):
+    said = output_of("tutorial.py", ["--epochs", "1", "--repeats", "1"], environment)
+    assert "weights identical to the last bit" in said
+
+
+def test_predict(environment: dict[str, str]):
+    assert "| mlp | 2000 |" in output_of("predict.py", ["--case", "mlp", "2000"], environment)
+
+
+def test_scaling(environment: dict[str, str]):
+    assert json.loads(output_of("scaling.py", ["1000"], environment))["peak"] > 0
+
+
+def test_accuracy(environment: dict[str, str], dataset: Path):
+    tiny = ["epochs=1", "validation_size=20", "batch_size=20"]
+    said = output_of(
+        "accuracy.py", ["mlp", "--seeds", "0", "--data", dataset, "--set", *tiny], environment
+    )
+    assert "mlp: mean test accuracy" in said
+
+
+def test_counted_run(environment: dict[str, str], dataset: Path, tmp_path: Path):
+    store = environment["DIGITFLOW_STORE"]
+    settings = [f"{name}={value}" for name, value in TINY.items()]
+    subprocess.run(
+        [sys.executable, "-m", "tests.walk", store, dataset, *settings],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    arguments = ["run", "--dataset", dataset, *TINY_RUN, "--output", tmp_path / "results"]
+    said = output_of("counted_run.py", arguments, environment)
+    assert "nothing to do" in said
+    counts = json.loads(said.splitlines()[-1])
+    objects = sum(each.stat().st_size for each in Path(store, "objects").glob("??/*"))
+    # Every object is hashed, and those that are copied into the results a second time.
+    assert objects <= counts["hashed"] < 3 * objects + 10**6
+    assert counts["read"] > counts["hashed"] - 10**6
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_overhead(environment: dict[str, str], dataset: Path):
+    arguments = ["--rounds", "1", "--dataset", dataset]
+    said = output_of("overhead.py", arguments, environment, bars=True)
+    assert "12 stages, all cached, 1 rounds" in said
+    assert re.search(r"digitflow run / bare Prefect: \d", said)
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_cache(environment: dict[str, str], dataset: Path):
+    said = output_of(
+        "cache.py",
+        ["--dataset", dataset, "--preset", "tutorial", *TINY_RUN, "--rounds", "1", "--runs", "2"],
+        environment,
+        bars=True,
+    )
+    assert re.search(r"digitflow run / bare Prefect: \d", said)
+    assert "DVC: skipped. Name a folder for its environment with --dvc-venv." in said
+    assert re.search(r"bytes hashed +\d", said)
+    assert re.search(r"after +2 runs +\d", said)
+
+
+def test_the_project_for_dvc(tmp_path: Path):
+    assert find_dvc(None) is None
+    dvc = tmp_path / "venv" / "bin" / "dvc"
+    dvc.parent.mkdir(parents=True)
+    dvc.write_text('#!/bin/sh\necho "$@" >> calls\n')
+    dvc.chmod(dvc.stat().st_mode | stat.S_IXUSR)
+    assert find_dvc(tmp_path / "venv") == dvc
+    stages = [
+        {"stage": name, "name": f"{name}-x", "outputs": {"made": {"sha256": letter * 64}}}
+        for name, letter in zip(WIRING, "abcdef", strict=True)
+    ]
+    project = DvcProject(dvc, tmp_path / "project", tmp_path / "store", stages)
+    assert (tmp_path / "project" / "calls").read_text().splitlines()[-1] == "repro --quiet"
+    document = json.loads((tmp_path / "project" / "dvc.yaml").read_text())["stages"]
+    assert document["train"]["deps"] == ["make.py", "data/preprocess/preprocess-x-made"]
+    assert document["train"]["outs"] == ["data/train/train-x-made"]
+    assert set(document) == set(STAGE_NAMES) - {"draw"}
+    state = tmp_path / "project" / "state"
+    state.mkdir()
+    project.side("status").prepare()
+    assert state.is_dir()
+    project.side("status", hashing=True).prepare()
+    assert not state.exists()
