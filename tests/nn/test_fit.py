@@ -2,6 +2,8 @@ import logging
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,39 @@ def test_a_killed_training_goes_on_to_the_same_bytes(
     # Once more, from the finished state: nothing is trained again.
     again = train(data, settings, checkpoints=tmp_path, progress=kill_after(seen[-1].epoch))
     assert_same(again, expected)
+
+
+KILLED_PROCESS = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from tasks.nn.settings import TrainingSettings
+from tasks.nn.train import train_network
+
+def die(report):
+    if (report.epoch, report.batch) == (2, 5):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+data = [np.load(f"{sys.argv[1]}/{index}.npy") for index in range(4)]
+settings = TrainingSettings.model_validate_json(sys.argv[2])
+folder = Path(sys.argv[1], "checkpoints")
+train_network(*data, settings=settings, batch_progress=die, checkpoints=folder)
+"""
+
+
+def test_a_process_killed_inside_an_epoch_is_gone_on_from(data: Data, tmp_path: Path) -> None:
+    for index, array in enumerate(data):
+        np.save(tmp_path / f"{index}.npy", array)
+    settings = TrainingSettings(**EVERYTHING).model_dump_json()
+    command = [sys.executable, "-c", KILLED_PROCESS, str(tmp_path), settings]
+    root = Path(__file__).resolve().parents[2]
+    # As many BLAS threads as here, since their number may change the last bits.
+    assert subprocess.run(command, cwd=root, check=False).returncode == -signal.SIGKILL
+    seen: list[EpochReport] = []
+    folder = tmp_path / "checkpoints"
+    resumed = train(data, EVERYTHING, checkpoints=folder, progress=seen.append)
+    assert seen[0].epoch == 2
+    assert_same(resumed, train(data, EVERYTHING))
 
 
 def test_damaged_checkpoints_are_passed_over(
