@@ -78,7 +78,7 @@ def test_predict(environment: dict[str, str]):
 
 
 def test_scaling(environment: dict[str, str]):
-    assert json.loads(output_of("scaling.py", ["1000"], environment))["peak"] > 0
+    assert json.loads(output_of("scaling.py", ["6000"], environment))["peak"] > 0
 
 
 def test_accuracy(environment: dict[str, str], dataset: Path):
