@@ -62,7 +62,7 @@ def filled(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_everything_is_there_to_be_damaged(filled: Filled) -> None:
     kinds = [file.parts[0] for file in filled.files]
-    assert kinds.count("objects") == len(filled.makers) == 22
+    assert kinds.count("objects") == len(filled.makers) > 20
     assert kinds.count("records") == len(LABELS) == 12
     assert kinds.count("runs") == 2
 
@@ -85,6 +85,7 @@ def test_damage_is_said_and_healed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     done = 0
+    looked_at: set[tuple[str, str]] = set()
     for number, (file, damage) in enumerate(cases(filled, which)):
         store = tmp_path / f"store-{number}"
         shutil.copytree(filled.store, store)
@@ -98,7 +99,10 @@ def test_damage_is_said_and_healed(
             assert store / file in seen, (file, damage)
         elif file.parts[0] == "objects":
             assert any("is missing" in each.problem for each in found), (file, damage)
-        commands_are_sound(undisturbed, file, damage, capsys)
+        # The commands do not care which object it is, so once for each kind will do.
+        if which == "all with all" or (file.parts[0], damage) not in looked_at:
+            looked_at.add((file.parts[0], damage))
+            commands_are_sound(undisturbed, file, damage, capsys)
         plan = planned(undisturbed, capsys)
         will_run = {row["label"]: row["reasons"] for row in plan if row["status"] == "will run"}
         assert will_run == expected, (file, damage)

@@ -43,7 +43,7 @@ def test_killed_at_random_moments(
         check_sound(store)
         check_tidy(store)
     print(f"{hit.total()} kills: {dict(hit)}, and {number} runs completed")
-    assert set(hit) >= {"train", "plot"}
+    assert len(hit) >= (6 if kills > 100 else 3)  # stages
 
 
 @pytest.mark.parametrize(
