@@ -57,8 +57,10 @@ def _objects(cache: Cache) -> dict[str, str]:
     return {name: object_name(artifact.sha256) for name, artifact in outcome.record.outputs.items()}
 
 
-@pytest.mark.parametrize("output", ["squares", "summary"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("damage", "output"),
+    [*((damage, "squares") for damage in DAMAGES), ("one byte flipped", "summary")],
+)
 def test_a_damaged_object_is_computed_again_and_replaced(
     machine: Machine, outside: Bucket, damage: str, output: str
 ) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,8 @@ from storage.cache import Cache
 from storage.remote_location import cache_folder
 from tasks.data.sources import from_directory
 from tests.mnist import ROOT
-from tests.share.conftest import Machine
 from tests.share.s3_server import S3
-from tests.walk import LABELS, TINY, walk, write_dataset
+from tests.walk import LABELS, TINY, Walk, walk, write_dataset
 
 Digitflow = Callable[..., "subprocess.CompletedProcess[str]"]
 Command = Callable[..., tuple[int, str]]
@@ -24,9 +24,46 @@ Command = Callable[..., tuple[int, str]]
 SET = [f"{name}={value}" for name, value in TINY.items()]
 
 
+@dataclass(frozen=True)
+class FirstMachine:
+    """A machine that has walked the pipeline.
+
+    Attributes
+    ----------
+    url
+        Of the store that it shares.
+    dataset
+        Folder of the dataset.
+    cache
+        The store as it sees it.
+    done
+        What it computed.
+    """
+
+    url: str
+    dataset: Path
+    cache: Cache
+    done: Walk
+
+
+@pytest.fixture(scope="module")
+def first_machine(s3_session: S3, tmp_path_factory: pytest.TempPathFactory) -> FirstMachine:
+    folder = tmp_path_factory.mktemp("first")
+    dataset = write_dataset(folder / "dataset")
+    s3_session.client().create_bucket(Bucket="two-machines")
+    url = "s3://two-machines/team/store"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_session.environment.items():
+            patch.setenv(name, value)
+        cache = Cache(folder / "cache", url)
+        done = walk(cache, from_directory(str(dataset)), run="busy-bee")
+    assert set(done.ran) == set(LABELS)
+    return FirstMachine(url, dataset, cache, done)
+
+
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    return write_dataset(tmp_path / "dataset")
+def url(s3: S3, first_machine: FirstMachine) -> str:
+    return first_machine.url
 
 
 @pytest.fixture
@@ -83,16 +120,13 @@ def second_machine(
 
 
 def test_a_second_machine_has_nothing_to_do(
-    machine: Machine,
+    first_machine: FirstMachine,
     digitflow: Digitflow,
     second_machine: Command,
-    dataset: Path,
     tmp_path: Path,
     s3: S3,
 ) -> None:
-    done = walk(machine("first"), from_directory(str(dataset)))
-    assert set(done.ran) == set(LABELS)
-    options = ["--dataset", str(dataset), "--set", *SET]
+    options = ["--dataset", str(first_machine.dataset), "--set", *SET]
 
     run = digitflow("run", *options, "--output", "out")
 
@@ -107,7 +141,7 @@ def test_a_second_machine_has_nothing_to_do(
         for label, stage in stages.items()
         for name, each in stage["outputs"].items()
     }
-    assert found == done.digests()
+    assert found == first_machine.done.digests()
 
     # Again, in this process: the store is asked whether it answers and for runs, no more.
     with s3.counting() as requests:
@@ -124,11 +158,9 @@ def test_a_second_machine_has_nothing_to_do(
 
 
 def test_the_store_is_shown_verified_and_swept_from_a_second_machine(
-    machine: Machine, second_machine: Command, dataset: Path, url: str
+    first_machine: FirstMachine, second_machine: Command, url: str
 ) -> None:
-    first = machine("first")
-    done = walk(first, from_directory(str(dataset)), run="busy-bee")
-    model = done.output("train", "model")
+    model = first_machine.done.output("train", "model")
 
     code, said = second_machine("show", model.sha256[:12], "--json")
     assert code == 0
@@ -142,7 +174,7 @@ def test_the_store_is_shown_verified_and_swept_from_a_second_machine(
     assert f"{url} was not read; verify it with: digitflow verify --shared" in said
     code, said = second_machine("verify", "--shared", "--json")
     assert code == 0
-    assert json.loads(said)["objects"] == len(list(first.objects))
+    assert json.loads(said)["objects"] == len(list(first_machine.cache.objects))
     assert json.loads(said)["records"] == len(LABELS)
 
     code, said = second_machine("gc", "--keep-days", "0")
@@ -153,9 +185,10 @@ def test_the_store_is_shown_verified_and_swept_from_a_second_machine(
 
 
 def test_a_store_that_cannot_be_reached_ends_a_run_before_any_work(
-    digitflow: Digitflow, dataset: Path, url: str, tmp_path: Path
+    digitflow: Digitflow, first_machine: FirstMachine, url: str, tmp_path: Path
 ) -> None:
-    run = digitflow("run", "--dataset", str(dataset), AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    dataset = str(first_machine.dataset)
+    run = digitflow("run", "--dataset", dataset, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert run.returncode == 1
     assert run.stdout == ""  # not even the dataset has been settled
     assert run.stderr.startswith(f"error: the shared store {url} cannot be used")
