@@ -5,6 +5,7 @@ Set in the environment before Prefect is imported, and only where the user has s
 
 from __future__ import annotations
 
+import gc
 import os
 import tomllib
 from collections.abc import Iterator
@@ -34,6 +35,22 @@ def prepare_environment(*, verbose: bool) -> None:
     """Set what a run in a terminal needs. Call it before Prefect is imported."""
     for name, value in {**_SETTINGS, **({} if verbose else _QUIET)}.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Import without the collector of cyclic garbage, which would look at every module again.
+
+    Modules stay, so it would find nothing: a sixth of the time that Prefect takes to import.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

@@ -13,7 +13,13 @@ from dataclasses import replace
 from flows.embedded_server import EmbeddedServer
 from flows.options import DEFAULT_DATASET, RunOptions
 from flows.plan import PlannedStage, make_plan
-from flows.prefect_setup import flush_to_server, prepare_environment, run_settings, server_url
+from flows.prefect_setup import (
+    flush_to_server,
+    prepare_environment,
+    run_settings,
+    server_url,
+    without_collection,
+)
 from flows.summary import summarise
 from flows.terminal import Terminal
 from storage.cache import Cache
@@ -66,9 +72,10 @@ def run_pipeline(
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer(verbose=verbose)) if embedded else None
         # A second of imports, while the server starts.
-        from prefect.exceptions import CancelledRun
+        with without_collection():
+            from prefect.exceptions import CancelledRun
 
-        from flows.train import train
+            from flows.train import train
 
         if server is not None:
             server.wait()
