@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +268,8 @@ def run_in_process(index: int, threads: int, *, smoke: bool) -> dict[str, Any]:
     """Measure one case in a process of its own, where the number of threads can be set."""
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **{name: str(threads) for name in names}}
-    command = [sys.executable, __file__, "--case", str(index), *(["--smoke"] if smoke else [])]
+    command = [sys.executable, __file__, "--case", str(index)]
+    command += ["--with-threads", str(threads), *(["--smoke"] if smoke else [])]
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
     result: dict[str, Any] = json.loads(output.stdout)
     return result
@@ -278,11 +279,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--threads", type=int, help="cases of this number of threads")
+    parser.add_argument("--with-threads", type=int, help="this number instead of each case's own")
     parser.add_argument("--smoke", action="store_true", help="tiny and once: does it run?")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case is not None:
-        print(json.dumps(measure(CASES[arguments.case], smoke=arguments.smoke)))
+        case = CASES[arguments.case]
+        case = replace(case, threads=arguments.with_threads or case.threads)
+        print(json.dumps(measure(case, smoke=arguments.smoke)))
         return
     load = os.getloadavg()[0]
     print(f"load average before: {load:.2f}; CPUs: {os.cpu_count()}")
@@ -291,6 +295,7 @@ def main() -> None:
     for index, case in enumerate(CASES):
         if arguments.only not in case.name or arguments.threads not in (None, case.threads):
             continue
+        case = replace(case, threads=arguments.with_threads or case.threads)
         result = run_in_process(index, case.threads, smoke=arguments.smoke)
         ours, scale = statistics.median(result["numpy"]), 60_000 / result["images"]
         share = flops_per_image(case) * result["images"] / ours / 1e9 / result["peak"]
