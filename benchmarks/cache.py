@@ -76,7 +76,9 @@ def _options() -> argparse.Namespace:
     named = os.environ.get("DIGITFLOW_BENCH_DVC")
     parser.add_argument("--dataset", default="mnist", help="a name, or a directory of IDX files")
     parser.add_argument("--preset", default="mlp")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", default=["epochs=1"])
+    parser.add_argument(
+        "--set", nargs="+", metavar="KEY=VALUE", default=["epochs=1"], help="default: epochs=1"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--runs", type=int, default=10, help="for the size of the store")
     parser.add_argument("--dvc-venv", type=Path, default=Path(named) if named else None)

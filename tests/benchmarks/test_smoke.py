@@ -17,7 +17,7 @@ from tests.mnist import ROOT
 from tests.walk import TINY, write_dataset
 
 SCRIPTS = ROOT / "benchmarks"
-TINY_RUN = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
+TINY_SETTINGS = [f"{name}={value}" for name, value in TINY.items()]
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +91,15 @@ def test_accuracy(environment: dict[str, str], dataset: Path):
 
 def test_counted_run(environment: dict[str, str], dataset: Path, tmp_path: Path):
     store = environment["DIGITFLOW_STORE"]
-    settings = [f"{name}={value}" for name, value in TINY.items()]
     subprocess.run(
-        [sys.executable, "-m", "tests.walk", store, dataset, *settings],
+        [sys.executable, "-m", "tests.walk", store, dataset, *TINY_SETTINGS],
         cwd=ROOT,
         env=environment,
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    arguments = ["run", "--dataset", dataset, *TINY_RUN, "--output", tmp_path / "results"]
+    changes = [part for setting in TINY_SETTINGS for part in ("--set", setting)]
+    arguments = ["run", "--dataset", dataset, *changes, "--output", tmp_path / "results"]
     said = output_of("counted_run.py", arguments, environment)
     assert "nothing to do" in said
     counts = json.loads(said.splitlines()[-1])
@@ -112,7 +112,7 @@ def test_counted_run(environment: dict[str, str], dataset: Path, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.prefect
 def test_overhead(environment: dict[str, str], dataset: Path):
-    arguments = ["--rounds", "1", "--dataset", dataset]
+    arguments = ["--rounds", "1", "--dataset", dataset, "--set", *TINY_SETTINGS]
     said = output_of("overhead.py", arguments, environment, bars=True)
     assert "12 stages, all cached, 1 rounds" in said
     assert re.search(r"digitflow run / bare Prefect: \d", said)
@@ -123,7 +123,18 @@ def test_overhead(environment: dict[str, str], dataset: Path):
 def test_cache(environment: dict[str, str], dataset: Path):
     said = output_of(
         "cache.py",
-        ["--dataset", dataset, "--preset", "tutorial", *TINY_RUN, "--rounds", "1", "--runs", "2"],
+        [
+            "--dataset",
+            dataset,
+            "--preset",
+            "tutorial",
+            "--rounds",
+            "1",
+            "--runs",
+            "2",
+            "--set",
+            *TINY_SETTINGS,
+        ],
         environment,
         bars=True,
     )
