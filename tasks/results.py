@@ -34,6 +34,7 @@ _FILES = {
 }
 # What desktops leave wherever somebody has looked.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+_THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _RECORDED_PACKAGES = ("digitflow", "prefect", "numpy", "pandas", "matplotlib")
 
 
@@ -230,6 +231,11 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in _RECORDED_PACKAGES},
+        },
+        # With another number of threads BLAS adds in another order: see docs/performance.md.
+        "threads": {
+            "cores": os.cpu_count(),
+            **{name: os.environ.get(name) for name in _THREAD_LIMITS},
         },
         "files": [place for place, _ in _files(summary)],
     }
