@@ -13,8 +13,8 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache
+from storage.digests import digest_bytes
 from storage.room import explaining_full_disk
 from tasks.stage import StageResult
 
@@ -109,6 +110,11 @@ def check_results_folder(folder: Path) -> None:
     ResultsFolderError
         If it is a file, or holds a file that its own ``run.json`` does not list.
     """
+    with _alone_with(folder):
+        _check(folder)
+
+
+def _check(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -175,7 +181,23 @@ def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
             shutil.copyfile(source, target)
         text = json.dumps(_run_json(summary), indent=2, ensure_ascii=False)
         (new / "run.json").write_text(text + "\n", encoding="utf-8")
-        _put(new, folder, Path(temporary))
+        with _alone_with(folder):
+            _check(folder)  # once more: what came there meanwhile is not ours to replace
+            _put(new, folder, Path(temporary))
+
+
+@contextmanager
+def _alone_with(folder: Path) -> Iterator[None]:
+    """Hold off other runs: a folder that is being replaced looks like one with foreign files.
+
+    The lock lies elsewhere, so that beside the results there is nothing but results.
+    """
+    from filelock import FileLock
+
+    owner = os.getuid() if hasattr(os, "getuid") else 0
+    name = f"digitflow-{owner}-{digest_bytes(str(folder.resolve()).encode())[:16]}.lock"
+    with FileLock(Path(tempfile.gettempdir()) / name):
+        yield
 
 
 def _put(new: Path, folder: Path, aside: Path) -> None:
