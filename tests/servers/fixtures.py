@@ -40,7 +40,8 @@ class Deployed:
 
     def read(self, deployment: str) -> dict[str, Any]:
         """Return a deployment as the API shows it."""
-        found: dict[str, Any] = self.server.ask(f"/deployments/name/digitflow/{deployment}")
+        flow = "digitflow-retrain" if deployment == "retrain" else "digitflow"
+        found: dict[str, Any] = self.server.ask(f"/deployments/name/{flow}/{deployment}")
         return found
 
     def runs(self, deployment: str, *states: str) -> list[dict[str, Any]]:
