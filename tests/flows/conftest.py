@@ -1,12 +1,21 @@
 """A tiny dataset, and a store in which its whole pipeline has run once."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
 from storage.cache import Cache
 from tasks.data.sources import Dataset, from_directory
+from tests.servers.prefect_server import PrefectServer
 from tests.walk import Walk, walk, write_dataset
 
 
@@ -43,3 +52,20 @@ def first(finished: tuple[Path, Walk]) -> Walk:
 @pytest.fixture
 def empty(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "empty")
+
+
+@pytest.fixture
+def on_the_server(
+    prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Run flows of this process on the real server, with a store and a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
+    settings = {
+        PREFECT_API_URL: f"{prefect_server.url}/api",
+        PREFECT_HOME: Path(prefect_server.environment["PREFECT_HOME"]),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+    }
+    with temporary_settings(settings):
+        yield

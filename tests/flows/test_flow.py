@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,13 +10,6 @@ from typing import Any
 
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_HOME,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 
 from flows.train import train
 from storage.cache import Cache
@@ -24,7 +17,7 @@ from tasks.data.sources import DATASETS
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import LABELS, TINY, Walk
 
-pytestmark = pytest.mark.prefect
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
 
 ARTIFACTS = {
     "digitflow-report",
@@ -37,24 +30,6 @@ ARTIFACTS = {
     "digitflow-gallery",
     "digitflow-training-image",
 }
-
-
-@pytest.fixture(autouse=True)
-def _on_the_server(prefect_server: PrefectServer) -> Iterator[None]:
-    settings = {
-        PREFECT_API_URL: f"{prefect_server.url}/api",
-        PREFECT_HOME: Path(prefect_server.environment["PREFECT_HOME"]),
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        PREFECT_LOGGING_TO_API_ENABLED: False,
-    }
-    with temporary_settings(settings):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
 
 
 Run = dict[str, Any]

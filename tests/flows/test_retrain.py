@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_HOME,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 
 from flows.retrain import retrain
 from storage.cache import Cache
@@ -24,7 +17,7 @@ from tests.servers.prefect_server import PrefectServer
 from tests.servers.processes import wait_for
 from tests.walk import write_dataset
 
-pytestmark = pytest.mark.prefect
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
 
 SETTINGS = {
     "preset": "quick",
@@ -44,12 +37,8 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(
-    prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path
-) -> Iterator[Retrain]:
+def run(prefect_server: PrefectServer, data: Path) -> Retrain:
     """Retrain and return the state that an operator sees, and the decision in the UI."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
 
     def run(**parameters: Any) -> tuple[str, str]:
         given = {"dataset": str(data), **SETTINGS, **parameters}
@@ -60,14 +49,7 @@ def run(
         decision = artifacts.get("digitflow-decision", {"data": ""})
         return shown["state_name"], decision["data"]
 
-    settings = {
-        PREFECT_API_URL: f"{prefect_server.url}/api",
-        PREFECT_HOME: Path(prefect_server.environment["PREFECT_HOME"]),
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        PREFECT_LOGGING_TO_API_ENABLED: False,
-    }
-    with temporary_settings(settings):
-        yield run
+    return run
 
 
 def champion() -> int | None:
