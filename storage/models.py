@@ -19,10 +19,10 @@ from typing import Any
 
 from storage.artifacts import Artifact
 from storage.atomic import write_bytes
-from storage.digests import digest_json
 from storage.errors import ArtifactError, RecordDamagedError, UnknownNameError
 from storage.records import now
 from storage.regular import open_regular
+from storage.sealed import seal, unseal
 
 CHAMPION = "champion"
 
@@ -254,16 +254,15 @@ def previous(moves: tuple[Move, ...]) -> int | None:
 
 
 def _write(path: Path, body: dict[str, Any]) -> None:
-    text = json.dumps({**body, "sha256": digest_json(body)}, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(seal(body), sort_keys=True, ensure_ascii=False)
     write_bytes(path, text.encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
-            body = json.loads(file.read(_MAX_BYTES))
-        digest = body.pop("sha256")
-        if digest_json(body) != digest:
+            body, is_intact = unseal(json.loads(file.read(_MAX_BYTES)))
+        if not is_intact:
             message = "it does not match its digest"
             raise ValueError(message)
     except FileNotFoundError:
@@ -271,4 +270,4 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         message = f"{path} is damaged: {error}"
         raise RecordDamagedError(message) from error
-    return dict(body)
+    return body

@@ -22,6 +22,7 @@ from storage.errors import ArtifactError, RecordDamagedError
 from storage.fields import is_number, is_output_name, is_time
 from storage.keys import FORMAT_VERSION
 from storage.regular import open_regular
+from storage.sealed import seal, unseal
 
 STAGE_NAME = "[a-z][a-z0-9_-]{0,99}"
 # Ours are some kilobytes; reading stops here whatever lies in the folder.
@@ -75,7 +76,7 @@ class Record:
             "created": self.created,
             "seconds": self.seconds,
         }
-        return {**body, "sha256": digest_json(body)}
+        return seal(body)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Record:
@@ -87,9 +88,8 @@ class Record:
             If it is not JSON, not a record, or not what its own digest promises.
         """
         try:
-            body = json.loads(text)
-            digest = body.pop("sha256")
-            if digest_json(body) != digest:
+            body, is_intact = unseal(json.loads(text))
+            if not is_intact:
                 message = "its contents do not match its digest"
                 raise RecordDamagedError(message)
             body.pop("format")

@@ -11,10 +11,11 @@ from typing import Any
 
 from storage.artifacts import Artifact
 from storage.atomic import write_bytes
-from storage.digests import digest_bytes, digest_json
+from storage.digests import digest_bytes
 from storage.errors import ArtifactError, RecordDamagedError
 from storage.fields import is_number, is_output_name, is_time
 from storage.regular import open_regular
+from storage.sealed import seal, unseal
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MAX_BYTES = 16 * 1024 * 1024
@@ -90,8 +91,7 @@ class RunStore:
     def save(self, run: RunRecord) -> None:
         """Write a run's record whole or not at all."""
         body = asdict(run)
-        body["sha256"] = digest_json(body)
-        text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(seal(body), sort_keys=True, ensure_ascii=False)
         write_bytes(self.path(run.name), text.encode())
 
     def load(self, name: str) -> RunRecord:
@@ -156,9 +156,8 @@ def parse_run(text: bytes, name: str, place: str) -> RunRecord:
         promises.
     """
     try:
-        body = json.loads(text)
-        digest = body.pop("sha256")
-        if digest_json(body) != digest:
+        body, is_intact = unseal(json.loads(text))
+        if not is_intact:
             message = f"run record {place} is damaged: it does not match its digest"
             raise RecordDamagedError(message)
         run = RunRecord(**{**body, "stages": tuple(body["stages"])})
