@@ -43,7 +43,7 @@ class Dense(Layer):
             self.biases = Parameter(np.zeros(self.outputs, dtype), decay=False)
             self.parameters["biases"] = self.biases
 
-        self._y, self._ones = Buffer(), np.ones(0, dtype)
+        self._y, self._dy, self._ones = Buffer(), Buffer(), np.ones(0, dtype)
 
     def forward(self, x: Floats, *, training: bool) -> Floats:
         self._x = x
@@ -64,6 +64,11 @@ class Dense(Layer):
             np.matmul(self._ones, dy, out=self.biases.gradient)
         if self.is_first:
             return dy
+        if self.outputs <= _NARROW:
+            # Two transposed operands would take four times as long as a copy and one.
+            dy_rows = self._dy.shaped(dy.shape, dy.dtype)
+            dy_rows[...] = dy
+            dy = dy_rows
         return np.matmul(dy, self.weights.value.T, out=self._x)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tasks.nn.buffer import aligned
 from tasks.nn.convolution import Conv
 from tasks.nn.feed import Feed
 from tasks.nn.layer import Floats, Layer, Parameter, Shape
@@ -143,13 +144,12 @@ class Network:
         ]
         parameters.sort(key=lambda parameter: not parameter.decay)
         self.decayed = sum(parameter.value.size for parameter in parameters if parameter.decay)
-        self.values = np.concatenate(
-            [np.empty(0, self.dtype), *(parameter.value.ravel() for parameter in parameters)]
-        )
-        self.gradients = np.zeros_like(self.values)
+        size = sum(parameter.value.size for parameter in parameters)
+        self.values, self.gradients = (aligned((size,), self.dtype) for _ in range(2))
         start = 0
         for parameter in parameters:
             stop, shape = start + parameter.value.size, parameter.value.shape
+            self.values[start:stop] = parameter.value.ravel()
             parameter.value = self.values[start:stop].reshape(shape)
             parameter.gradient = self.gradients[start:stop].reshape(shape)
             start = stop

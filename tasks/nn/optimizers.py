@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.nn.buffer import aligned
+
 Vector = NDArray[np.floating[Any]]
 
 # Numbers per piece: five vectors of 32,768 float32 are 640 KB, within a 1 MB second-level cache.
@@ -44,8 +46,8 @@ class Optimizer(ABC):
     def prepare(self, size: int, decayed: int, dtype: Any) -> None:
         """Start afresh for `size` parameters, the first `decayed` of which are weights."""
         self.steps = 0
-        self.state = {name: np.zeros(size, dtype) for name in self.names}
-        self._work = np.empty((2, PIECE), dtype)
+        self.state = {name: aligned((size,), dtype) for name in self.names}
+        self._work = aligned((PIECE,), dtype)
         edges = [*range(0, decayed, PIECE), *range(decayed, size, PIECE), size]
         self._pieces = [
             (slice(start, stop), self.weight_decay if start < decayed else 0.0)
@@ -66,8 +68,8 @@ class Optimizer(ABC):
     ) -> None:
         """Do one step on one piece."""
 
-    def _scratch(self, like: Vector, index: int = 0) -> Vector:
-        return self._work[index, : len(like)]
+    def _scratch(self, like: Vector) -> Vector:
+        return self._work[: len(like)]
 
 
 class SGD(Optimizer):
@@ -90,6 +92,7 @@ class SGD(Optimizer):
     ) -> None:
         if decay:
             gradient += np.multiply(value, decay, out=self._scratch(value))
+        direction = gradient
         if state:
             (velocity,) = state
             velocity *= self.momentum
@@ -97,8 +100,8 @@ class SGD(Optimizer):
             if self.nesterov:
                 gradient += np.multiply(velocity, self.momentum, out=self._scratch(value))
             else:
-                gradient = velocity
-        value -= np.multiply(gradient, rate, out=self._scratch(value))
+                direction = velocity
+        value -= np.multiply(direction, rate, out=gradient)
 
 
 class Adam(Optimizer):
