@@ -12,10 +12,11 @@ from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from flows.options import Extra, RunOptions, with_run_options
+from flows.title import show
 from flows.train import run_stages
 from storage.cache import Cache
 from storage.models import ModelVersion
@@ -57,11 +58,14 @@ def retrain(
     cache.connect()
     with cache.in_use():
         try:
-            summary = run_stages(cache, options)
+            dataset = options.find_dataset()
+            summary = run_stages(cache, options, dataset)
         except CancelledRun:
             return Cancelled(message="stopped on request; what was finished is cached")
-        rules = Rules(min_improvement, max_class_drop, floor)
-        return judge(cache, summary, rules)
+        state = judge(cache, summary, Rules(min_improvement, max_class_drop, floor))
+        verdict = [str(state.name).lower()]
+        show(summary.name, dataset.name, options.preset, summary.metrics, verdict)
+        return state
 
 
 def judge(cache: Cache, summary: RunSummary, rules: Rules) -> State[Any]:
@@ -70,7 +74,8 @@ def judge(cache: Cache, summary: RunSummary, rules: Rules) -> State[Any]:
     Returns
     -------
     State
-        Completed as ``Promoted``, ``Rejected`` or ``Unchanged``: an operator sees which.
+        Completed as ``Promoted`` or ``Unchanged``, or failed as ``Rejected``: what needs a
+        person's eyes is red in every list of runs, and is found by whoever looks for failures.
 
     Raises
     ------
@@ -94,7 +99,9 @@ def judge(cache: Cache, summary: RunSummary, rules: Rules) -> State[Any]:
         cache.models.promote(challenger.version, f"passed the gate in run {summary.name}")
     _publish(report.markdown(decision, challenger, champion), headline)
     _emit(decision, challenger, champion)
-    return Completed(name="Promoted" if decision.promoted else "Rejected", message=headline)
+    if decision.promoted:
+        return Completed(name="Promoted", message=headline)
+    return Failed(name="Rejected", message=headline)
 
 
 def compare(

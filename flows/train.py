@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
@@ -17,8 +16,9 @@ from prefect.utilities.annotations import quote
 from flows.options import RunOptions, with_run_options
 from flows.pipeline import pipeline
 from flows.summary import summarise
+from flows.title import own_name, show
 from storage.cache import Cache
-from storage.runs import run_name
+from tasks.data.sources import Dataset
 from tasks.prefect_stage import submit
 from tasks.publish import publish
 from tasks.results import RunSummary, check_results_folder
@@ -39,12 +39,12 @@ def train(options: RunOptions) -> RunSummary | State[RunSummary]:
     cache.connect()
     with cache.in_use():
         try:
-            return run_stages(cache, options)
+            return run_stages(cache, options, options.find_dataset())
         except CancelledRun:
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def run_stages(cache: Cache, options: RunOptions) -> RunSummary:
+def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummary:
     """Run the pipeline inside a flow, publish its results and return what it did.
 
     Parameters
@@ -53,15 +53,16 @@ def run_stages(cache: Cache, options: RunOptions) -> RunSummary:
         The store, connected and in use.
     options
         What to run.
+    dataset
+        On what, found once: a folder may hold other files a moment later.
     """
     started = time.perf_counter()
-    run = run_name(flow_run.name or "unnamed")
-    dataset = options.find_dataset()
+    run = own_name(flow_run.name or "unnamed", dataset.name, options.preset)
     parameters = options.resolve()
     check_results_folder(options.results_folder(run))
     logger = get_run_logger()
     logger.info("Dataset %s, preset %s, %s", dataset.title, options.preset, parameters)
-    _tag_run(dataset.name, options.preset)
+    show(run, dataset.name, options.preset, {})
 
     selection = options.selection()
     futures = []
@@ -79,10 +80,5 @@ def run_stages(cache: Cache, options: RunOptions) -> RunSummary:
     summary = summarise(cache, options, run, stages, started)
     # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
     publish.submit(quote(summary), wait_for=futures[-1:], return_state=False).result()
+    show(run, dataset.name, options.preset, summary.metrics)
     return summary
-
-
-def _tag_run(*names: str) -> None:
-    """Add tags to this run, so that the UI can filter by dataset and preset."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *names}))

@@ -26,6 +26,7 @@ from tests.servers.fixtures import (
     START_WORKER,
     Deployed,
 )
+from tests.servers.prefect_server import own_name
 from tests.servers.processes import wait_for
 
 DECLARED: dict[str, dict[str, Any]] = {
@@ -142,7 +143,7 @@ class TestRun:
     def test_leaves_its_results_in_the_project_folder(
         self, deployed: Deployed, first_run: dict[str, Any]
     ) -> None:
-        results = deployed.folder / "results" / first_run["name"]
+        results = deployed.folder / "results" / own_name(first_run)
         report = json.loads((results / "run.json").read_text(encoding="utf-8"))
         assert report["parameters"]["epochs"] == 5
         assert len((results / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
@@ -151,7 +152,7 @@ class TestRun:
 
     def test_report_has_pictures(self, deployed: Deployed, first_run: dict[str, Any]) -> None:
         artifacts = deployed.artifacts(first_run)
-        results = deployed.folder / "results" / first_run["name"] / "figures"
+        results = deployed.folder / "results" / own_name(first_run) / "figures"
         files = {path.stem: path.read_bytes() for path in results.glob("*.png")}
         inside = pictures(artifacts["digitflow-report"]["data"])
         assert len(inside) >= 2
@@ -260,4 +261,4 @@ def test_wrong_bytes_fail_the_run_and_say_why(deployed: Deployed, tmp_path: Path
     # What Prefect keeps of the failure is no pickle.
     assert run["state"]["data"]["serializer"]["type"] == "json"
     assert "digitflow-report" not in deployed.artifacts(run)
-    assert not (deployed.folder / "results" / run["name"]).exists()
+    assert not (deployed.folder / "results" / own_name(run)).exists()

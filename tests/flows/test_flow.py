@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from flows.train import train
 from storage.cache import Cache
 from tasks.data.sources import DATASETS
-from tests.servers.prefect_server import PrefectServer
+from tests.servers.prefect_server import PrefectServer, own_name
 from tests.walk import LABELS, TINY, Walk
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
@@ -78,6 +78,7 @@ def test_twice(prefect_server: PrefectServer, run: Callable[..., Run], first: Wa
         "publish": "Completed",
     }
     assert once["tags"] == sorted({"tiny", "tutorial"})
+    assert once["name"] == f"{own_name(once)} · tiny · tutorial · 15.0 %"
     made = artifacts(prefect_server, once)
     assert set(made) == {*ARTIFACTS, "train-progress"}
     assert made["train-progress"]["data"] == 100.0
@@ -96,14 +97,14 @@ def test_twice(prefect_server: PrefectServer, run: Callable[..., Run], first: Wa
     # Prefect changes nothing about what comes out, and both runs are on record.
     cache = Cache()
     runs = {record.name: record for record in cache.runs.newest_first()}
-    assert set(runs) == {once["name"], again["name"]}
+    assert set(runs) == {own_name(once), own_name(again)}
     digests = {
         f"{stage['name']}.{name}": output["sha256"]
-        for stage in runs[again["name"]].stages
+        for stage in runs[own_name(again)].stages
         for name, output in stage["outputs"].items()
     }
     assert digests == first.digests()
-    for name in (once["name"], again["name"]):
+    for name in (own_name(once), own_name(again)):
         assert (Path("results") / name / "figures" / "gallery.png").is_file()
 
 
@@ -118,7 +119,7 @@ def test_a_failing_stage_fails_the_run_with_its_message(
     assert states["decode-training-images"] == "Completed"
     # What failed and what follows is in nobody's way: run again, with what there is.
     assert task_states(prefect_server, run(until="preprocess"), 9)["preprocess"] == "Completed"
-    assert not list(Path("results").glob(f"{failed['name']}*"))
+    assert not list(Path("results").glob(f"{own_name(failed)}*"))
 
 
 def test_a_dataset_that_was_named_is_never_replaced(

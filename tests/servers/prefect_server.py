@@ -80,6 +80,12 @@ class PrefectServer:
         return wait_for(ask, seconds=seconds, what=f"the end of flow run {run_id}")
 
 
+def own_name(run: Mapping[str, Any]) -> str:
+    """The name of a flow run without what its title adds: what its folder is called."""
+    name: str = run["name"]
+    return name.partition(" · ")[0]
+
+
 @contextmanager
 def running_server(folder: Path) -> Iterator[PrefectServer]:
     """Run a server while the context lasts, everything of it in `folder`."""
