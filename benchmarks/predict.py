@@ -20,6 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+
 PRESETS = ("mlp", "cnn")
 BATCHES = (1, 128, 10_000)
 
@@ -96,6 +98,7 @@ def measure(preset: str, batch: int, threads: int) -> None:
 
 
 def main() -> None:
+    use_own_kernels()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
@@ -103,7 +106,8 @@ def main() -> None:
     if arguments.case:
         measure(arguments.case[0], int(arguments.case[1]), arguments.threads)
         return
-    print(f"load average before: {os.getloadavg()[0]:.2f}; threads: {arguments.threads}")
+    load = os.getloadavg()[0]
+    print(f"load average before: {load:.2f}; threads: {arguments.threads}; {kernel_name()}")
     print("| preset | batch | NumPy images/s | PyTorch images/s | ratio (bar ≥ 1) |")
     print("|---|---|---|---|---|", flush=True)
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+
 SIZES = (6_000, 60_000)
 EPOCHS = 3
 
@@ -62,6 +64,7 @@ def measure(images: int) -> None:
 
 
 def main() -> None:
+    use_own_kernels()
     if len(sys.argv) > 1:
         measure(int(sys.argv[1]))
         return
@@ -75,7 +78,7 @@ def main() -> None:
     print(
         f"epoch of {SIZES[0]:,} images {small['seconds']:.3f} s, of {SIZES[1]:,} "
         f"{large['seconds']:.3f} s of CPU: {large['seconds'] / small['seconds']:.2f} times "
-        f"(bar 10.5); peak memory {large['peak']:.0f} MB (bar 400)"
+        f"(bar 10.5); peak memory {large['peak']:.0f} MB (bar 400); {kernel_name()}"
     )
 
 

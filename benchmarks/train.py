@@ -30,6 +30,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+
 REST_SECONDS = 0.2  # Both BLAS pools spin for a while after work; let them come to rest.
 
 
@@ -276,6 +278,7 @@ def run_in_process(index: int, threads: int, *, smoke: bool) -> dict[str, Any]:
 
 
 def main() -> None:
+    use_own_kernels()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--threads", type=int, help="cases of this number of threads")
@@ -289,7 +292,7 @@ def main() -> None:
         print(json.dumps(measure(case, smoke=arguments.smoke)))
         return
     load = os.getloadavg()[0]
-    print(f"load average before: {load:.2f}; CPUs: {os.cpu_count()}")
+    print(f"load average before: {load:.2f}; CPUs: {os.cpu_count()}; OpenBLAS: {kernel_name()}")
     print("| case | threads | NumPy s/60k | rival s/60k | ratio | spread | bar | | of peak |")
     print("|---|---|---|---|---|---|---|---|---|")
     for index, case in enumerate(CASES):
