@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 from rich.console import Console
 
 from flows.commands.arguments import RunArguments
-from flows.pipeline import SelectionError
+from flows.pipeline import SAMPLE, SelectionError
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError
@@ -47,6 +47,7 @@ Shared = Annotated[
         help="With a URL in DIGITFLOW_STORE: what lies there, not the copies of this machine.",
     ),
 ]
+AT_LEAST_ONE = validators.Number(gte=1)
 
 
 @app.command
@@ -235,6 +236,39 @@ def export(
 
     export_model(_plain_console(), version, to)
     return DONE
+
+
+dataset = App(name="dataset", help="Make datasets.")
+app.command(dataset)
+
+
+@dataset.command
+def sample(
+    *,
+    count: Annotated[int, Parameter(help="Training images.", validator=AT_LEAST_ONE)],
+    to: Annotated[Path, Parameter(help="New or empty folder.")],
+    test: Annotated[
+        int | None,
+        Parameter(help="Test images. Default: a sixth of COUNT.", validator=AT_LEAST_ONE),
+    ] = None,
+    seed: Annotated[
+        int,
+        Parameter(
+            help="Seed of everything random. Default: that of the dataset sample.",
+            validator=validators.Number(gte=0),
+        ),
+    ] = SAMPLE["seed"],
+) -> int:
+    """Draw a dataset of any size, as the dataset sample is drawn, and write its four IDX files.
+
+    The same numbers give the same bytes.
+    """
+    from flows.commands.sample import write_sample_set
+    from flows.terminal import Terminal
+
+    test = max(1, count // 6) if test is None else test
+    terminal = Terminal(Console(highlight=False))
+    return DONE if write_sample_set(terminal, to, count, test, seed) else FAILED
 
 
 @app.command

@@ -5,7 +5,7 @@ at random, in MNIST's form: 28 x 28 pixels of uint8, light on black, the digit i
 20 x 20 at the middle.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,17 @@ _NAMES = {
 
 
 def write_sample(
-    folder: Path, *, training: int = 6000, test: int = 1000, seed: int
+    folder: Path,
+    *,
+    training: int = 6000,
+    test: int = 1000,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Path]:
     """Draw a dataset and write it as the four gzipped IDX files.
 
     Same numbers and seed, same bytes, given the same versions of NumPy, Matplotlib and zlib.
-    Memory does not grow with the number of images.
+    Memory does not grow with the number of images, but for their labels: two bytes an image.
 
     Parameters
     ----------
@@ -56,6 +61,8 @@ def write_sample(
         Numbers of images, at least 1.
     seed : int
         Seed of everything random, at least 0.
+    progress : callable, optional
+        Called after every block with the number of images drawn, and of all that are to be.
 
     Returns
     -------
@@ -75,6 +82,16 @@ def write_sample(
     folder.mkdir(parents=True, exist_ok=True)
     files = {role: folder / name for role, name in _NAMES.items()}
     streams = np.random.SeedSequence(seed).spawn(2)
+    drawn = 0
+
+    def counted(blocks: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        nonlocal drawn
+        for block in blocks:
+            yield block
+            drawn += len(block)
+            if progress is not None:
+                progress(drawn, training + test)
+
     for (part, count), stream in zip(counts.items(), streams, strict=True):
         for_labels, for_images = map(np.random.default_rng, stream.spawn(2))
         labels = balanced_labels(count, for_labels)
@@ -83,14 +100,14 @@ def write_sample(
             files[f"{part}_images"],
             (count, SIDE, SIDE),
             np.dtype(np.uint8),
-            draw_blocks(labels, for_images),
+            counted(draw_blocks(labels, for_images)),
         )
     return files
 
 
 def balanced_labels(count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
     """Return shuffled labels, shape (count,); no two digits differ by more than one in number."""
-    return generator.permutation(np.arange(count) % len(DIGITS)).astype(np.uint8)
+    return generator.permutation(np.resize(np.arange(len(DIGITS), dtype=np.uint8), count))
 
 
 def draw_blocks(

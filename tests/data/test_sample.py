@@ -145,6 +145,19 @@ def test_same_seed_same_bytes(tmp_path):
     assert all(first[role] != other[role] for role in ROLES)
 
 
+def test_labels_are_those_of_wider_numbers():
+    generator, other = np.random.default_rng(5), np.random.default_rng(5)
+    wide = other.permutation(np.arange(1203) % 10)
+    assert np.array_equal(balanced_labels(1203, generator), wide)
+    assert generator.random() == other.random()
+
+
+def test_progress_counts_images(tmp_path):
+    seen = []
+    write_sample(tmp_path, training=700, test=30, seed=1, progress=lambda *news: seen.append(news))
+    assert seen == [(500, 730), (700, 730), (730, 730)]
+
+
 def test_training_set_does_not_depend_on_the_test_sets_size(tmp_path):
     first = write_sample(tmp_path / "a", training=50, test=10, seed=1)
     other = write_sample(tmp_path / "b", training=50, test=20, seed=1)
