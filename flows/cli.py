@@ -229,7 +229,7 @@ def export(
     version: VersionOrChampion = None,
     /,
     *,
-    to: Annotated[Path, Parameter(help="New file that ends in .npz.")],
+    to: Annotated[Path, Parameter(help="New file: .npz for NumPy, .onnx for other runtimes.")],
 ) -> int:
     """Write a model to a file that needs no digitflow."""
     from flows.commands.models import export_model

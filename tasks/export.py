@@ -1,7 +1,9 @@
-"""Weights as a file for others. Pure: needs neither Prefect nor storage."""
+"""A model version as a file for others: ``.npz`` for NumPy, ``.onnx`` for everything else."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,26 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.atomic import write_bytes
+from storage.models import ModelVersion
 from tasks.export_error import ExportError
+from tasks.versions import installed_version
+
+Weights = Mapping[str, NDArray[Any]]
 
 
-def export(weights: Mapping[str, NDArray[Any]], target: Path) -> None:
-    """Write a model to a file that `numpy.load` reads, without pickle.
+def export(weights: Weights, model: ModelVersion, target: Path) -> None:
+    """Write a model to a file that needs no digitflow; docs/export.md says how to use it.
 
     Parameters
     ----------
     weights
-        What a model version holds: arrays by name, and its architecture as JSON in an array.
+        What the model version holds: arrays by name, and its architecture as JSON in an array.
+    model
+        The version itself: its number, classes and digests go into the ONNX file.
     target
-        A new file that ends in ``.npz``.
+        A new file that ends in ``.npz`` or ``.onnx``.
 
     Raises
     ------
     ExportError
-        If the ending is another one, the file exists, or its folder does not.
+        If the ending is another one, the file exists, its folder does not, or the package onnx
+        is missing.
     """
-    if target.suffix != ".npz":
-        message = f"--to {target}: expected a file that ends in .npz"
+    if target.suffix not in _WRITERS:
+        message = f"--to {target}: expected a file that ends in {' or '.join(_WRITERS)}"
         raise ExportError(message)
     if target.exists():
         message = f"--to {target}: the file exists already; choose another name or remove it"
@@ -36,5 +46,49 @@ def export(weights: Mapping[str, NDArray[Any]], target: Path) -> None:
     if not target.parent.is_dir():
         message = f"--to {target}: there is no folder {target.parent}; make it first"
         raise ExportError(message)
-    with target.open("wb") as file:
-        np.savez(file, allow_pickle=False, **weights)
+    write_bytes(target, _WRITERS[target.suffix](weights, model))
+
+
+def _npz(weights: Weights, _model: ModelVersion) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **weights)
+    return file.getvalue()
+
+
+def _onnx(weights: Weights, model: ModelVersion) -> bytes:
+    from tasks.nn.onnx_graph import to_onnx
+
+    try:
+        made = to_onnx(
+            weights,
+            # Of a network that was not trained with it, the softmax would mean nothing.
+            probabilities=model.parameters.get("loss") == "cross_entropy",
+            producer_version=installed_version("digitflow") or "",
+            version=model.version,
+            about=_about(model),
+        )
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        message = "an .onnx file needs the package onnx: pip install 'digitflow[onnx]'"
+        raise ExportError(message) from error
+    data: bytes = made.SerializeToString(deterministic=True)
+    return data
+
+
+_WRITERS = {".npz": _npz, ".onnx": _onnx}
+
+
+def _about(model: ModelVersion) -> dict[str, str]:
+    return {
+        "class_names": json.dumps(model.class_names, ensure_ascii=False),
+        "model_version": str(model.version),
+        "dataset": model.dataset,
+        "preset": model.preset,
+        "run": model.run,
+        "created": model.created,
+        "metrics": json.dumps(dict(model.metrics)),
+        "training": model.training,
+        "weights_sha256": model.weights.sha256,
+        **{f"{name}_sha256": digest for name, digest in model.data.items()},
+    }

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from storage.cache import Cache
 from storage.digests import digest_bytes
 from storage.room import explaining_full_disk
 from tasks.stage import StageResult
+from tasks.versions import installed_version
 
 # Stage and output → place in the folder.
 _FILES = {
@@ -252,7 +252,7 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "stages": summary.stages_json(),
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in _RECORDED_PACKAGES},
+            **{name: installed_version(name) for name in _RECORDED_PACKAGES},
         },
         # With another number of threads BLAS adds in another order: see docs/performance.md.
         "threads": {
@@ -261,10 +261,3 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         },
         "files": [place for place, _ in _files(summary)],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from its source, without being installed
-        return None

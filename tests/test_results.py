@@ -309,7 +309,7 @@ def test_without_being_installed(
     def not_found(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("tasks.results.version", not_found)
+    monkeypatch.setattr("tasks.versions.version", not_found)
     write_results(cache, summary)
     run = json.loads((summary.folder / "run.json").read_text())
     assert run["versions"]["digitflow"] is None

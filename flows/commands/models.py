@@ -113,20 +113,20 @@ def rollback_model(console: Console) -> None:
 
 
 def export_model(console: Console, version: int | None, target: Path) -> None:
-    """Write a version's weights to a ``.npz`` file for NumPy.
+    """Write a version to a file for NumPy or for ONNX runtimes, by the file's ending.
 
     Raises
     ------
     UnknownNameError
         If there is no such version.
     ExportError
-        If the file's ending is another one, or it exists already.
+        If the file's ending is another one, it exists already, or the package onnx is missing.
     """
     from tasks.export import export
 
     cache = Cache()
     model = cache.models.load(_or_champion(cache.models, version))
-    export(cache.read(model.weights), target)
+    export(cache.read(model.weights), model, target)
     console.print(f"version {model.version} is in {target}", soft_wrap=True, markup=False)
 
 
