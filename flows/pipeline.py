@@ -18,7 +18,7 @@ from tasks.draw import draw
 from tasks.evaluate import evaluate
 from tasks.plot import plot
 from tasks.preprocess import preprocess
-from tasks.stage import Handle, Ref, Stage
+from tasks.stage import Handle, Refs, Stage
 from tasks.train import train
 
 StageName = Literal["draw", "download", "decode", "preprocess", "train", "evaluate", "plot"]
@@ -32,7 +32,7 @@ class Call(Protocol):
     """What calling a stage means: submit it, or look it up."""
 
     def __call__(
-        self, stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
+        self, stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]
     ) -> Handle: ...
 
 

@@ -12,7 +12,7 @@ from storage.cache import Cache
 from storage.records import Record
 from tasks.config import Parameters
 from tasks.data.sources import Dataset
-from tasks.stage import Handle, Ref, Stage, StageResult
+from tasks.stage import Handle, Refs, Stage, StageResult, resolved, sources
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Planner:
     stages: list[PlannedStage] = field(default_factory=list)
 
     def __call__(
-        self, stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
+        self, stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]
     ) -> Handle:
         """Find out what a run would do with this call."""
         planned = self._plan(stage, label, inputs, parameters)
@@ -74,15 +74,15 @@ class Planner:
         return Handle(stage, planned)
 
     def _plan(
-        self, stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
+        self, stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]
     ) -> PlannedStage:
-        open_inputs = [ref.source.label for ref in inputs.values() if ref.source.outputs is None]
+        open_inputs = [source.label for source in sources(inputs) if source.outputs is None]
         if open_inputs:
             return PlannedStage(stage.name, label, None, (), tuple(dict.fromkeys(open_inputs)))
         found = stage.look_up(
             self.cache,
             label,
-            {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
+            resolved(inputs),
             parameters,
             refresh=self.selection.refreshes(stage.name),
         )

@@ -22,7 +22,7 @@ from tasks.data.sources import Dataset
 from tasks.prefect_stage import submit
 from tasks.publish import publish
 from tasks.results import RunSummary, check_results_folder
-from tasks.stage import Handle, Ref, Stage, StageResult
+from tasks.stage import Handle, Refs, Stage, StageResult
 
 
 @flow(
@@ -67,9 +67,7 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
     selection = options.selection()
     futures = []
 
-    def call(
-        stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
-    ) -> Handle:
+    def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
         refresh = selection.refreshes(stage.name)
         future = submit(stage, label, inputs, parameters, run=run, refresh=refresh)
         futures.append(future)

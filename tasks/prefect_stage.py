@@ -26,7 +26,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from storage.cache import Cache
 from tasks.interruption import StoppedError
-from tasks.stage import Ref, Retries, Stage, StageResult
+from tasks.stage import Refs, Retries, Stage, StageResult, resolved
 
 # An update costs 6 ms at best; a bar that moves twice a second looks alive.
 _SECONDS_BETWEEN_UPDATES = 0.5
@@ -35,7 +35,7 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 def submit(
     stage: Stage,
     label: str,
-    inputs: Mapping[str, Ref],
+    inputs: Refs,
     parameters: Mapping[str, Any],
     *,
     run: str,
@@ -67,7 +67,7 @@ def _as_task(stage: Stage) -> Task[..., Any]:
 
     def run_stage(
         label: str,
-        inputs: dict[str, Ref],
+        inputs: Refs,
         parameters: dict[str, Any],
         run: str,
         refresh: bool,
@@ -78,7 +78,7 @@ def _as_task(stage: Stage) -> Task[..., Any]:
             result = stage.run(
                 Cache(),
                 label,
-                {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
+                resolved(inputs),
                 parameters,
                 run=run,
                 refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,

@@ -1,10 +1,10 @@
 """`@stage`: an ordinary function from values to values, made cacheable.
 
-A stage's positional parameters are its inputs: values that earlier stages made. Its
-keyword-only parameters are JSON values that decide the result. Three of those are special:
-`scratch` is given a folder that survives a killed attempt, `progress` a function to report
-with, and what `ignored` lists says how to work and not what comes out, so it is no part of the
-key. Called directly, a stage is its function and nothing else.
+A stage's positional parameters are its inputs: values that earlier stages made, or tuples of
+such values. Its keyword-only parameters are JSON values that decide the result. Two of those are
+special: `scratch` is given a folder that survives a killed attempt, `progress` a function to
+report with. What `ignored` lists, parameter or input, says how to work and not what comes out, so
+it is no part of the key. Called directly, a stage is its function and nothing else.
 """
 
 from __future__ import annotations
@@ -100,6 +100,30 @@ class Ref:
     output: str
 
 
+# What a call is given for an input: one reference, or several for a function that takes a tuple.
+Refs = Mapping[str, Ref | tuple[Ref, ...]]
+Inputs = Mapping[str, Artifact | tuple[Artifact, ...]]
+
+
+def sources(refs: Refs) -> list[Any]:
+    """Return what references refer to, in order."""
+    each = (given if isinstance(given, tuple) else (given,) for given in refs.values())
+    return [ref.source for given in each for ref in given]
+
+
+def resolved(refs: Refs) -> dict[str, Artifact | tuple[Artifact, ...]]:
+    """Return the artifacts behind references whose sources have run."""
+
+    def artifact(ref: Ref) -> Artifact:
+        found: Artifact = ref.source.outputs[ref.output]
+        return found
+
+    return {
+        name: tuple(artifact(ref) for ref in given) if isinstance(given, tuple) else artifact(given)
+        for name, given in refs.items()
+    }
+
+
 @dataclass(frozen=True)
 class Handle:
     """What wiring holds of a stage: ``handle["model"]`` refers to its output `model`."""
@@ -159,6 +183,10 @@ class Stage:
         self._given = tuple(name for name in _GIVEN if name in kinds)
         self._check_declaration()
 
+    def __reduce__(self) -> str:
+        # By its name in its module, not by value: another process runs the code that it has.
+        return self.__name__
+
     def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
         """Call the plain function."""
         return self.function(*args, **kwargs)
@@ -187,7 +215,7 @@ class Stage:
             self.__dict__["code"] = self._code(memo)
         return memo
 
-    def key(self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]) -> StageKey:
+    def key(self, inputs: Inputs, parameters: Mapping[str, Any]) -> StageKey:
         """Return the key of a call.
 
         Raises
@@ -200,14 +228,14 @@ class Stage:
             self.name,
             self.code,
             {name: bound[name] for name in self.parameters if name not in self.ignored},
-            {name: inputs[name].sha256 for name in self.inputs},
+            _digests({name: inputs[name] for name in self.inputs if name not in self.ignored}),
         )
 
     def look_up(
         self,
         cache: Cache,
         label: str,
-        inputs: Mapping[str, Artifact],
+        inputs: Inputs,
         parameters: Mapping[str, Any],
         *,
         refresh: bool = False,
@@ -227,7 +255,7 @@ class Stage:
         self,
         cache: Cache,
         label: str,
-        inputs: Mapping[str, Artifact],
+        inputs: Inputs,
         parameters: Mapping[str, Any],
         *,
         run: str,
@@ -244,7 +272,7 @@ class Stage:
         label
             Name of this call among the calls of the run, such as ``decode-test-images``.
         inputs
-            References by the names of the function's positional parameters.
+            Artifacts by the names of the function's positional parameters.
         parameters
             JSON values by the names of its keyword-only parameters.
         run
@@ -273,10 +301,15 @@ class Stage:
                 waiting = True
                 emit(StageWaiting(label))
 
+        def read(given: Artifact | tuple[Artifact, ...]) -> Any:
+            if isinstance(given, tuple):
+                return tuple(cache.read(artifact) for artifact in given)
+            return cache.read(given)
+
         def compute(scratch: Path) -> Mapping[str, Any]:
             given = {"scratch": scratch, "progress": report}
             return self.function(
-                **{name: cache.read(inputs[name]) for name in self.inputs},
+                **{name: read(given) for name, given in inputs.items()},
                 **parameters,
                 **{name: given[name] for name in self._given},
             )
@@ -312,19 +345,15 @@ class Stage:
             round(seconds, 3),
         )
 
-    def _pins(
-        self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]
-    ) -> dict[str, str]:
+    def _pins(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, str]:
         bound = self._bind(inputs, parameters)
         return {output: bound[name] for output, name in self.pinned.items()}
 
-    def _bind(
-        self, inputs: Mapping[str, Artifact], parameters: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _bind(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: None for name in self._given}
         try:
             bound = self._signature.bind(**inputs, **parameters, **given)
-            if set(inputs) != set(self.inputs):
+            if not set(self.inputs) - set(self.ignored) <= set(inputs) <= set(self.inputs):
                 message = f"found the inputs ({', '.join(inputs)})"
                 raise TypeError(message)
         except TypeError as error:
@@ -351,14 +380,16 @@ class Stage:
                 return f"{each} is neither an input nor a keyword-only parameter"
             if name in _GIVEN and name in self.inputs:
                 return f"{name} is given by name; put it behind the * of the signature"
-            if name in self.inputs and each.default is not each.empty:
+            if name in self.inputs and name not in self.ignored and each.default is not each.empty:
                 return f"the input {name} has a default; put parameters behind the *"
+            if name in self.inputs and name in self.ignored and each.default is not None:
+                return f"the ignored input {name} may be missing; give it the default None"
         around = inspect.unwrap(self.function).__code__.co_freevars
         if around:
             return (
                 f"it takes {', '.join(around)} from the function around it; make parameters of it"
             )
-        unknown = {*self.ignored, *self.pinned.values()} - set(self.parameters)
+        unknown = ({*self.ignored} - {*self.inputs} | {*self.pinned.values()}) - {*self.parameters}
         if unknown:
             return f"{', '.join(sorted(unknown))} is no parameter of it"
         if not self.outputs:
@@ -376,6 +407,17 @@ class Stage:
         if {*self.pinned.values()} & {*self.ignored}:
             return "what promises a digest cannot be ignored"
         return None
+
+
+def _digests(inputs: Inputs) -> dict[str, str]:
+    """Return the digest of each artifact by the name of its input, numbered in a tuple."""
+    digests: dict[str, str] = {}
+    for name, given in inputs.items():
+        if isinstance(given, tuple):
+            digests |= {f"{name}[{place}]": each.sha256 for place, each in enumerate(given)}
+        else:
+            digests[name] = given.sha256
+    return digests
 
 
 def _source(function: Callable[..., Any]) -> tuple[str, Path]:
@@ -410,7 +452,8 @@ def stage(
         Name → format of each value that the function returns in a mapping. The formats are
         those of `storage.artifacts.FORMATS`.
     ignored
-        Keyword-only parameters that do not change the result, such as a list of mirrors.
+        Parameters that do not change the result, such as a list of mirrors. An input among them,
+        such as a checkpoint to go on from, may be missing and is None then.
     pinned
         Output → parameter that promises its SHA-256. Such an output is taken from the store
         if it is there, whatever made it.

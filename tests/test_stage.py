@@ -1,6 +1,7 @@
 """`@stage`: what is refused, what is part of the key, what a call does."""
 
 import importlib.util
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from storage.cache import Cache
 from storage.digests import digest_bytes
 from tasks.events import Event, StageFailed, StageFinished, StageProgressed, StageStarted, observing
 from tasks.stage import Handle, Progress, Ref, Retries, Stage, stage
+from tasks.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGEST = digest_bytes(b"archive")
@@ -48,6 +50,12 @@ def total(
     progress(1, 2, "halves", loss=0.5)
     progress(2, None)
     return {"total": int((numbers.sum() + more.sum()) * factor)}
+
+
+@stage(outputs={"mean": "json"}, ignored=("guess",))
+def mean(parts: tuple[Any, ...], guess: Any = None) -> dict[str, Any]:
+    calls.append("mean" if guess is None else "mean from a guess")
+    return {"mean": float(np.mean([part.mean() for part in parts]))}
 
 
 @stage(outputs={"archive": "file"}, pinned={"archive": "sha256"}, ignored=("name",))
@@ -104,7 +112,10 @@ class TestDeclaration:
                 "stage f: output x has the format 'pickle'; expected one of npy, npz, csv",
             ),
             ("@stage(outputs=X, ignored=('y',))\ndef f(x): ...", "stage f: y is no parameter"),
-            ("@stage(outputs=X, ignored=('x',))\ndef f(x): ...", "stage f: x is no parameter"),
+            (
+                "@stage(outputs=X, ignored=('x',))\ndef f(x): ...",
+                "stage f: the ignored input x may be missing; give it the default None",
+            ),
             (
                 "@stage(outputs=X, ignored=('scratch',))\ndef f(*, scratch): ...",
                 "stage f: scratch is no parameter",
@@ -184,6 +195,16 @@ class TestKey:
         other = {**self.INPUTS, "more": Artifact("b" * 64, 1, "npy", {"shape": [9]})}
         assert total.key(other, {}).digest() == total.key(self.INPUTS, {}).digest()
 
+    def test_a_tuple_is_part_of_it_place_by_place(self):
+        one, other = self.INPUTS.values()
+        key = mean.key({"parts": (one, other)}, {})
+        assert key.inputs == {"parts[0]": "a" * 64, "parts[1]": "b" * 64}
+        assert mean.key({"parts": (one,)}, {}).digest() != mean.key({"parts": one}, {}).digest()
+
+    def test_an_ignored_input_is_not(self):
+        one, other = self.INPUTS.values()
+        assert mean.key({"parts": (one,), "guess": other}, {}) == mean.key({"parts": (one,)}, {})
+
     @pytest.mark.parametrize(
         ("inputs", "parameters"),
         [
@@ -220,6 +241,10 @@ class TestKey:
         assert "test_stage.py" in " ".join(count.code)
 
 
+def test_another_process_takes_a_stage_from_its_module():
+    assert pickle.loads(pickle.dumps(train)) is train
+
+
 class TestRun:
     def test_computes_once_with_scratch_and_progress(self, cache: Cache, seen: list[Event]):
         first = run_total(cache, factor=3)
@@ -232,6 +257,17 @@ class TestRun:
         assert second.outputs == first.outputs
         assert (second.key, second.reasons) == (first.key, ())
         assert calls == ["count", "total"]
+
+    def test_reads_every_value_of_a_tuple_and_does_without_what_is_ignored(self, cache: Cache):
+        parts = tuple(
+            count.run(cache, "count", {}, {"upto": upto}, run="r").outputs["numbers"]
+            for upto in (3, 5)
+        )
+        for inputs in ({"parts": parts}, {"parts": parts, "guess": parts[0]}):
+            done = mean.run(cache, "mean", inputs, {}, run="r", refresh=True)
+            assert cache.read(done.outputs["mean"]) == 1.5
+        assert calls[2:] == ["mean", "mean from a guess"]
+        assert mean.run(cache, "mean", {"parts": parts}, {}, run="r").cached
 
     def test_says_what_happens(self, cache: Cache, seen: list[Event]):
         run_total(cache)

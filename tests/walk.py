@@ -22,7 +22,7 @@ from tasks.config import Parameters, resolve
 from tasks.data import idx
 from tasks.data.sources import Dataset, from_directory
 from tasks.events import Event, StageStarted, observing
-from tasks.stage import Handle, Ref, Stage, StageResult
+from tasks.stage import Handle, Refs, Stage, StageResult, resolved
 
 # Enough to draw every figure, and little enough to train in milliseconds.
 TINY = {"training_sample": 40, "test_sample": 20, "epochs": 2, "hidden_sizes": "8", "dpi": 40}
@@ -108,13 +108,11 @@ def walk(
     parameters = parameters or tiny_parameters()
     selection = selection or Selection()
 
-    def call(
-        stage: Stage, label: str, inputs: Mapping[str, Ref], parameters: Mapping[str, Any]
-    ) -> Handle:
+    def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
         result = stage.run(
             cache,
             label,
-            {name: ref.source.outputs[ref.output] for name, ref in inputs.items()},
+            resolved(inputs),
             parameters,
             run=run,
             refresh=selection.refreshes(stage.name),
