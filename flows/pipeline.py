@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
+from tasks.combine import combine
 from tasks.config import Parameters
 from tasks.data.sources import ROLES, Dataset
 from tasks.decode import decode
@@ -21,7 +22,9 @@ from tasks.preprocess import preprocess
 from tasks.stage import Handle, Refs, Stage
 from tasks.train import train
 
-StageName = Literal["draw", "download", "decode", "preprocess", "train", "evaluate", "plot"]
+StageName = Literal[
+    "draw", "download", "decode", "preprocess", "train", "combine", "evaluate", "plot"
+]
 STAGE_NAMES: tuple[str, ...] = get_args(StageName)
 
 # Seed and sizes of the built-in dataset: six times what the tutorial trains on.
@@ -149,16 +152,7 @@ def pipeline(
     )
     if not selection.includes("train"):
         return
-    trained = call(
-        train,
-        "train",
-        {name: prepared[name] for name in train.inputs},
-        {
-            "network": parameters.network,
-            "settings": parameters.training(),
-            "classes": len(dataset.class_names),
-        },
-    )
+    trained = _train(call, prepared, parameters, len(dataset.class_names))
     if not selection.includes("evaluate"):
         return
     evaluated = call(
@@ -190,9 +184,39 @@ def pipeline(
     )
 
 
+def _train(call: Call, prepared: Handle, parameters: Parameters, classes: int) -> Handle:
+    """Train one network, or the members of an ensemble and make one model of them."""
+    inputs = {name: prepared[name] for name in prepared.stage.outputs}
+
+    def member(label: str, number: int) -> Handle:
+        settings = parameters.training(number)
+        return call(
+            train,
+            label,
+            inputs,
+            {"network": parameters.network, "settings": settings, "classes": classes},
+        )
+
+    if parameters.members == 1:
+        return member("train", 0)
+    members = [member(f"train-member-{n + 1}", n) for n in range(parameters.members)]
+    return call(
+        combine,
+        "combine",
+        {
+            "models": tuple(each["model"] for each in members),
+            "histories": tuple(each["history"] for each in members),
+            "predictions": tuple(each["predictions"] for each in members),
+            "test_targets": prepared["test_targets"],
+        },
+        {"loss": parameters.loss, "label_smoothing": parameters.label_smoothing},
+    )
+
+
 def _place(stage: str) -> int:
-    # `draw` takes the place of `download` where the project makes the data itself.
-    return STAGE_NAMES.index("download" if stage == "draw" else stage)
+    # `draw` takes the place of `download` where the project makes the data itself, and what
+    # trains an ensemble is `train` and `combine` together.
+    return STAGE_NAMES.index({"draw": "download", "combine": "train"}.get(stage, stage))
 
 
 def _dashed(role: str) -> str:

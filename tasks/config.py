@@ -65,6 +65,15 @@ class Parameters(TrainingSettings):
         Literal["layers", "tutorial"],
         Field(description="Built of layers as set here, or the tutorial's own, bit for bit."),
     ] = "layers"
+    members: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Networks, trained from seed, seed + 1 and so on, whose probabilities are "
+            "averaged.",
+        ),
+    ] = 1
     gallery_size: Annotated[
         int, Field(ge=1, le=50, description="Training images shown in the gallery.")
     ] = 5
@@ -98,12 +107,26 @@ class Parameters(TrainingSettings):
             raise ValueError(message)
         return self
 
-    def training(self) -> dict[str, Any]:
-        """Return the settings that the training takes, as JSON values."""
+    @model_validator(mode="after")
+    def _have_a_seed_for_each_member(self) -> Parameters:
+        if self.seed + self.members > 2**63:
+            message = f"members: the last one's seed would be {self.seed + self.members - 1:,}, "
+            message += "expected less than 2**63; choose a smaller seed"
+            raise ValueError(message)
+        return self
+
+    def training(self, member: int = 0) -> dict[str, Any]:
+        """Return the settings that the training takes, as JSON values.
+
+        Parameters
+        ----------
+        member
+            Of an ensemble, counted from 0: it differs in its seed.
+        """
         names = set(TrainingSettings.model_fields)
         if self.network == "tutorial":
             names = set(_TUTORIAL_TAKES)
-        return self.model_dump(mode="json", include=names)
+        return {**self.model_dump(mode="json", include=names), "seed": self.seed + member}
 
 
 # In the order in which people look for them.

@@ -7,6 +7,7 @@ from typing import Any
 
 from storage.cache import Cache
 from storage.models import ModelVersion
+from tasks.results import find_stage
 from tasks.stage import StageResult
 
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
@@ -23,7 +24,7 @@ def register_model(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> ModelVersion | None:
-    """Register what `train` made, if it was part of the run.
+    """Register the network or the ensemble that the run trained, if it did.
 
     A training that is registered already, cached or not, keeps its version.
 
@@ -36,10 +37,9 @@ def register_model(
     run, preset, dataset, class_names, parameters, metrics
         Of the run; of the metrics, single numbers are kept.
     """
-    found = {result.stage: result for result in stages}
-    if "train" not in found:
+    trained, prepared = find_stage(stages, "train"), find_stage(stages, "preprocess")
+    if trained is None or prepared is None:
         return None
-    trained, prepared = found["train"], found["preprocess"]
     return cache.models.register(
         run=run,
         preset=preset,

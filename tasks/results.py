@@ -80,11 +80,12 @@ class RunSummary:
     model: int | None = None
 
     def output(self, stage: str, output: str) -> Artifact | None:
-        """Return a stage's output, or None if that stage was not part of the run."""
-        for result in self.stages:
-            if result.stage == stage:
-                return result.outputs[output]
-        return None
+        """Return a stage's output, or None if that stage was not part of the run.
+
+        Of an ensemble, what `train` made is what `combine` made of its members.
+        """
+        result = find_stage(self.stages, stage)
+        return None if result is None else result.outputs[output]
 
     def stages_json(self) -> list[dict[str, Any]]:
         """Return the stages as JSON objects."""
@@ -100,6 +101,18 @@ class RunSummary:
             }
             for result in self.stages
         ]
+
+
+def find_stage(stages: Sequence[StageResult], name: str) -> StageResult | None:
+    """Return the result of a stage of a run, or None if it was not part of it.
+
+    What `train` is asked for is what made the run's model: `combine`, where that is an ensemble.
+    One whose members were not combined has none.
+    """
+    found = [result for result in stages if result.stage == name]
+    if name == "train" and len(found) > 1:
+        return find_stage(stages, "combine")
+    return found[0] if found else None
 
 
 def check_results_folder(folder: Path) -> None:

@@ -50,6 +50,10 @@ class RunArguments:
             "`digitflow parameters` lists them.",
         ),
     ] = None
+    members: Annotated[
+        int | None,
+        Parameter(help="Train so many networks and average their probabilities: an ensemble."),
+    ] = None
     refresh: Annotated[
         list[StageName] | None,
         Parameter(
@@ -78,6 +82,9 @@ class RunArguments:
             not acceptable.
         """
         preset, values = read_preset(self.preset)
+        assignments = list(self.assignments or [])
+        if self.members is not None:
+            assignments.append(f"members={self.members}")
         options = RunOptions(
             dataset=_absolute_if_directory(self.dataset or DEFAULT_DATASET),
             preset=preset,
@@ -86,7 +93,7 @@ class RunArguments:
             from_stage=self.from_stage,
             until=self.until,
             output=self.output,
-            overrides={**values, **parse_assignments(self.assignments or [])},
+            overrides={**values, **parse_assignments(assignments)},
         )
         options.find_dataset()
         options.selection()

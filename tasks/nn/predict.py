@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.nn.architecture import from_arrays
+from tasks.nn.ensemble import combine_outputs, is_ensemble, split
 from tasks.nn.tutorial import predict_tutorial
 
 
@@ -15,8 +16,9 @@ def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[A
     Parameters
     ----------
     weights : dict[str, NDArray]
-        A `TrainingResult`'s, of the tutorial's network or any other. To predict often, make
-        the network once with `tasks.nn.architecture.from_arrays` and call its `predict`.
+        A `TrainingResult`'s, of the tutorial's network or any other, or an ensemble's. To predict
+        often, make the network once with `tasks.nn.architecture.from_arrays` and call its
+        `predict`.
     images : NDArray, shape (n, height, width) or (n, pixels)
         uint8 from 0 to 255, or floats from 0 to 1.
 
@@ -25,6 +27,9 @@ def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[A
     ValueError
         If the weights describe no network, or the images do not fit it.
     """
+    if is_ensemble(weights):
+        members, loss = split(weights)
+        return combine_outputs([predict(member, images) for member in members], loss)
     if weights.keys() == {"weights_1", "weights_2"}:
         flat = images.reshape(len(images), -1)
         pixels = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
