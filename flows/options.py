@@ -17,17 +17,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from flows.pipeline import Selection, StageName
 from storage.runs import run_name
 from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, Parameters, resolve
-from tasks.data.sources import Dataset, find
+from tasks.data.sources import DEFAULT_DATASET, Dataset, find
 
 Result = TypeVar("Result")
 
-DEFAULT_DATASET = "mnist"
 PresetName = Literal[
     "tutorial", "mlp", "cnn", "quick"
 ]  # the names of PRESETS; a test compares them
 
 _DESCRIPTIONS = {
-    "dataset": "Name of a dataset (mnist, sample), or a directory with four IDX files.",
+    "dataset": "Name of a dataset (see digitflow dataset list), a manifest in TOML, or a "
+    "directory with four IDX files.",
     "preset": "Named set of parameters to start from.",
     "mirror": "URL prefix or directory that is asked first for the dataset's files.",
     "refresh": "Stages that run again although their outputs are cached.",

@@ -133,7 +133,10 @@ def pipeline(
             decode,
             f"decode-{_dashed(role)}",
             {"archive": archives[role]},
-            {"name": role if dataset.generated else dataset.file(role).name},
+            {
+                "name": role if dataset.generated else dataset.file(role).name,
+                "transposed": dataset.transposed and role.endswith("_images"),
+            },
         )["array"]
         for role in ROLES
     }
@@ -146,19 +149,23 @@ def pipeline(
         {
             "training_sample": parameters.training_sample,
             "test_sample": parameters.test_sample,
-            "classes": len(dataset.class_names),
+            "labels": list(dataset.labels),
             "scaled": parameters.network == "tutorial",
         },
     )
     if not selection.includes("train"):
         return
-    trained = _train(call, prepared, parameters, len(dataset.class_names))
+    trained = _train(call, prepared, parameters, len(dataset.labels))
     if not selection.includes("evaluate"):
         return
     evaluated = call(
         evaluate,
         "evaluate",
-        {"predictions": trained["predictions"], "test_targets": prepared["test_targets"]},
+        {
+            "predictions": trained["predictions"],
+            "training_targets": prepared["training_targets"],
+            "test_targets": prepared["test_targets"],
+        },
         {"class_names": list(dataset.class_names)},
     )
     if not selection.includes("plot"):
@@ -176,6 +183,7 @@ def pipeline(
         {
             "dataset": dataset.title,
             "class_names": list(dataset.class_names),
+            "labels": list(dataset.labels),
             "gallery_size": parameters.gallery_size,
             "gallery_seed": parameters.gallery_seed,
             "mistakes": parameters.mistakes,

@@ -75,7 +75,7 @@ class Parameters(TrainingSettings):
         ),
     ] = 1
     gallery_size: Annotated[
-        int, Field(ge=1, le=50, description="Training images shown in the gallery.")
+        int, Field(ge=1, le=50, description="Training images shown in the gallery, at most.")
     ] = 5
     gallery_seed: Annotated[
         int, Field(ge=0, lt=2**63, description="Seed that picks the gallery's images.")
@@ -90,6 +90,12 @@ class Parameters(TrainingSettings):
     def _split_text(cls, value: Any) -> Any:
         """Read ``512,256`` as two sizes, and nothing as none."""
         return value.split(",") if isinstance(value, str) and value else value or ()
+
+    @field_validator("validation_size", mode="before")
+    @classmethod
+    def _none_text(cls, value: Any) -> Any:
+        """Read what is shown as the default."""
+        return None if value in ("None", "none") else value
 
     @model_validator(mode="after")
     def _keep_the_tutorial(self) -> Parameters:

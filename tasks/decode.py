@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 
 
 @stage(outputs={"array": "npy"}, ignored=("name",))
-def decode(archive: Path, *, name: str) -> dict[str, NDArray[Any]]:
-    """Decode one IDX file strictly: every byte of it must be accounted for."""
-    from tasks.data.idx import decode as decode_idx
+def decode(archive: Path, *, name: str, transposed: bool) -> dict[str, NDArray[Any]]:
+    """Decode one IDX file strictly: every byte of it must be accounted for.
 
-    return {"array": decode_idx(archive, name=name)}
+    Images that are stored `transposed` are turned upright, so that nothing later need know.
+    """
+    from tasks.data.idx import decode as decode_idx
+    from tasks.data.upright import transpose_images
+
+    array = decode_idx(archive, name=name)
+    return {"array": transpose_images(array) if transposed else array}

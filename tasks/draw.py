@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.data.sources import ROLES
+from tasks.data.dataset import ROLES
 from tasks.stage import stage
 
 

@@ -34,12 +34,14 @@ def plot(
     *,
     dataset: str,
     class_names: list[str],
+    labels: list[int],
     gallery_size: int,
     gallery_seed: int,
     mistakes: int,
     dpi: int,
 ) -> dict[str, bytes]:
     """Draw learning curves, confusion, worst mistakes, first layer and training images."""
+    from tasks.data.encode import class_ids
     from tasks.figures.confusion import draw_confusion
     from tasks.figures.filters import draw_filters, first_layer_filters
     from tasks.figures.gallery import choose_gallery, draw_gallery
@@ -52,8 +54,15 @@ def plot(
     counts = matrix.to_numpy()
     predicted = predictions["outputs"].argmax(axis=1)
     tested = len(predicted)
-    chosen = choose_gallery(training_images, size=gallery_size, seed=gallery_seed)
     last = len(training_images) - 1
+    shown = min(gallery_size, len(training_images))
+    chosen = choose_gallery(training_images, size=shown, seed=gallery_seed)
+
+    def names_of(places: Any) -> list[str]:
+        return [
+            class_names[each] for each in class_ids("training", training_labels[places], labels)
+        ]
+
     return {
         "learning_curves": draw_learning_curves(history, dataset=dataset, dpi=dpi),
         "confusion_matrix": draw_confusion(
@@ -61,7 +70,7 @@ def plot(
         ),
         "mistakes": draw_mistakes(
             test_images[:tested],
-            test_labels[:tested],
+            class_ids("test", test_labels[:tested], labels),
             predicted,
             predictions["losses"],
             class_names,
@@ -74,14 +83,14 @@ def plot(
         ),
         "training_image": draw_image(
             training_images[last],
-            class_names[training_labels[last]],
+            *names_of([last]),
             number=last + 1,
             dataset=dataset,
             dpi=dpi,
         ),
         "gallery": draw_gallery(
             training_images[chosen],
-            [class_names[label] for label in training_labels[chosen]],
+            names_of(chosen),
             chosen,
             dataset=dataset,
             dpi=dpi,

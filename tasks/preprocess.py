@@ -26,29 +26,38 @@ def preprocess(
     *,
     training_sample: int,
     test_sample: int,
-    classes: int,
+    labels: list[int],
     scaled: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Take the first samples; flatten, scale to 0…1 and encode the labels one-hot if `scaled`.
+    """Take the first samples; flatten, scale to 0…1 and encode the classes one-hot if `scaled`.
 
-    What scales batch by batch while it trains takes the bytes as they are.
+    What scales batch by batch while it trains takes the bytes as they are. Labels become classes
+    0, 1, … by their place in `labels`, the values that the dataset's labels take.
     """
-    from tasks.data.encode import check_labels, flatten_and_scale, one_hot, take_first
+    from tasks.data.encode import (
+        check_images,
+        class_ids,
+        flatten_and_scale,
+        one_hot,
+        take_first,
+    )
 
     training = take_first("training", training_images, training_labels, training_sample)
     test = take_first("test", test_images, test_labels, test_sample)
-    check_labels("training", training[1], classes)
-    check_labels("test", test[1], classes)
+    check_images(training[0], test[0])
+    # All of them: figures show images that no network is trained on, under their names.
+    training_classes = class_ids("training", training_labels, labels)[: len(training[0])]
+    test_classes = class_ids("test", test_labels, labels)[: len(test[0])]
     if not scaled:
         return {
             "training_inputs": training[0],
-            "training_targets": training[1],
+            "training_targets": training_classes,
             "test_inputs": test[0],
-            "test_targets": test[1],
+            "test_targets": test_classes,
         }
     return {
         "training_inputs": flatten_and_scale(training[0]),
-        "training_targets": one_hot(training[1], classes),
+        "training_targets": one_hot(training_classes, len(labels)),
         "test_inputs": flatten_and_scale(test[0]),
-        "test_targets": one_hot(test[1], classes),
+        "test_targets": one_hot(test_classes, len(labels)),
     }

@@ -98,6 +98,7 @@ def per_class_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             "recall": round(row["recall"], 4),
             "f1": round(row["f1"], 4),
             "images": row["support"],
+            "training images": row["training_images"],
         }
         for name, row in metrics["per_class"].items()
     ]

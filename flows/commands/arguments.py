@@ -8,10 +8,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.options import DEFAULT_DATASET, RunOptions
+from flows.options import RunOptions
 from flows.pipeline import StageName
 from tasks.config import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
-from tasks.data.sources import DATASETS
+from tasks.data.sources import DATASETS, DEFAULT_DATASET, FALLBACK_DATASET, added, is_path
+from tasks.sample_sizes import check_sample_sizes
 
 
 @Parameter(name="*")
@@ -28,8 +29,9 @@ class RunArguments:
     dataset: Annotated[
         str | None,
         Parameter(
-            help="mnist, sample, or a directory with the four IDX files. "
-            "Default: mnist, or sample where no mirror can be reached."
+            help="A name that `digitflow dataset list` shows, a manifest (FILE.toml), or a "
+            f"directory with the four IDX files. Default: {DEFAULT_DATASET}, or "
+            f"{FALLBACK_DATASET} where no mirror can be reached."
         ),
     ] = None
     mirror: Annotated[
@@ -86,7 +88,7 @@ class RunArguments:
         if self.members is not None:
             assignments.append(f"members={self.members}")
         options = RunOptions(
-            dataset=_absolute_if_directory(self.dataset or DEFAULT_DATASET),
+            dataset=_absolute_dataset(self.dataset or DEFAULT_DATASET),
             preset=preset,
             mirror=_absolute_if_directory(self.mirror) if self.mirror else None,
             refresh=tuple(self.refresh or ()),
@@ -95,13 +97,24 @@ class RunArguments:
             output=self.output,
             overrides={**values, **parse_assignments(assignments)},
         )
-        options.find_dataset()
+        check_sample_sizes(options.resolve(), options.find_dataset())
         options.selection()
         typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
         return replace(options, overrides=typed)
 
 
+def _absolute_dataset(dataset: str) -> str:
+    """Make a path of a dataset absolute: the flow may run somewhere else."""
+    if dataset in DATASETS or (dataset in added() and not is_path(dataset)):
+        return dataset
+    is_manifest = is_path(dataset) and Path(dataset).expanduser().is_file()
+    return (
+        str(Path(dataset).expanduser().absolute())
+        if is_manifest
+        else _absolute_if_directory(dataset)
+    )
+
+
 def _absolute_if_directory(place: str) -> str:
-    """Make a directory absolute: the flow may run somewhere else."""
-    is_directory = place not in DATASETS and Path(place).expanduser().is_dir()
+    is_directory = Path(place).expanduser().is_dir()
     return str(Path(place).expanduser().absolute()) if is_directory else place

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from flows.embedded_server import EmbeddedServer
-from flows.options import DEFAULT_DATASET, RunOptions
+from flows.options import RunOptions
 from flows.plan import PlannedStage, make_plan
 from flows.prefect_setup import (
     flush_to_server,
@@ -26,10 +26,9 @@ from storage.cache import Cache
 from storage.code_memo import memo_in
 from storage.runs import RunRecord
 from tasks import interruption
+from tasks.data.sources import DEFAULT_DATASET, FALLBACK_DATASET
 from tasks.interruption import StoppedError
 from tasks.results import check_results_folder, write_results
-
-FALLBACK_DATASET = "sample"
 
 
 def run_pipeline(
@@ -116,7 +115,7 @@ def _stopping_on_interrupt(terminal: Terminal) -> Iterator[None]:
 
 
 def _choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
-    """Take MNIST if it is in the store or can be had, and the built-in sample if not."""
+    """Take the default dataset if it is in the store or can be had, and the sample if not."""
     from tasks.data.reachable import NoMirrorReachable, reachable
 
     dataset = options.find_dataset()

@@ -1,10 +1,12 @@
 """Images and labels as a dataset has them → arrays of numbers that a network takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.data.dataset import describe_labels
 from tasks.data.idx import check_pair
 
 
@@ -50,22 +52,68 @@ def flatten_and_scale(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return flat / 255
 
 
-def check_labels(what: str, labels: NDArray[Any], classes: int) -> None:
-    """Refuse labels that are not one of the classes 0…classes-1.
+def check_images(training: NDArray[Any], test: NDArray[Any]) -> None:
+    """Refuse images that are not grey, not of bytes, or not all of one size.
 
     Raises
     ------
     SampleError
-        Names the first such label and its place.
+        Says what was found.
     """
-    outside = (labels < 0) | (labels >= classes)
-    if outside.any():
-        place = int(np.argmax(outside))
+    for what, images in (("training", training), ("test", test)):
+        if images.ndim != 3 or images.dtype != np.uint8:
+            message = (
+                f"expected {what} images of unsigned bytes and shape (images, height, width), "
+                f"found {images.dtype.name} of shape {images.shape}"
+            )
+            raise SampleError(message)
+    if training.shape[1:] != test.shape[1:]:
+        (height, width), (test_height, test_width) = training.shape[1:], test.shape[1:]
         message = (
-            f"the {what} labels should be 0 to {classes - 1}, found {labels[place]} at index "
-            f"{place}; check that images and labels are not exchanged"
+            f"expected training and test images of one size, found {height} x {width} and "
+            f"{test_height} x {test_width} pixels"
         )
         raise SampleError(message)
+
+
+def class_ids(what: str, values: NDArray[Any], labels: Sequence[int]) -> NDArray[Any]:
+    """Turn labels into the places that their values have among the dataset's.
+
+    Parameters
+    ----------
+    what : str
+        ``training`` or ``test``, for messages.
+    values : NDArray of integers, shape (n,)
+        The labels, as the dataset has them.
+    labels : sequence of int
+        The values that there are, ascending.
+
+    Returns
+    -------
+    NDArray, shape (n,)
+        Classes 0, 1, …, uint8 where that is enough, else uint16. Labels that are such already are
+        not copied.
+
+    Raises
+    ------
+    SampleError
+        If a label is none of `labels`; names the first such label and its index.
+    """
+    known = np.asarray(labels, dtype=np.int64)
+    places = np.searchsorted(known, values.astype(np.int64))
+    foreign = known[np.minimum(places, len(known) - 1)] != values
+    if foreign.any():
+        index = int(np.argmax(foreign))
+        message = (
+            f"the {what} labels should be {describe_labels(labels)}, found {values[index]} at "
+            f"index {index}; check the labels in the dataset's manifest, and that images and "
+            "labels are not exchanged"
+        )
+        raise SampleError(message)
+    dtype = np.uint8 if len(known) <= 256 else np.uint16
+    if values.dtype == dtype and np.array_equal(known, np.arange(len(known))):
+        return values
+    return places.astype(dtype)
 
 
 def one_hot(labels: NDArray[Any], classes: int) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.data.dataset import check_file_name
 from tasks.data.durable import rename_durably
 from tasks.data.mirror_errors import (
     InterruptedTransferError,
@@ -16,7 +17,6 @@ from tasks.data.mirror_errors import (
 from tasks.data.mirrors import display, open_file
 from tasks.data.part import Part, Progress
 from tasks.data.reachable import NoMirrorReachable, reachable
-from tasks.data.sources import check_file_name
 
 __all__ = ["FetchError", "MirrorFailure", "NoMirrorReachable", "fetch", "reachable"]
 

@@ -6,29 +6,29 @@ file format" at the foot of http://yann.lecun.com/exdb/mnist/. Files are commonl
 """
 
 import gzip
-import math
 import struct
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.durable import rename_durably
-from tasks.data.idx_stream import ByteStream, IdxError, open_bytes
+from tasks.data.idx_header import (
+    MAX_BYTES,
+    MAX_DIMENSIONS,
+    TYPE_CODES,
+    TYPE_NAMES,
+    read_header,
+    truncated,
+)
+from tasks.data.idx_stream import IdxError, open_bytes
 
 __all__ = ["IdxError", "check_pair", "decode", "encode", "write", "write_blocks"]
 
-MAX_BYTES = 4 * 1024**3
-MAX_DIMENSIONS = 64  # NumPy's own limit; IDX allows 255
 MAX_LENGTH = 2**32 - 1  # of a dimension: it is an unsigned 32-bit integer
-
-TYPE_CODES = MappingProxyType(
-    {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-)
 
 # Excess data is counted this far, no further: there might be no end to it.
 _EXCESS_COUNTED = 64 * 1024
@@ -74,15 +74,15 @@ def decode(
     """
     name = str(file) if name is None else name
     with open_bytes(file, name) as stream:
-        dtype, shape, header_size = _read_header(stream, name, max_bytes)
-        expected = math.prod(shape) * dtype.itemsize
-        if header_size + expected > stream.capacity:
+        header = read_header(stream, name, max_bytes)
+        shape, expected = header.shape, header.data_size
+        if header.size + expected > stream.capacity:
             # The file cannot hold that much: count what there is instead of making room for it.
-            raise _truncated(name, expected, stream.count_rest(expected))
-        array = allocate(shape, dtype.newbyteorder("="))
+            raise truncated(name, expected, stream.count_rest(expected))
+        array = allocate(shape, np.dtype(header.type_name))
         found = stream.read_into(_bytes_of(array))
         if found < expected:
-            raise _truncated(name, expected, found)
+            raise truncated(name, expected, found)
         excess = stream.count_rest(_EXCESS_COUNTED)
         if excess:
             more = "at least " if excess == _EXCESS_COUNTED else ""
@@ -94,55 +94,6 @@ def decode(
     if sys.byteorder == "little":
         array.byteswap(inplace=True)
     return array
-
-
-def _read_header(
-    stream: ByteStream, name: str, max_bytes: int
-) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Return dtype as stored, shape, and the header's length in bytes."""
-    start = stream.read(4)
-    if start[:2] != b"\0\0"[: len(start)]:
-        message = (
-            f"{name}: expected an IDX file, which begins with the bytes 00 00, "
-            f"found {start[:2].hex(' ')}"
-        )
-        raise IdxError(message)
-    if len(start) < 4:
-        message = f"{name}: expected a header of at least 4 bytes, found {len(start)}"
-        raise IdxError(message)
-    code, dimensions = start[2], start[3]
-    if code not in TYPE_CODES:
-        known = ", ".join(f"0x{each:02X}" for each in TYPE_CODES)
-        message = f"{name}: expected a type code out of {known}, found 0x{code:02X}"
-        raise IdxError(message)
-    if not 1 <= dimensions <= MAX_DIMENSIONS:
-        message = f"{name}: expected 1 to {MAX_DIMENSIONS} dimensions, found {dimensions}"
-        raise IdxError(message)
-    lengths = stream.read(4 * dimensions)
-    if len(lengths) < 4 * dimensions:
-        message = (
-            f"{name}: expected a header of {4 + 4 * dimensions} bytes for {dimensions} "
-            f"dimensions, found {4 + len(lengths)}"
-        )
-        raise IdxError(message)
-    shape = struct.unpack(f">{dimensions}I", lengths)
-    dtype = np.dtype(TYPE_CODES[code])
-    # A dimension of 0 must not hide others that no array can have.
-    declared = math.prod(max(length, 1) for length in shape) * dtype.itemsize
-    if declared > max_bytes:
-        message = (
-            f"{name}: expected at most {max_bytes:,} bytes of data, found a header that declares "
-            f"{declared:,} ({dtype.name}, shape {shape})"
-        )
-        raise IdxError(message)
-    return dtype, shape, 4 + 4 * dimensions
-
-
-def _truncated(name: str, expected: int, found: int) -> IdxError:
-    return IdxError(
-        f"{name}: expected {expected:,} bytes of data, found {found:,}; "
-        f"the file is not complete, get it again"
-    )
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
@@ -255,7 +206,7 @@ def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
     wanted = f"{dtype.kind}{dtype.itemsize}"
     code = next((code for code, name in TYPE_CODES.items() if name.lstrip(">") == wanted), None)
     if code is None:
-        known = ", ".join(np.dtype(name).name for name in TYPE_CODES.values())
+        known = ", ".join(TYPE_NAMES.values())
         message = f"expected an array of {known} to write as IDX, found {dtype.name}"
         raise IdxError(message)
     if not 1 <= len(shape) <= MAX_DIMENSIONS or max(shape) > MAX_LENGTH:

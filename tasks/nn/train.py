@@ -77,9 +77,16 @@ def train_network(
         raise ValueError(message)
 
     randomness = Randomness.from_seed(settings.seed)
+    present = len(np.unique(training_labels))
     learnt_from, held_back = stratified_split(
-        training_labels, settings.validation_size, randomness.split
+        training_labels, settings.held_back(len(training_labels), present), randomness.split
     )
+    if settings.patience and not len(held_back):
+        message = (
+            f"patience needs a validation set, and {len(training_labels)} training images of "
+            f"{present} classes are too few to hold one back: set validation_size, or patience=0"
+        )
+        raise ValueError(message)
     height, width = training_images.shape[1:]
     shape = (1, height, width) if settings.convolution_channels else (height * width,)
     network = Network(

@@ -353,5 +353,5 @@ def test_data_that_does_not_fit_is_refused(data: Data, change: Any, message: str
 
 
 def test_more_validation_images_than_there_are_is_refused(data: Data) -> None:
-    with pytest.raises(ValueError, match="0 to 299 can be held back; asked for 300"):
+    with pytest.raises(ValueError, match="0 to 297 can be held back; asked for 300"):
         train(data, {**SMALL, "validation_size": 300})

@@ -21,6 +21,7 @@ def test_every_setting_has_a_description_and_bounds_or_choices(name: str) -> Non
     schema = TrainingSettings.model_json_schema()["properties"][name]
     assert re.fullmatch(r"[A-Z].*\.", schema["description"])
     bounds = {"minimum", "exclusiveMinimum", "maxItems", "enum"}
+    schema = schema.get("anyOf", [schema])[0]  # the other one is null
     assert schema["type"] == "boolean" or bounds & schema.keys()
 
 
@@ -43,3 +44,23 @@ def test_every_setting_has_a_description_and_bounds_or_choices(name: str) -> Non
 def test_values_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TrainingSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "classes", "held_back"),
+    [
+        (None, 60_000, 10, 5_000),
+        (None, 50_000, 10, 5_000),
+        (None, 2_345, 10, 234),
+        (None, 9, 2, 0),
+        (None, 10, 10, 0),
+        (None, 12, 2, 1),
+        (7, 10, 2, 7),
+        (0, 60_000, 10, 0),
+    ],
+)
+def test_how_many_images_are_held_back(
+    asked: int | None, images: int, classes: int, held_back: int
+) -> None:
+    settings = TrainingSettings(validation_size=asked)
+    assert settings.held_back(images, classes) == held_back
