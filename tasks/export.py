@@ -56,13 +56,12 @@ def _npz(weights: Weights, _model: ModelVersion) -> bytes:
 
 
 def _onnx(weights: Weights, model: ModelVersion) -> bytes:
-    from tasks.nn.onnx_graph import to_onnx
+    from tasks.nn.onnx_model import to_onnx
 
     try:
         made = to_onnx(
             weights,
-            # Of a network that was not trained with it, the softmax would mean nothing.
-            probabilities=model.parameters.get("loss") == "cross_entropy",
+            loss=model.parameters["loss"],
             producer_version=installed_version("digitflow") or "",
             version=model.version,
             about=_about(model),

@@ -21,6 +21,7 @@ from tasks.nn.layer import Layer
 from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
 from tasks.nn.network import Network
 from tasks.nn.predict import predict
+from tasks.nn.probabilities import probabilities
 from tasks.nn.randomness import Randomness
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,9 +72,9 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
     weights = weights_of([Conv(4), ReLU(), Flatten(), Dense(3)], (1, 5, 7))
     export(weights, model(), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    logits, probabilities = session.run(None, {"images": images()})
+    logits, shares = session.run(None, {"images": images()})
     assert np.abs(logits - predict(weights, images())).max() <= 1e-5
-    assert np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-6
+    assert np.abs(shares.sum(axis=1) - 1).max() <= 1e-6
     about = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(about["class_names"])) == NAMES
     assert json.loads(about["metrics"]) == {"test_accuracy": 0.75}
@@ -83,10 +84,12 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
     assert onnx.load(tmp_path / "model.onnx").producer_name == "digitflow"
 
 
-def test_no_probabilities_where_a_softmax_would_mean_nothing(tmp_path: Path) -> None:
+def test_probabilities_are_what_the_loss_of_the_training_makes_them(tmp_path: Path) -> None:
     export(tutorial(), model(parameters={"loss": "squared_error"}), tmp_path / "model.onnx")
-    outputs = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_outputs()
-    assert [each.name for each in outputs] == ["logits"]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(["probabilities"], {"images": images()})
+    expected = probabilities(predict(tutorial(), images()), "squared_error")
+    assert np.abs(found - expected).max() <= 1e-5
 
 
 @pytest.mark.parametrize("ending", ["npz", "onnx"])

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from tasks.nn import onnx_layers
 from tasks.nn.architecture import LAYERS, to_arrays
 from tasks.nn.assembly import assemble
 from tasks.nn.convolution import Conv
@@ -16,10 +17,11 @@ from tasks.nn.layer import Layer
 from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
 from tasks.nn.network import Network
 from tasks.nn.normalization import BatchNorm
-from tasks.nn.onnx_graph import to_onnx
+from tasks.nn.onnx_model import to_onnx
 from tasks.nn.pooling import GlobalAveragePool, MaxPool
 from tasks.nn.predict import predict
 from tasks.nn.presets import PRESETS
+from tasks.nn.probabilities import probabilities
 from tasks.nn.randomness import Randomness
 from tasks.nn.settings import TrainingSettings
 
@@ -64,7 +66,7 @@ def assert_same_logits(network: Network, images: Any = None) -> None:
     images = images_for(network) if images is None else images
     # Ours first: it may not change what is exported.
     expected = network.predict(images)
-    (found,) = run(to_onnx(to_arrays(network), probabilities=False), images)
+    found, _ = run(to_onnx(to_arrays(network), loss="cross_entropy"), images)
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() <= 1e-5
 
@@ -127,30 +129,34 @@ def test_the_tutorials_model() -> None:
         "weights_2": 0.2 * rng.random((100, 10)) - 0.1,
     }
     images = rng.integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    model = to_onnx(weights, probabilities=False)
-    (found,) = run(model, images)
-    assert np.abs(found - predict(weights, images)).max() <= 1e-5
-    assert [node.op_type for node in model.graph.node[-3:]] == ["MatMul", "Relu", "MatMul"]
+    logits, shares = run(to_onnx(weights, loss="squared_error"), images)
+    expected = predict(weights, images)
+    assert np.abs(logits - expected).max() <= 1e-5
+    assert np.abs(shares - probabilities(expected, "squared_error")).max() <= 1e-5
 
 
 @pytest.mark.parametrize("n", [0, 1, 33])
-def test_the_batch_is_free(n: int) -> None:
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
+def test_the_batch_is_free_and_probabilities_are_ours(n: int, loss: str, size: float) -> None:
     network = network_of([Conv(3), Flatten(), Dense(4)], (1, 5, 6))
-    logits, probabilities = run(
-        to_onnx(to_arrays(network), probabilities=True), images_for(network, n)
-    )
-    assert logits.shape == probabilities.shape == (n, 4)
-    exponentials = np.exp(logits)
-    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+    network.layers[-1].parameters["weights"].value[...] *= size
+    logits, shares = run(to_onnx(to_arrays(network), loss=loss), images_for(network, n))
+    assert logits.shape == shares.shape == (n, 4)
+    assert np.abs(shares - probabilities(logits, loss)).max(initial=0) <= 1e-5
+
+
+def test_a_loss_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="cross_entropy or squared_error, found 'hinge'"):
+        to_onnx(to_arrays(network_of([Dense(4)], (30,))), loss="hinge")
 
 
 def test_a_dense_network_takes_any_height_and_width_and_no_other_number_of_pixels() -> None:
     network = network_of([Dense(4)], (30,))
-    model = to_onnx(to_arrays(network), probabilities=False)
+    model = to_onnx(to_arrays(network), loss="cross_entropy")
     images = images_for(network)
     for shape in ((5, 6), (3, 10)):
-        (found,) = run(model, images.reshape(-1, *shape))
+        found, _ = run(model, images.reshape(-1, *shape))
         assert np.abs(found - network.predict(images)).max() <= 1e-5
     onnxruntime.set_default_logger_severity(4)
     with pytest.raises(Exception, match="GEMM: Dimension mismatch"):
@@ -161,7 +167,7 @@ def test_shapes_types_and_names_are_declared() -> None:
     network = network_of([Conv(3), Flatten(), Dense(4)], (1, 5, 6))
     model = to_onnx(
         to_arrays(network),
-        probabilities=True,
+        loss="cross_entropy",
         producer_version="1.2",
         version=7,
         about={"class_names": '["ä"]'},
@@ -189,22 +195,18 @@ def test_the_same_model_gives_the_same_bytes() -> None:
     arrays = to_arrays(network_of([Dense(4), BatchNorm(), ReLU(), Dense(3)], (30,)))
     about = {"a": "1", "b": "2"}
     first, second = (
-        to_onnx(arrays, probabilities=True, about=about).SerializeToString(deterministic=True)
+        to_onnx(arrays, loss="cross_entropy", about=about).SerializeToString(deterministic=True)
         for _ in range(2)
     )
     assert first == second
 
 
 def test_every_layer_that_can_be_stored_can_be_exported() -> None:
-    from tasks.nn import onnx_graph
-
-    assert set(onnx_graph._LAYERS) == set(LAYERS.values())
+    assert set(onnx_layers.ADDERS) == set(LAYERS.values())
 
 
 def test_a_layer_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.nn import onnx_graph
-
-    monkeypatch.delitem(onnx_graph._LAYERS, ReLU)
+    monkeypatch.delitem(onnx_layers.ADDERS, ReLU)
     arrays = to_arrays(network_of([Dense(4), ReLU()], (30,)))
     with pytest.raises(ValueError, match=r"layer 1_ReLU cannot be written as ONNX; those that"):
-        to_onnx(arrays, probabilities=False)
+        to_onnx(arrays, loss="cross_entropy")
