@@ -1,0 +1,1 @@
+"""Pictures of any kind and size → images as a network was trained on. Needs no Prefect."""

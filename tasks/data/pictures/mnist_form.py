@@ -1,0 +1,72 @@
+"""A picture of a digit → MNIST's form, as its authors describe it.
+
+"The original black and white (bilevel) images from NIST were size normalized to fit in a 20×20
+pixel box while preserving their aspect ratio. […] the images were centered in a 28×28 image by
+computing the center of mass of the pixels, and translating the image so as to position this point
+at the center of the 28×28 field." Source: http://yann.lecun.com/exdb/mnist/
+
+A photograph is not bilevel; `tasks.data.pictures.ink` finds what is ink on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.data.pictures.ink import find_ink
+
+BOX_SHARE = 20 / 28  # of the side, for images of other sizes than MNIST's
+
+
+def to_mnist_form(picture: NDArray[Any], size: int = 28) -> NDArray[np.uint8] | None:
+    """Bring a picture of one digit to the form of MNIST's images.
+
+    Parameters
+    ----------
+    picture : NDArray, shape (height, width)
+        Grey values from 0 to 255, dark on light or light on dark.
+    size : int
+        Side of the image, in pixels.
+
+    Returns
+    -------
+    NDArray[uint8], shape (size, size), or None
+        Light on black; None if the picture is blank: nothing stands out from its background.
+    """
+    ink = find_ink(np.asarray(picture, np.float64))
+    return None if ink is None else centre(fit_box(ink, round(size * BOX_SHARE)), size)
+
+
+def fit_box(ink: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Scale ink, 0 to 1, so that its longer side is `side` pixels; its aspect ratio stays."""
+    height, width = ink.shape
+    scale = side / max(height, width)
+    new = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if new != (width, height):
+        # Pillow widens the filter as it scales down, so that every pixel counts.
+        image = Image.fromarray(ink.astype(np.float32))
+        ink = np.asarray(image.resize(new, Image.Resampling.BILINEAR), np.float64)
+    # Thin strokes come out grey; in MNIST the middle of a stroke is white.
+    scaled: NDArray[np.float64] = ink / ink.max()
+    return scaled
+
+
+def centre(ink: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
+    """Put ink, 0 to 1, on a black square so that its centre of mass is in the middle.
+
+    The middle is the point (size / 2, size / 2) counting pixels from 0, and the move is by whole
+    pixels: so it is in MNIST itself, where every centre of mass is within half a pixel of (14, 14).
+    """
+    image = np.zeros((size, size), np.uint8)
+    height, width = ink.shape
+    mass = ink.sum()
+    row = float(ink.sum(axis=1) @ np.arange(height)) / mass
+    column = float(ink.sum(axis=0) @ np.arange(width)) / mass
+    # Nothing may be cut off, however uneven the ink.
+    top = int(np.clip(round(size / 2 - row), 0, size - height))
+    left = int(np.clip(round(size / 2 - column), 0, size - width))
+    image[top : top + height, left : left + width] = np.rint(ink * 255)
+    return image

@@ -1,0 +1,162 @@
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.data import idx
+from tasks.data.pictures.batch import Batch, read_batch
+from tasks.data.pictures.mnist_form import to_mnist_form
+from tests.data.pictures.drawing import seven
+
+IMAGE = to_mnist_form(seven())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(*names: str, size: int = 28) -> Batch:
+    return read_batch([Path(name) for name in names], size)
+
+
+def problem(name: str) -> str:
+    batch = read(name)
+    assert batch.names == ()
+    assert batch.images.shape == (0, 28, 28)
+    ((said, why),) = batch.unreadable
+    assert said == name
+    return why
+
+
+class TestPictures:
+    def test_photograph_and_image_of_the_very_form(self, folder: Path):
+        Image.fromarray(seven()).save("photo.png")
+        Image.fromarray(IMAGE).save("image.png")
+        batch = read("photo.png", "image.png")
+        assert batch.names == ("photo.png", "image.png")
+        assert np.array_equal(batch.images, [IMAGE, IMAGE])
+        assert batch.is_blank.tolist() == [False, False]
+
+    def test_an_image_on_black_is_taken_as_it_is_though_it_is_not_centred(self, folder: Path):
+        moved = np.roll(IMAGE, 3, axis=1)
+        Image.fromarray(moved).save("on-black.png")
+        Image.fromarray(255 - moved).save("on-white.png")
+        batch = read("on-black.png", "on-white.png")
+        assert np.array_equal(batch.images[0], moved)
+        assert np.abs(batch.images[1].astype(int) - IMAGE).mean() < 2  # centred again
+
+    def test_another_size_of_network(self, folder: Path):
+        Image.fromarray(IMAGE).save("image.png")
+        assert read("image.png", size=14).images.shape == (1, 14, 14)
+
+    def test_a_folder_in_order_without_what_is_no_picture(self, folder: Path):
+        (folder / "in" / "deeper").mkdir(parents=True)
+        for name in ("b.png", "a.JPG", ".hidden.png", "deeper/c.png"):
+            Image.fromarray(seven()).save(f"in/{name}")
+        (folder / "in" / "notes.txt").write_text("no picture")
+        assert read("in").names == ("in/a.JPG", "in/b.png")
+
+    def test_blank(self, folder: Path):
+        Image.fromarray(np.full((50, 40), 200, np.uint8)).save("paper.png")
+        Image.fromarray(np.zeros((28, 28), np.uint8)).save("black.png")
+        assert read("paper.png", "black.png").is_blank.tolist() == [True, True]
+
+    def test_tells_how_far_it_is(self, folder: Path):
+        told: list[tuple[int, int]] = []
+        Image.fromarray(seven()).save("a.png")
+        read_batch([Path("a.png"), Path("missing.png")], 28, lambda *now: told.append(now))
+        assert told == [(1, 2), (2, 2)]
+
+
+class TestArrays:
+    @pytest.mark.parametrize("name", ["a-idx3-ubyte", "a-idx3-ubyte.gz"])
+    def test_idx(self, folder: Path, name: str):
+        images = np.stack([IMAGE, 255 - IMAGE])  # the second is no image on black, but of the form
+        data = idx.encode(images)
+        Path(name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        batch = read(name)
+        assert batch.names == (f"{name}[0]", f"{name}[1]")
+        assert np.array_equal(batch.images, images)
+
+    @pytest.mark.parametrize("shape", [(3, 28, 28), (3, 784)])
+    def test_npy_of_several(self, folder: Path, shape: tuple[int, ...]):
+        images = np.stack([IMAGE] * 3)
+        np.save("a.npy", images.reshape(shape))
+        np.save("b.npy", images.reshape(shape) / 255)
+        batch = read("a.npy", "b.npy")
+        assert batch.names[3:] == ("b.npy[0]", "b.npy[1]", "b.npy[2]")
+        assert np.array_equal(batch.images, [*images, *images])
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, bool])
+    def test_npy_of_one(self, folder: Path, dtype: type):
+        picture = seven() if np.dtype(dtype).kind in "iu" else seven() / 255 > 0.5
+        np.save("a.npy", picture.astype(dtype))
+        batch = read("a.npy")
+        assert batch.names == ("a.npy",)
+        assert np.abs(batch.images[0].astype(int) - IMAGE).mean() < 3
+
+    def test_blank(self, folder: Path):
+        np.save("a.npy", np.stack([IMAGE, np.zeros_like(IMAGE)]))
+        assert read("a.npy").is_blank.tolist() == [False, True]
+
+
+class TestUnreadable:
+    def test_is_named_and_the_others_go_on(self, folder: Path):
+        Image.fromarray(seven()).save("good.png")
+        Path("bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        batch = read("bad.png", "good.png", "missing.png")
+        assert batch.names == ("good.png",)
+        assert [name for name, _ in batch.unreadable] == ["bad.png", "missing.png"]
+        assert batch.unreadable[1][1] == "No such file or directory"
+
+    def test_labels(self, folder: Path):
+        idx.write(Path("labels"), np.arange(10, dtype=np.uint8))
+        assert problem("labels") == (
+            "expected grey pictures of shape (height, width) or (n, height, width), found shape "
+            "(10,); are these labels?"
+        )
+
+    def test_colours(self, folder: Path):
+        np.save("a.npy", np.zeros((28, 28, 3, 1), np.uint8))
+        assert "found shape (28, 28, 3, 1)" in problem("a.npy")
+
+    @pytest.mark.parametrize(
+        ("array", "found"),
+        [
+            (np.full((28, 28), 1.5), "found float64 from 1.5 to 1.5"),
+            (np.full((28, 28), -1), "found int64 from -1 to -1"),
+            (np.full((28, 28), np.nan), "found float64 from nan to nan"),
+            (np.full((28, 28), 1j), "expected numbers, found complex128"),
+            (np.full((28, 28), "x"), "expected numbers, found <U1"),
+        ],
+    )
+    def test_values(self, folder: Path, array: np.ndarray, found: str):
+        np.save("a.npy", array)
+        assert found in problem("a.npy")
+
+    def test_pickled_objects_are_never_loaded(self, folder: Path):
+        np.save("a.npy", np.array([print, len]), allow_pickle=True)
+        assert "expected a sound .npy file of numbers" in problem("a.npy")
+
+    def test_header_that_declares_more_than_there_is(self, folder: Path):
+        np.save("a.npy", np.zeros((2, 28, 28), np.uint8))
+        data = Path("a.npy").read_bytes().replace(b"(2, 28, 28)", b"(9999999999999, 28, 28)")
+        Path("a.npy").write_bytes(data)
+        assert "expected a sound .npy file of numbers" in problem("a.npy")
+
+    def test_damaged_idx(self, folder: Path):
+        Path("a.gz").write_bytes(gzip.compress(idx.encode(np.stack([IMAGE])))[:-30])
+        assert problem("a.gz")
+
+    def test_a_pipe_is_not_waited_for(self, folder: Path):
+        os.mkfifo("pipe.png")
+        assert problem("pipe.png") == "expected a file, found a device or a pipe"
+
+    def test_empty_folder(self, folder: Path):
+        (folder / "empty").mkdir()
+        assert problem("empty").startswith("no pictures in this folder (.png, .jpg")

@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.data import idx
+from tasks.data.pictures.components import label_components
+from tasks.data.pictures.mnist_form import centre, fit_box, to_mnist_form
+from tests.data.pictures.drawing import seven
+
+
+def box(image: np.ndarray) -> tuple[int, int]:
+    """Height and width of what is not black."""
+    rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+    return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+
+
+def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
+    places = np.indices(image.shape)
+    return tuple((places * image).sum(axis=(1, 2)) / image.sum())
+
+
+def form(picture: np.ndarray, size: int = 28) -> np.ndarray:
+    image = to_mnist_form(picture, size)
+    assert image is not None
+    assert image.shape == (size, size)
+    assert image.dtype == np.uint8
+    return image
+
+
+class TestForm:
+    @pytest.mark.parametrize(("size", "side"), [(28, 20), (14, 10), (32, 23)])
+    def test_box_aspect_ratio_centre_of_mass(self, size: int, side: int):
+        image = form(seven(), size)
+        assert image.max() == 255
+        assert box(image) == (side, pytest.approx(side * 24 / 40, abs=1))
+        assert centre_of_mass(image) == pytest.approx((size / 2, size / 2), abs=0.5)
+
+    def test_either_polarity_and_any_grey_give_the_same(self):
+        dark_on_light = form(seven(ink=20, paper=220))
+        assert np.array_equal(form(seven(ink=220, paper=20)), dark_on_light)
+        assert np.array_equal(form(seven(ink=90, paper=150)), dark_on_light)
+
+    def test_place_on_the_page_does_not_matter(self):
+        small, page = seven(), np.full((90, 130), 220, np.uint8)
+        page[25:85, 45:125] = small
+        assert np.array_equal(form(page), form(small))
+
+    def test_wide_and_tiny_pictures(self):
+        line = np.full((9, 60), 255, np.uint8)
+        line[4, 5:55] = 0
+        assert box(form(line)) == (1, 20)
+        dot = np.zeros((3, 3), np.uint8)
+        dot[1, 1] = 255
+        assert box(form(dot)) == (20, 20)
+
+    def test_nothing_is_cut_off(self):
+        ink = np.zeros((20, 20))
+        ink[:, 0] = 1.0  # all mass at the left edge
+        ink[10, :] = 0.1
+        image = centre(ink, 28)
+        assert np.count_nonzero(image) == np.count_nonzero(ink)
+
+    def test_box_of_the_very_size_is_left_alone(self):
+        ink = np.random.default_rng(0).random((20, 11))
+        ink[0, 0] = 1.0
+        assert np.array_equal(fit_box(ink, 20), ink)
+
+
+class TestPaper:
+    def test_uneven_light(self):
+        picture = seven().astype(float)
+        light = np.linspace(0.5, 1.1, picture.shape[1]) * np.linspace(1, 0.8, len(picture))[:, None]
+        difference = np.abs(form(picture * light).astype(int) - form(seven()))
+        assert difference.mean() < 4
+
+    def test_noise_and_specks(self):
+        rng = np.random.default_rng(2)
+        picture = seven(200, 200).astype(float) + rng.normal(0, 10, (200, 200))
+        picture[150, 150] = picture[180, 20] = 0
+        image = form(picture)
+        assert np.abs(image.astype(int) - form(seven(200, 200))).mean() < 6
+
+    def test_edge_of_the_sheet_and_ruled_lines(self):
+        picture = seven(120, 120)
+        picture[:, 110:] = 30  # the table beside the sheet
+        picture[80:82] = 100  # a ruled line
+        assert np.array_equal(form(picture), form(seven(120, 120)))
+
+    def test_digit_that_fills_its_picture(self):
+        picture = seven()[10:50, 8:32]
+        assert np.abs(form(picture).astype(int) - form(seven())).mean() < 2
+
+    @pytest.mark.parametrize(
+        "picture",
+        [
+            np.zeros((28, 28), np.uint8),
+            np.full((50, 40), 200, np.uint8),
+            np.full((1, 1), 7, np.uint8),
+            np.linspace(100, 200, 64 * 48).reshape(64, 48),  # light alone
+            np.random.default_rng(0).normal(180, 9, (300, 300)).clip(0, 255),  # noise alone
+            seven(ink=210, paper=220),  # fainter than JPEG's own traces
+        ],
+    )
+    def test_blank(self, picture: np.ndarray):
+        assert to_mnist_form(picture) is None
+
+
+class TestComponents:
+    def test_corners_connect_and_a_gap_does_not(self):
+        mask = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]], bool)
+        labels, count = label_components(mask)
+        assert count == 3
+        assert labels.tolist() == [[1, 0, 0, 2], [0, 1, 0, 2], [0, 0, 0, 0], [3, 0, 0, 0]]
+
+    def test_a_spiral_is_one_part(self):
+        spiral = np.zeros((41, 41), bool)
+        for ring in range(0, 20, 2):
+            spiral[ring, ring : 41 - ring] = True
+            spiral[ring : 41 - ring, 40 - ring] = True
+            spiral[40 - ring, ring : 41 - ring] = True
+            spiral[ring + 2 : 41 - ring, ring] = True
+            spiral[ring + 2, ring : ring + 2] = True
+        assert label_components(spiral)[1] == 1
+
+    @pytest.mark.parametrize("fill", [False, True])
+    def test_all_and_nothing(self, fill: bool):
+        labels, count = label_components(np.full((3, 4), fill))
+        assert count == int(fill)
+        assert (labels == int(fill)).all()
+
+
+@pytest.mark.data
+def test_mnist_is_in_its_own_form_already(mnist_directory: Path):
+    """Its images brought to its form again: nearly what they were, and in the same place."""
+    images = idx.decode(mnist_directory / "t10k-images-idx3-ubyte.gz")[:500]
+    again = np.stack([form(image) for image in images]).astype(int)
+    difference = np.abs(again - images).mean(axis=(1, 2))
+    assert np.median(difference) < 1.5  # of 255; found 0.8
+    assert (difference < 4).mean() > 0.97
+    kept = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(again, images, strict=True)]
+    assert np.mean(np.array(kept) > 0.98) > 0.97
