@@ -174,6 +174,30 @@ def verify(
     return verify_store(_plain_console(), repair=repair, json=json)
 
 
+@app.command
+def predict(
+    *files: Annotated[
+        Path, Parameter(help="Pictures (PNG, JPEG, BMP, GIF, WebP), .npy or IDX files, folders.")
+    ],
+    model: Annotated[
+        int | None, Parameter(help="Number of the version. Default: the champion.")
+    ] = None,
+    json: Json = False,
+    csv: Annotated[
+        str | None,
+        Parameter(help="Write CSV to a new file, or with - print it.", allow_leading_hyphen=True),
+    ] = None,
+) -> int:
+    """Say what is on pictures: class, probability and the runner-up.
+
+    A photo of a digit is brought to MNIST's form first. Exit code 1 if one cannot be read; the
+    others are predicted all the same.
+    """
+    from flows.commands.predict import predict_pictures
+
+    return predict_pictures(_plain_console(), files, model, json=json, csv=csv)
+
+
 models = App(name="models", help="List the trained models; show, promote, roll back, export one.")
 app.command(models)
 

@@ -1,5 +1,6 @@
 """Outputs of a stored model for new images."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,29 @@ def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[A
         members, loss = split(weights)
         return combine_outputs([predict(member, images) for member in members], loss)
     if weights.keys() == {"weights_1", "weights_2"}:
-        flat = images.reshape(len(images), -1)
+        flat = images.reshape(len(images), math.prod(images.shape[1:]))
         pixels = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
         return predict_tutorial(weights["weights_1"], weights["weights_2"], pixels)
     return from_arrays(weights).predict(images)
+
+
+def image_side(weights: dict[str, NDArray[Any]]) -> int:
+    """Return the side, in pixels, of the square grey images that a stored model takes.
+
+    Raises
+    ------
+    ValueError
+        If the weights describe no network, or it takes other images.
+    """
+    if is_ensemble(weights):
+        return image_side(split(weights)[0][0])
+    if weights.keys() == {"weights_1", "weights_2"}:
+        shape: tuple[int, ...] = weights["weights_1"].shape[:1]
+    else:
+        shape = from_arrays(weights).input_shape
+    side = math.isqrt(math.prod(shape))
+    # A dense network knows only how many pixels there are.
+    if shape not in ((side * side,), (1, side, side)):
+        message = f"expected a model of square grey images, found one of the input shape {shape}"
+        raise ValueError(message)
+    return side

@@ -1,0 +1,179 @@
+"""`digitflow predict`, in this process: no Prefect is started."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.cli import main
+from storage.cache import Cache
+from tasks.data import idx
+from tasks.nn.predict import predict
+from tests.mnist import ROOT
+from tests.registered import register
+
+Answer = tuple[int, str, str]
+Cli = Callable[..., Answer]
+
+SIDE = 28
+# Sees how much ink there is in the upper and in the lower half.
+HALVES = np.repeat(np.eye(2), SIDE * SIDE // 2, axis=0) / 100
+WEIGHTS = {"weights_1": HALVES, "weights_2": np.eye(2)}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """A store whose champion tells heavy heads from heavy feet; the test's folder is another."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    cache = Cache()
+    register(cache, weights=WEIGHTS, class_names=("head", "foot"))
+    cache.models.promote(1, "test")
+    return cache
+
+
+@pytest.fixture
+def cli(store: Cache, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def run(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = main(["predict", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def image(head: int, foot: int) -> np.ndarray:
+    """Return an image on black with so many white pixels above and below."""
+    drawn = np.zeros((SIDE, SIDE), np.uint8)
+    drawn[4, 2 : 2 + head] = drawn[20, 2 : 2 + foot] = 255
+    return drawn
+
+
+def save(name: str, array: np.ndarray) -> str:
+    Image.fromarray(array).save(name)
+    return name
+
+
+def test_table(cli: Cli):
+    save("a.png", image(20, 5))
+    save("b.png", image(0, 8))
+    save("blank.png", image(0, 0))
+    code, out, err = cli("a.png", "b.png", "blank.png")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "picture    class  probability  runner-up",
+        "a.png      head        57.5 %  foot    42.5 %",
+        "b.png      foot        54.0 %  head    46.0 %",
+        "blank.png  blank",
+    ]
+
+
+def test_a_long_path_is_cut_at_its_start_and_fits_80_columns(cli: Cli):
+    folder = Path("a" * 40, "b" * 40)
+    folder.mkdir(parents=True)
+    save(str(folder / "seven.png"), image(9, 1))
+    code, out, _ = cli(str(folder))
+    assert code == 0
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "bbb/seven.png  head" in out
+
+
+def test_json(cli: Cli):
+    save("a.png", image(20, 5))
+    code, out, _ = cli("a.png", "missing.png", "--json")
+    document = json.loads(out)
+    assert code == 1
+    assert document["model"] == 1
+    assert document["predictions"][0]["class"] == "head"
+    assert document["unreadable"] == [
+        {"file": "missing.png", "problem": "No such file or directory"}
+    ]
+
+
+def test_csv_to_stdout_and_to_a_file(cli: Cli):
+    save("a.png", image(20, 5))
+    code, out, _ = cli("a.png", "--csv", "-")
+    assert code == 0
+    ((row),) = csv.DictReader(io.StringIO(out))
+    assert (row["picture"], row["class"], row["probability"]) == ("a.png", "head", "0.575000")
+    code, said, _ = cli("a.png", "--csv", "out.csv")
+    assert (code, said) == (0, "1 prediction is in out.csv\n")
+    assert Path("out.csv").read_text() == out
+
+
+def test_what_cannot_be_read_is_named_and_the_others_go_on(cli: Cli):
+    save("good.png", image(20, 5))
+    Path("notes.txt").write_text("no picture")
+    code, out, err = cli("notes.txt", "good.png")
+    assert code == 1
+    assert "good.png" in out
+    assert "notes.txt: expected a picture (PNG, JPEG" in err
+
+
+def test_idx_gives_a_line_an_image_and_the_very_predictions(cli: Cli, store: Cache):
+    images = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE)).astype(np.uint8)
+    idx.write(Path("images.gz"), images)
+    save("third.png", images[3] * (np.pad(np.ones((26, 26), np.uint8), 1)))
+    code, out, _ = cli("images.gz", "--json")
+    assert code == 0
+    found = [each["class"] for each in json.loads(out)["predictions"]]
+    answers = predict(WEIGHTS, images).argmax(axis=1)
+    assert found == [("head", "foot")[answer] for answer in answers]
+
+
+class TestRefused:
+    def test_no_file(self, cli: Cli):
+        code, _, err = cli()
+        assert code == 2
+        assert "expected pictures, found none; name files or folders" in " ".join(err.split())
+
+    def test_no_such_model(self, cli: Cli):
+        code, _, err = cli("a.png", "--model", "9")
+        assert code == 2
+        assert "expected the number of a model version, found 9; there are 1" in err
+
+    def test_no_champion(self, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "another"))
+        code, _, err = cli("a.png")
+        assert code == 2
+        assert "no champion to predict with" in err
+        assert not (tmp_path / "another").exists()
+
+    def test_csv_file_that_is_there(self, cli: Cli):
+        Path("out.csv").write_text("mine")
+        code, _, err = cli("a.png", "--csv", "out.csv")
+        assert code == 2
+        assert "expected a new file, found one that is there" in " ".join(err.split())
+        assert Path("out.csv").read_text() == "mine"
+
+    def test_two_outputs_on_one_terminal(self, cli: Cli):
+        code, _, err = cli("a.png", "--csv", "-", "--json")
+        assert code == 2
+        assert "both print" in err
+
+
+def test_starts_without_prefect_pandas_and_matplotlib(store: Cache):
+    save("a.png", image(20, 5))
+    script = (
+        "import sys; from flows.cli import main; code = main(['predict', 'a.png']);"
+        "heavy = {'prefect', 'pandas', 'matplotlib'} & set(sys.modules); sys.exit(str(heavy) if"
+        " heavy or code else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(ROOT), "DIGITFLOW_STORE": str(store.root), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
