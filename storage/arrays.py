@@ -27,7 +27,7 @@ def write_npy(path: Path, value: NDArray[Any]) -> dict[str, Any]:
     array = _plain(value, "an array")
     with path.open("wb") as file:
         np.lib.format.write_array(file, array, allow_pickle=False)
-    return _describe(array)
+    return describe(array)
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -50,7 +50,7 @@ def write_npz(path: Path, value: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
-    return {"arrays": {name: _describe(array) for name, array in arrays.items()}}
+    return {"arrays": {name: describe(array) for name, array in arrays.items()}}
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -87,7 +87,8 @@ def _plain(value: Any, what: str) -> NDArray[Any]:
     return array
 
 
-def _describe(array: NDArray[Any]) -> dict[str, Any]:
+def describe(array: NDArray[Any]) -> dict[str, Any]:
+    """Return an array's details for its reference."""
     return {"shape": list(array.shape), "dtype": str(array.dtype)}
 
 

@@ -127,6 +127,13 @@ def size_of(value: Any) -> int | None:
     return size if isinstance(size, int) else None
 
 
+def take_over(file: Path, path: Path) -> None:
+    """Move a stage's own file to `path`."""
+    # Its time may be long ago, if an attempt that was killed made it: new, nothing sweeps it.
+    os.utime(file)
+    file.replace(path)
+
+
 def read_artifact(format_name: str, path: Path) -> Any:
     """Read the value that `path` holds; arrays come as read-only memory maps.
 
@@ -219,9 +226,7 @@ def _write_file(path: Path, value: Path) -> dict[str, Any]:
     if not isinstance(value, Path) or value.is_symlink() or not value.is_file():
         message = f"expected the path of a file, found {value!r}"
         raise ArtifactError(message)
-    # Its time may be long ago, if an attempt that was killed made it: new, nothing sweeps it.
-    os.utime(value)
-    value.replace(path)
+    take_over(value, path)
     return {"name": value.name}
 
 

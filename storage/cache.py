@@ -26,7 +26,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.artifacts import FORMATS, Artifact, read_artifact, size_of, write_artifact
+from storage.arrays import describe
+from storage.artifacts import (
+    FORMATS,
+    Artifact,
+    read_artifact,
+    size_of,
+    take_over,
+    write_artifact,
+)
 from storage.aside import settle
 from storage.digests import short
 from storage.errors import (
@@ -38,6 +46,7 @@ from storage.errors import (
 )
 from storage.keys import StageKey, differences
 from storage.locks import KeyLocks
+from storage.mapped import file_of
 from storage.models import ModelStore
 from storage.objects import ObjectStore
 from storage.records import Record, RecordStore, now
@@ -390,19 +399,30 @@ class Cache:
                 f"found {', '.join(sorted(values)) or 'none'}"
             )
             raise ArtifactError(message)
-        outputs = {}
-        for name, format_name in formats.items():
-            if format_name == "file":
-                _check_own(values[name], scratch, f"{label}: {name}")
-            needed = size_of(values[name])
-            with (
-                explaining(f"{name} of {label}", self.objects.root, needed),
-                self.objects.temporary(FORMATS[format_name].suffix) as file,
-            ):
-                details = write_artifact(format_name, file, values[name])
-                sha256, size = self.objects.add(file)
-            outputs[name] = Artifact(sha256, size, format_name, details)
-        return outputs
+        return {
+            name: self._keep(values[name], format_name, f"{name} of {label}", scratch)
+            for name, format_name in formats.items()
+        }
+
+    def _keep(self, value: Any, format_name: str, what: str, scratch: Path) -> Artifact:
+        """Make a value an object. What lies in a file of the right form is not copied."""
+        file = file_of(value) if format_name == "npy" else None
+        if format_name == "file":
+            _check_own(value, scratch, what)
+        elif file is not None and _is_in(file, self.objects.root):
+            kept = self.objects.keep(file)
+            if kept is not None:
+                return Artifact(*kept, format_name, describe(value))
+        with (
+            explaining(what, self.objects.root, size_of(value)),
+            self.objects.temporary(FORMATS[format_name].suffix) as temporary,
+        ):
+            if file is not None and _is_in(file, scratch):
+                take_over(file, temporary)
+                details = describe(value)
+            else:
+                details = write_artifact(format_name, temporary, value)
+            return Artifact(*self.objects.add(temporary), format_name, details)
 
     def _explain(self, key: StageKey, label: str) -> tuple[str, ...]:
         """Compare with the nearest earlier record of the stage."""
@@ -419,9 +439,13 @@ class Cache:
 
 def _check_own(file: Any, scratch: Path, what: str) -> None:
     """Refuse a file from elsewhere: a stage's files are moved into the store, not copied."""
-    if not isinstance(file, Path) or not file.resolve().is_relative_to(scratch.resolve()):
+    if not isinstance(file, Path) or not _is_in(file, scratch):
         message = f"{what}: expected a file in the stage's scratch folder, found {file!r}"
         raise ArtifactError(message)
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
 
 
 def _check_pins(outputs: Mapping[str, Artifact], pinned: Mapping[str, str], label: str) -> None:

@@ -67,6 +67,19 @@ class ObjectStore:
             commit_file(file, target)
         return sha256, size
 
+    def keep(self, file: Path) -> tuple[str, int] | None:
+        """Note that a file of this store is what somebody would add.
+
+        Returns
+        -------
+        sha256, size
+            As of `add`, or None if the file is no sound object.
+        """
+        sha256 = file.parent.name + file.name
+        if not is_sha256(sha256) or not self.holds_here(sha256) or not self._still_there(sha256):
+            return None
+        return sha256, self.path(sha256).stat().st_size
+
     def mark_used(self, sha256: str) -> None:
         """Note that an object is used now, so that no sweep takes it for an old one.
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @stage(outputs={"array": "npy"}, ignored=("name",))
-def decode(archive: Path, *, name: str, transposed: bool) -> dict[str, NDArray[Any]]:
+def decode(archive: Path, *, name: str, transposed: bool, scratch: Path) -> dict[str, NDArray[Any]]:
     """Decode one IDX file strictly: every byte of it must be accounted for.
 
     Images that are stored `transposed` are turned upright, so that nothing later need know.
@@ -20,5 +20,6 @@ def decode(archive: Path, *, name: str, transposed: bool) -> dict[str, NDArray[A
     from tasks.data.idx import decode as decode_idx
     from tasks.data.upright import transpose_images
 
-    array = decode_idx(archive, name=name)
+    # Into a file, which the store takes over: the array may be larger than the memory.
+    array = decode_idx(archive, name=name, to=scratch / "array.npy")
     return {"array": transpose_images(array) if transposed else array}

@@ -8,11 +8,12 @@ file format" at the foot of http://yann.lecun.com/exdb/mnist/. Files are commonl
 import gzip
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from tasks.data.durable import rename_durably
@@ -21,10 +22,11 @@ from tasks.data.idx_header import (
     MAX_DIMENSIONS,
     TYPE_CODES,
     TYPE_NAMES,
+    Header,
     read_header,
     truncated,
 )
-from tasks.data.idx_stream import IdxError, open_bytes
+from tasks.data.idx_stream import ByteStream, IdxError, open_bytes
 
 __all__ = ["IdxError", "check_pair", "decode", "encode", "write", "write_blocks"]
 
@@ -33,7 +35,8 @@ MAX_LENGTH = 2**32 - 1  # of a dimension: it is an unsigned 32-bit integer
 # Excess data is counted this far, no further: there might be no end to it.
 _EXCESS_COUNTED = 64 * 1024
 
-Allocate = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+# Bytes on their way to a file: small enough for the processor's cache, whole numbers of any dtype.
+_BLOCK = 1024 * 1024
 
 
 def decode(
@@ -41,12 +44,12 @@ def decode(
     *,
     name: str | None = None,
     max_bytes: int = MAX_BYTES,
-    allocate: Allocate = np.empty,
+    to: Path | None = None,
 ) -> NDArray[Any]:
     """Read one IDX file, gzipped or plain, and refuse it unless every byte is accounted for.
 
     The data is streamed into the array: no more memory is taken than the array's own and a
-    chunk, whatever the file expands to.
+    chunk, whatever the file expands to, and with `to` no more than a chunk.
 
     Parameters
     ----------
@@ -57,13 +60,15 @@ def decode(
     max_bytes : int
         Largest array accepted, in bytes; a header that declares more is refused before any
         memory is taken for it.
-    allocate : callable
-        Makes the C-contiguous array from its shape and dtype, for example as a memory map.
+    to : Path, optional
+        ``.npy`` file to decode into, instead of memory; replaced if it is there, removed if the
+        IDX file is refused.
 
     Returns
     -------
     NDArray
         Shape as declared; uint8, int8, int16, int32, float32 or float64 in native byte order.
+        With `to` a memory map of that file.
 
     Raises
     ------
@@ -75,31 +80,74 @@ def decode(
     name = str(file) if name is None else name
     with open_bytes(file, name) as stream:
         header = read_header(stream, name, max_bytes)
-        shape, expected = header.shape, header.data_size
-        if header.size + expected > stream.capacity:
+        if header.size + header.data_size > stream.capacity:
             # The file cannot hold that much: count what there is instead of making room for it.
-            raise truncated(name, expected, stream.count_rest(expected))
-        array = allocate(shape, np.dtype(header.type_name))
-        found = stream.read_into(_bytes_of(array))
-        if found < expected:
-            raise truncated(name, expected, found)
-        excess = stream.count_rest(_EXCESS_COUNTED)
-        if excess:
-            more = "at least " if excess == _EXCESS_COUNTED else ""
-            message = (
-                f"{name}: expected {expected:,} bytes of data for shape {shape}, "
-                f"found {more}{excess:,} bytes too many"
-            )
-            raise IdxError(message)
+            raise truncated(name, header.data_size, stream.count_rest(header.data_size))
+        native = np.dtype(header.type_name)
+        try:
+            if to is None:
+                array = np.empty(header.shape, native)
+                found = stream.read_into(_bytes_of(array))
+                _swap(array)
+            else:
+                found = _stream_to(to, stream, header, native)
+            _check_end(stream, name, header, found)
+        except BaseException:
+            if to is not None:
+                to.unlink(missing_ok=True)
+            raise
+    if to is None:
+        return array
+    mapped: np.memmap[Any, Any] = np.load(to, mmap_mode="r+", allow_pickle=False)
+    return mapped
+
+
+def _stream_to(file: Path, stream: ByteStream, header: Header, native: np.dtype[Any]) -> int:
+    """Write an ``.npy`` file, the bytes of `numpy.save`; return how many bytes there were for it.
+
+    Written, not mapped: pages of a map that is written to count as memory of this process.
+    """
+    expected = header.data_size
+    block = np.empty(min(_BLOCK, expected), np.uint8)
+    found = 0
+    with file.open("wb") as output:
+        layout = {
+            "shape": header.shape,
+            "fortran_order": False,
+            "descr": npy.dtype_to_descr(native),
+        }
+        npy.write_array_header_1_0(output, layout)
+        while found < expected:
+            piece = block[: expected - found]
+            count = stream.read_into(piece.data)
+            found += count
+            if count < len(piece):
+                break
+            _swap(piece.view(native))
+            output.write(piece.data)
+    return found
+
+
+def _swap(array: NDArray[Any]) -> None:
+    """Turn what was read as native, and is big-endian, into what it is."""
     if sys.byteorder == "little":
         array.byteswap(inplace=True)
-    return array
+
+
+def _check_end(stream: ByteStream, name: str, header: Header, found: int) -> None:
+    if found < header.data_size:
+        raise truncated(name, header.data_size, found)
+    excess = stream.count_rest(_EXCESS_COUNTED)
+    if excess:
+        more = "at least " if excess == _EXCESS_COUNTED else ""
+        message = (
+            f"{name}: expected {header.data_size:,} bytes of data for shape {header.shape}, "
+            f"found {more}{excess:,} bytes too many"
+        )
+        raise IdxError(message)
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:
-    if not array.flags.c_contiguous:
-        message = "expected an allocator of C-contiguous arrays, found one of another order"
-        raise ValueError(message)
     return array.reshape(-1).view(np.uint8).data
 
 

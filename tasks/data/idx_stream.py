@@ -1,11 +1,14 @@
 """The bytes of a file, gzipped or plain, read in pieces of bounded size."""
 
 import os
-import zlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+# Intel's igzip, with zlib's interface: more than twice as fast (docs/performance.md).
+from isal import isal_zlib
 
 INPUT_CHUNK = 64 * 1024  # bytes read from the file at once
 OUTPUT_CHUNK = 1024 * 1024  # bytes decompressed at once, however small their compressed form
@@ -16,6 +19,11 @@ _MOST_PER_BYTE = 1032
 
 # zlib's window size for a gzip wrapper: it checks header, CRC-32 and length itself.
 _GZIP_WBITS = 31
+
+# The fourth byte of a member holds flags, three of them reserved: "must give an error indication
+# if any reserved bit is non-zero" (RFC 1952, 2.3.1.2), which igzip does not.
+_FLAGS_AT = 3
+_RESERVED_FLAGS = 0xE0
 
 
 class IdxError(ValueError):
@@ -70,26 +78,21 @@ class GzipStream(ByteStream):
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(file, name)
         self.capacity *= _MOST_PER_BYTE
-        self._member = zlib.decompressobj(_GZIP_WBITS)
+        self._member: Any = None
         self._input = b""
 
     def _next(self, limit: int) -> bytes:
         while True:
-            if self._member.eof and not self._begin_member():
+            if (self._member is None or self._member.eof) and not self._begin_member():
                 return b""
             at_end = False
             if not self._input:
                 self._input = self._file.read(INPUT_CHUNK)
                 at_end = not self._input
             try:
-                piece = self._member.decompress(self._input, limit)
-            except zlib.error as error:
-                detail = str(error).rpartition(": ")[2]
-                message = (
-                    f"{self._name}: expected an intact gzip stream, found {detail}; "
-                    f"the file is damaged, get it again"
-                )
-                raise IdxError(message) from error
+                piece: bytes = self._member.decompress(self._input, limit)
+            except isal_zlib.error as error:  # type: ignore[misc]  # a class; the stub errs
+                raise self._damaged(_in_words(error)) from error
             self._input = self._member.unconsumed_tail
             if piece:
                 return piece
@@ -102,9 +105,9 @@ class GzipStream(ByteStream):
 
     def _begin_member(self) -> bool:
         """Go on to the next member; False at the end of the file."""
-        rest = self._member.unused_data
-        if len(rest) < len(GZIP_MAGIC):
-            rest += self._file.read(INPUT_CHUNK)
+        rest = b"" if self._member is None else self._member.unused_data
+        while len(rest) <= _FLAGS_AT and (more := self._file.read(INPUT_CHUNK)):
+            rest += more
         if not rest:
             return False
         if not rest.startswith(GZIP_MAGIC):
@@ -113,9 +116,24 @@ class GzipStream(ByteStream):
                 f"found trailing bytes {rest[:8].hex(' ')}"
             )
             raise IdxError(message)
-        self._member = zlib.decompressobj(_GZIP_WBITS)
+        if len(rest) > _FLAGS_AT and rest[_FLAGS_AT] & _RESERVED_FLAGS:
+            detail = "unknown header flags set"
+            raise self._damaged(detail)
+        self._member = isal_zlib.decompressobj(_GZIP_WBITS)
         self._input = rest
         return True
+
+    def _damaged(self, detail: str) -> IdxError:
+        return IdxError(
+            f"{self._name}: expected an intact gzip stream, found {detail}; "
+            f"the file is damaged, get it again"
+        )
+
+
+def _in_words(error: Exception) -> str:
+    """Return the words of an error such as ``Error -6 Incorrect checksum found``."""
+    words = re.sub(r"^Error -?\d+:? |( found)?$", "", str(error))
+    return words[:1].lower() + words[1:]
 
 
 @contextmanager

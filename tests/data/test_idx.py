@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import struct
 import tracemalloc
 import zlib
@@ -113,21 +114,26 @@ def test_gzip_is_told_by_content_not_by_name(tmp_path):
     assert np.array_equal(decode(tmp_path / "a.gz"), decode(tmp_path / "b"))
 
 
-def test_decodes_into_an_array_on_disk(file, tmp_path):
-    array = np.arange(1000, dtype=np.int32).reshape(10, 100)
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(7,), (0,), (3, 5), (2, 0, 4), (2, 3, 4, 5)])
+def test_decodes_into_the_file_that_numpy_would_save(file, tmp_path, monkeypatch, dtype, shape):
+    monkeypatch.setattr("tasks.data.idx._BLOCK", 16)
+    array = np.arange(math.prod(shape)).astype(dtype).reshape(shape)
     write(file, array)
+    mapped = decode(file, to=tmp_path / "x.npy")
+    assert isinstance(mapped, np.memmap)
+    assert np.array_equal(mapped, array)
+    assert mapped.dtype == array.dtype
+    np.save(tmp_path / "y.npy", array)
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
 
-    def on_disk(shape, dtype):
-        return np.lib.format.open_memmap(tmp_path / "x.npy", "w+", dtype, shape)
 
-    decode(file, allocate=on_disk)
-    assert np.array_equal(np.load(tmp_path / "x.npy"), array)
-
-
-def test_array_in_another_order_is_not_filled(file):
-    file.write_bytes(GOOD)
-    with pytest.raises(ValueError, match="C-contiguous"):
-        decode(file, allocate=lambda shape, dtype: np.empty(shape, dtype, order="F"))
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed + b"x"])
+def test_what_is_refused_leaves_no_file(file, tmp_path, damage):
+    file.write_bytes(damage(gzip.compress(GOOD)))
+    with pytest.raises(IdxError):
+        decode(file, to=tmp_path / "x.npy")
+    assert not (tmp_path / "x.npy").exists()
 
 
 # Wrong files
@@ -201,11 +207,15 @@ def test_damaged_gzip(file):
     packed = gzip.compress(GOOD)
     intact = "expected an intact gzip stream, found "
     assert refusal(file, packed[:-8] + b"????" + packed[-4:]) == (
-        f"{intact}incorrect data check; the file is damaged, get it again"
+        f"{intact}incorrect checksum; the file is damaged, get it again"
     )
     assert refusal(file, packed[:-4] + b"????") == (
-        f"{intact}incorrect length check; the file is damaged, get it again"
+        f"{intact}incorrect checksum; the file is damaged, get it again"
     )
+    for flag in (0x20, 0x40, 0x80):
+        assert refusal(file, packed[:3] + bytes([flag]) + packed[4:]) == (
+            f"{intact}unknown header flags set; the file is damaged, get it again"
+        )
     assert refusal(file, packed[:2] + b"?" + packed[3:]).startswith(intact)
     for cut in range(2, len(packed)):
         assert refusal(file, packed[:cut]) == (

@@ -1,0 +1,158 @@
+"""Which file holds an array; and such files become objects without being copied."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.artifacts import Artifact
+from storage.cache import Cache
+from storage.keys import StageKey
+from storage.mapped import file_of
+from storage.objects import ObjectStore
+
+ARRAY = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    np.save(tmp_path / "x.npy", ARRAY)
+    return tmp_path / "x.npy"
+
+
+def opened(file: Path, mode: Any = "r") -> np.memmap[Any, Any]:
+    mapped: np.memmap[Any, Any] = np.load(file, mmap_mode=mode)
+    return mapped
+
+
+class TestFile:
+    @pytest.mark.parametrize("view", [lambda x: x, lambda x: x[:4], lambda x: x[:].view()])
+    def test_of_a_map_and_of_views_of_all_of_it(self, file: Path, view: Callable[[Any], Any]):
+        assert file_of(view(opened(file))) == file
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            lambda x: x[:3],
+            lambda x: x[1:],
+            lambda x: x[::-1],
+            lambda x: x.T,
+            lambda x: x.reshape(12, 2),  # the same data under another header
+            lambda x: x.view(np.uint16),
+            lambda x: x + 0,
+            lambda x: x[[0, 1, 2, 3]],
+            lambda x: np.asarray(x),
+            lambda x: x.copy(),
+            lambda x: [1, 2],
+        ],
+    )
+    def test_of_nothing_else(self, file: Path, other: Callable[[Any], Any]):
+        assert file_of(other(opened(file))) is None
+
+    def test_of_what_was_written_through_the_map(self, tmp_path: Path):
+        mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float64, (5,))
+        mapped[:] = 2
+        assert file_of(mapped) == tmp_path / "x.npy"
+        assert np.load(tmp_path / "x.npy").tolist() == [2] * 5
+
+    def test_not_of_a_map_whose_changes_stay_in_memory(self, file: Path):
+        assert file_of(opened(file, "c")) is None
+
+    def test_not_of_a_file_that_numpy_would_write_otherwise(self, tmp_path: Path):
+        with (tmp_path / "two.npy").open("wb") as stream:
+            np.lib.format.write_array(stream, ARRAY, version=(2, 0))
+        np.save(tmp_path / "fortran.npy", np.asfortranarray(ARRAY))
+        (tmp_path / "raw").write_bytes(bytes(128) + ARRAY.tobytes())
+        raw = np.memmap(tmp_path / "raw", np.int16, "r", 128, ARRAY.shape)
+        for mapped in (opened(tmp_path / "two.npy"), opened(tmp_path / "fortran.npy"), raw):
+            assert file_of(mapped) is None
+
+    def test_not_of_a_file_that_is_gone_or_longer(self, file: Path):
+        mapped = opened(file)
+        with file.open("ab") as stream:
+            stream.write(b"more")
+        assert file_of(mapped) is None
+        file.unlink()
+        assert file_of(mapped) is None
+
+
+class TestObjects:
+    """Of what stages return: how it becomes an object."""
+
+    @pytest.fixture
+    def plain(self, cache: Cache) -> Artifact:
+        """What an array in memory becomes."""
+        return obtain(cache, "plain", lambda scratch: {"array": ARRAY})
+
+    def test_a_file_in_the_scratch_folder_is_moved(self, cache: Cache, plain: Artifact):
+        inode = 0
+
+        def compute(scratch: Path) -> dict[str, Any]:
+            nonlocal inode
+            np.save(scratch / "x.npy", ARRAY)
+            inode = (scratch / "x.npy").stat().st_ino
+            return {"array": opened(scratch / "x.npy")}
+
+        cache.objects.path(plain.sha256).unlink()
+        made = obtain(cache, "moved", compute)
+        path = cache.objects.path(made.sha256)
+        assert (made, made.details) == (plain, plain.details)
+        assert (path.stat().st_ino, path.stat().st_mode & 0o777) == (inode, 0o444)
+        np.testing.assert_array_equal(cache.read(made), ARRAY)
+
+    def test_an_object_is_kept_and_counts_as_used(
+        self, cache: Cache, plain: Artifact, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = cache.objects.path(plain.sha256)
+        os.utime(path, (1000, 1000))
+        inode = path.stat().st_ino
+        monkeypatch.setattr(ObjectStore, "add", lambda *_: pytest.fail("it was written again"))
+        made = obtain(cache, "kept", lambda scratch: {"array": cache.read(plain)[:4]})
+        assert (made, made.details) == (plain, plain.details)
+        assert path.stat().st_ino == inode
+        assert path.stat().st_mtime > 1000
+
+    @pytest.mark.parametrize("harm", ["damaged", "swept"])
+    def test_an_object_that_is_lost_meanwhile_is_written_again(
+        self, cache: Cache, plain: Artifact, harm: str
+    ):
+        path = cache.objects.path(plain.sha256)
+
+        def compute(scratch: Path) -> dict[str, Any]:
+            mapped = cache.read(plain)
+            # What is mapped keeps its bytes; in its place there is another file, or none.
+            path.unlink()
+            if harm == "damaged":
+                path.write_bytes(bytes(plain.size))
+            return {"array": mapped}
+
+        made = obtain(cache, "kept", compute)
+        assert made == plain
+        np.testing.assert_array_equal(cache.read(made), ARRAY)
+
+    def test_a_link_out_of_the_scratch_folder_is_not_followed(
+        self, cache: Cache, plain: Artifact, file: Path
+    ):
+        def compute(scratch: Path) -> dict[str, Any]:
+            (scratch / "x.npy").symlink_to(file)
+            return {"array": opened(scratch / "x.npy")}
+
+        cache.objects.path(plain.sha256).unlink()
+        assert obtain(cache, "linked", compute) == plain
+        assert file.exists()
+        assert not cache.objects.path(plain.sha256).is_symlink()
+
+    def test_a_file_from_elsewhere_is_copied(self, cache: Cache, plain: Artifact, file: Path):
+        cache.objects.path(plain.sha256).unlink()
+        made = obtain(cache, "copied", lambda scratch: {"array": opened(file)})
+        assert made == plain
+        assert file.stat().st_ino != cache.objects.path(made.sha256).stat().st_ino
+        assert file.stat().st_mode & 0o200
+
+
+def obtain(cache: Cache, stage: str, compute: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+    key = StageKey(stage, {"steps.py": {stage: "1"}}, {}, {})
+    return cache.obtain(key, stage, compute, {"array": "npy"}, run="first").record.outputs["array"]
