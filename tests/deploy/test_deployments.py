@@ -19,6 +19,7 @@ from tasks.data.sources import DATASETS
 from tasks.report import FIGURES
 from tests.mnist import ROOT, has_mnist, mnist_folder
 from tests.servers.fixtures import (
+    AUTOMATE,
     CREATE_POOL,
     DEPLOY,
     LIST_NEXT_RUNS,
@@ -65,7 +66,9 @@ def test_parameters_are_those_of_the_flow(name: str) -> None:
     assert declared["parameters"]["dataset"] == "mnist"  # named: never replaced by the sample
 
 
-@pytest.mark.parametrize("command", [CREATE_POOL, DEPLOY, START_WORKER, LIST_NEXT_RUNS, RUN_TRAIN])
+@pytest.mark.parametrize(
+    "command", [CREATE_POOL, DEPLOY, AUTOMATE, START_WORKER, LIST_NEXT_RUNS, RUN_TRAIN]
+)
 def test_readme_gives_the_commands(command: str) -> None:
     assert command in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -79,13 +82,15 @@ class TestDeployments:
         assert found["tags"] == DECLARED[name]["tags"]
         assert found["parameters"] == DECLARED[name]["parameters"]
         assert found["work_pool_name"] == "digitflow"
+        # The test's copy of the project is no checkout, and is deployed all the same.
+        assert found["version"] == "unversioned"
         assert not found["paused"]
 
     def test_next_nights_are_scheduled(self, deployed: Deployed) -> None:
         london = ZoneInfo("Europe/London")
 
         def scheduled() -> list[datetime.datetime]:
-            runs = deployed.runs("nightly", "SCHEDULED")
+            runs = deployed.runs("retrain-nightly", "SCHEDULED")
             starts = [datetime.datetime.fromisoformat(run["expected_start_time"]) for run in runs]
             return sorted(start.astimezone(london) for start in starts)
 
@@ -103,15 +108,15 @@ class TestDeployments:
     def test_the_command_lists_the_next_nights(self, deployed: Deployed) -> None:
         done = deployed.server.prefect(*shlex.split(LIST_NEXT_RUNS)[1:], folder=deployed.folder)
         assert done.returncode == 0, done.stdout + done.stderr
-        names = [run["name"] for run in deployed.runs("nightly", "SCHEDULED")]
+        names = [run["name"] for run in deployed.runs("retrain-nightly", "SCHEDULED")]
         # A narrow table cuts names off.
         assert sum(name[:6] in done.stdout for name in names) >= 3
 
-    def test_one_night_at_a_time(self, deployed: Deployed) -> None:
-        """Two runs at once: the second is cancelled, and says that it is not needed."""
-        found = deployed.read("nightly")
+    def test_one_retraining_at_a_time(self, deployed: Deployed) -> None:
+        """Two at once: the second waits, and is judged against what the first one promoted."""
+        found = deployed.read("retrain-nightly")
         assert found["global_concurrency_limit"]["limit"] == 1
-        assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+        assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
     def test_deploying_again_changes_nothing(self, deployed: Deployed) -> None:
         before = {name: deployed.read(name) for name in DECLARED}

@@ -15,6 +15,7 @@ from tests.servers.prefect_server import PrefectServer, running_server, running_
 # As README gives them; a test compares.
 CREATE_POOL = "prefect --no-prompt work-pool create digitflow --type process --overwrite"
 DEPLOY = "prefect --no-prompt deploy --all"
+AUTOMATE = "prefect automation create --from-file automations.yaml"
 START_WORKER = "prefect worker start --pool digitflow"
 LIST_NEXT_RUNS = "prefect flow-run ls --state-type SCHEDULED"
 RUN_TRAIN = "prefect deployment run digitflow/train --param epochs=5 --watch"
@@ -40,9 +41,10 @@ class Deployed:
 
     def read(self, deployment: str) -> dict[str, Any]:
         """Return a deployment as the API shows it."""
-        flow = "digitflow-retrain" if deployment == "retrain" else "digitflow"
-        found: dict[str, Any] = self.server.ask(f"/deployments/name/{flow}/{deployment}")
-        return found
+        asked = {"deployments": {"name": {"any_": [deployment]}}}
+        found: list[dict[str, Any]] = self.server.ask("/deployments/filter", asked)
+        assert len(found) == 1, f"{len(found)} deployments are called {deployment}"
+        return found[0]
 
     def runs(self, deployment: str, *states: str) -> list[dict[str, Any]]:
         """Return the flow runs of a deployment that are in one of these states, newest first."""
@@ -72,6 +74,15 @@ class Deployed:
         return {artifact["key"]: artifact for artifact in found}
 
 
+def copy_project(folder: Path) -> Path:
+    """Copy what runs into a folder: whoever edits the project meanwhile changes no stage there."""
+    for file in ("prefect.yaml", "automations.yaml"):
+        shutil.copy(ROOT / file, folder)
+    for package in ("flows", "storage", "tasks"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A real Prefect server with a home of its own."""
@@ -83,15 +94,11 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 def deployed(
     prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
-    """The deployments of `prefect.yaml`, with a worker; brought up as README says."""
-    # A copy: whoever edits the project meanwhile does not make its stages run again.
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copy(ROOT / "prefect.yaml", folder)
-    for package in ("flows", "storage", "tasks"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
+    """The deployments of `prefect.yaml`, with a worker; brought up as docs/deploy.md says."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
     environment = {**prefect_server.environment, "PYTHONPATH": str(folder)}
     server = replace(prefect_server, environment=environment)
-    for command in (CREATE_POOL, DEPLOY):
+    for command in (CREATE_POOL, DEPLOY, AUTOMATE):
         done = server.prefect(*shlex.split(command)[1:], folder=folder)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     elsewhere = tmp_path_factory.mktemp("worker")

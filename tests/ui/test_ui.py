@@ -124,6 +124,6 @@ def test_form_describes_every_parameter(browser: Browser, deployed: Deployed, ui
 
 @both
 def test_next_nights_are_shown(browser: Browser, deployed: Deployed, ui: str) -> None:
-    browser.open(f"{ui}/deployments/deployment/{deployed.read('nightly')['id']}", "04:15")
+    browser.open(f"{ui}/deployments/deployment/{deployed.read('retrain-nightly')['id']}", "04:15")
     browser.click("Upcoming")
     browser.wait_for_text("auto-scheduled")
