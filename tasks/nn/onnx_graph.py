@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 class Graph:
     """Nodes in the order in which they are computed, and the arrays that they take.
 
+    Parameters
+    ----------
+    prefix : str
+        What the names of all that is added begin with.
+
     Attributes
     ----------
     nodes : list of NodeProto
@@ -24,9 +29,16 @@ class Graph:
         Weights and other constants. Floats are float32, the type that every runtime computes with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.nodes: list[NodeProto] = []
         self.arrays: list[TensorProto] = []
+
+    def under(self, prefix: str) -> Graph:
+        """Return this graph, but with another prefix before all names that are added."""
+        part = Graph(self.prefix + prefix)
+        part.nodes, part.arrays = self.nodes, self.arrays
+        return part
 
     def add(
         self,
@@ -34,10 +46,10 @@ class Graph:
         operator: str,
         *inputs: str,
         arrays: dict[str, NDArray[Any]] | None = None,
-        outputs: tuple[str, ...] = (),
+        more_outputs: tuple[str, ...] = (),
         **attributes: Any,
     ) -> str:
-        """Add a node, and return the name of its first output.
+        """Add a node, and return the name of its output, or of the first of them.
 
         Parameters
         ----------
@@ -49,22 +61,22 @@ class Graph:
             Names of what it takes.
         arrays : dict of NDArray, optional
             What it takes beside them, in order; kept in the graph as ``name.key``.
-        outputs : tuple of str, optional
-            Where it has several outputs, or one by another name.
+        more_outputs : tuple of str, optional
+            Names of those after the first.
         **attributes
             The operator's.
         """
         from onnx import helper
 
-        constants = [self.constant(f"{name}.{key}", array) for key, array in (arrays or {}).items()]
-        outputs = outputs or (name,)
+        name = self.prefix + name
+        constants = [self._keep(f"{name}.{key}", array) for key, array in (arrays or {}).items()]
+        outputs = [name, *(self.prefix + each for each in more_outputs)]
         self.nodes.append(
             helper.make_node(operator, [*inputs, *constants], outputs, name=name, **attributes)
         )
-        return outputs[0]
+        return name
 
-    def constant(self, name: str, array: NDArray[Any]) -> str:
-        """Keep an array, and return its name."""
+    def _keep(self, name: str, array: NDArray[Any]) -> str:
         from onnx import numpy_helper
 
         if array.dtype.kind == "f":

@@ -29,7 +29,7 @@ def add_input(graph: Graph, images: str, shape: Shape) -> str:
     return scaled
 
 
-def add_network(graph: Graph, x: str, network: Network, prefix: str = "") -> str:
+def add_network(graph: Graph, x: str, network: Network) -> str:
     """Add every layer of a network whose input is called `x`; return the name of its outputs.
 
     Raises
@@ -39,7 +39,7 @@ def add_network(graph: Graph, x: str, network: Network, prefix: str = "") -> str
     """
     shape = network.input_shape
     for index, layer in enumerate(network.layers):
-        name = f"{prefix}{index}_{type(layer).__name__}"
+        name = f"{index}_{type(layer).__name__}"
         if type(layer) not in ADDERS:
             known = ", ".join(kind.__name__ for kind in ADDERS)
             message = f"layer {name} cannot be written as ONNX; those that can are {known}"

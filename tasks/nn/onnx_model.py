@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.nn.architecture import from_arrays
+from tasks.nn.ensemble import is_ensemble, split
 from tasks.nn.layers import Dense, ReLU
 from tasks.nn.network import Network
+from tasks.nn.onnx_ensemble import add_ensemble
 from tasks.nn.onnx_graph import Graph
 from tasks.nn.onnx_layers import add_input, add_network
 from tasks.nn.onnx_probabilities import add_probabilities
@@ -51,7 +53,7 @@ def to_onnx(
     Parameters
     ----------
     weights : mapping of NDArray
-        A `TrainingResult`'s, of the tutorial's network or any other.
+        A `TrainingResult`'s, of the tutorial's network or any other, or an ensemble's.
     loss : str
         The setting `loss` of the training: it decides what the outputs mean.
     producer_version : str
@@ -71,17 +73,22 @@ def to_onnx(
     """
     from onnx import TensorProto, checker, helper
 
-    network = _network(dict(weights))
-    (classes,) = network.output_shape
+    members = split(weights)[0] if is_ensemble(weights) else [dict(weights)]
+    networks = [_network(member) for member in members]
+    (classes,), shape = networks[0].output_shape, networks[0].input_shape
     graph = Graph()
-    outputs = add_network(graph, add_input(graph, INPUT, network.input_shape), network)
+    x = add_input(graph, INPUT, shape)
+    if is_ensemble(weights):
+        outputs = add_ensemble(graph, x, networks, loss)
+    else:
+        outputs = add_network(graph, x, networks[0])
     graph.add(LOGITS, "Identity", outputs)
-    add_probabilities(graph, LOGITS, PROBABILITIES, loss, classes)
+    add_probabilities(graph, PROBABILITIES, LOGITS, loss, classes)
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "digitflow",
-            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, _input_shape(network))],
+            [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, _input_shape(shape))],
             [
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes])
                 for name in (LOGITS, PROBABILITIES)
@@ -112,9 +119,8 @@ def _network(weights: dict[str, NDArray[Any]]) -> Network:
     return network
 
 
-def _input_shape(network: Network) -> list[str | int]:
+def _input_shape(shape: tuple[int, ...]) -> list[str | int]:
     """Return the shape of the images; what the network does not fix is named instead."""
-    shape = network.input_shape
     if len(shape) == 1:
         return ["batch", "height", "width"]
     return ["batch", *(shape[1:] if shape[0] == 1 else shape)]

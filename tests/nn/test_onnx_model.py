@@ -12,6 +12,7 @@ from tasks.nn import onnx_layers
 from tasks.nn.architecture import LAYERS, to_arrays
 from tasks.nn.assembly import assemble
 from tasks.nn.convolution import Conv
+from tasks.nn.ensemble import join
 from tasks.nn.feed import Feed
 from tasks.nn.layer import Layer
 from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
@@ -144,6 +145,24 @@ def test_the_batch_is_free_and_probabilities_are_ours(n: int, loss: str, size: f
     logits, shares = run(to_onnx(to_arrays(network), loss=loss), images_for(network, n))
     assert logits.shape == shares.shape == (n, 4)
     assert np.abs(shares - probabilities(logits, loss)).max(initial=0) <= 1e-5
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("size", [1.0, 30.0])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_ensemble_is_one_model(loss: str, size: float, count: int) -> None:
+    networks = [
+        network_of([Conv(3), BatchNorm(), ReLU(), Flatten(), Dense(4)], (1, 5, 6), seed=seed)
+        for seed in range(count)
+    ]
+    for network in networks:
+        network.layers[-1].parameters["weights"].value[...] *= size
+    weights = join([to_arrays(network) for network in networks], loss)
+    images = images_for(networks[0])
+    logits, shares = run(to_onnx(weights, loss=loss), images)
+    expected = predict(weights, images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-5)
+    assert np.abs(shares - probabilities(expected, loss)).max() <= 1e-5
 
 
 def test_a_loss_that_is_not_known_is_refused() -> None:
