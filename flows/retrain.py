@@ -22,7 +22,7 @@ from storage.cache import Cache
 from storage.models import ModelVersion
 from tasks import decision as report
 from tasks.gate import Decision, Rules, decide
-from tasks.results import RunSummary
+from tasks.run_summary import RunSummary
 from tasks.score import score
 
 _Share = Annotated[float, Field(ge=0, le=1)]

@@ -7,7 +7,8 @@ import time
 from flows.options import RunOptions
 from storage.cache import Cache
 from tasks.registration import register_model
-from tasks.results import RunSummary, read_metrics
+from tasks.results import read_metrics
+from tasks.run_summary import RunSummary
 from tasks.stage import StageResult
 
 

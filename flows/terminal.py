@@ -24,7 +24,7 @@ from tasks.events import (
     observing,
 )
 from tasks.interruption import StoppedError
-from tasks.results import RunSummary
+from tasks.run_summary import RunSummary
 
 # In a log file: at most one progress line a stage in so many seconds.
 _SECONDS_BETWEEN_EPOCHS = 2.0

@@ -21,7 +21,8 @@ from storage.cache import Cache
 from tasks.data.sources import Dataset
 from tasks.prefect_stage import submit
 from tasks.publish import publish
-from tasks.results import RunSummary, check_results_folder
+from tasks.results import check_results_folder
+from tasks.run_summary import RunSummary
 from tasks.sample_sizes import check_sample_sizes
 from tasks.stage import Handle, Refs, Stage, StageResult
 

@@ -23,7 +23,8 @@ from tasks.report import (
     markdown,
     per_class_table,
 )
-from tasks.results import RunSummary, write_results
+from tasks.results import write_results
+from tasks.run_summary import RunSummary
 
 
 @task(

@@ -7,7 +7,7 @@ from typing import Any
 
 from storage.cache import Cache
 from storage.models import ModelVersion
-from tasks.results import find_stage
+from tasks.run_summary import find_stage
 from tasks.stage import StageResult
 
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.results import RunSummary
+from tasks.run_summary import RunSummary
 
 FIGURES: Mapping[str, str] = {
     "learning_curves": "Learning curves",

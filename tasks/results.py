@@ -13,9 +13,8 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache
 from storage.digests import digest_bytes
 from storage.room import explaining_full_disk
+from tasks.run_summary import RunSummary
 from tasks.stage import StageResult
 from tasks.versions import installed_version
 
@@ -41,78 +41,6 @@ _RECORDED_PACKAGES = ("digitflow", "prefect", "numpy", "pandas", "matplotlib")
 
 class ResultsFolderError(Exception):
     """The folder for results holds something that is not ours to replace."""
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run did, for its results, its reports and its record.
-
-    Attributes
-    ----------
-    name
-        Name of the run, as Prefect gave it.
-    dataset
-        Title of the dataset.
-    preset
-        Name of the preset.
-    parameters
-        All of them, resolved.
-    stages
-        In order.
-    seconds
-        Wall time.
-    metrics
-        What `evaluate` found; empty if it did not run.
-    folder
-        Where the results are.
-    model
-        Number of the model version that it trained, or None.
-    """
-
-    name: str
-    dataset: str
-    preset: str
-    parameters: Mapping[str, Any]
-    stages: tuple[StageResult, ...]
-    seconds: float
-    metrics: Mapping[str, Any]
-    folder: Path
-    model: int | None = None
-
-    def output(self, stage: str, output: str) -> Artifact | None:
-        """Return a stage's output, or None if that stage was not part of the run.
-
-        Of an ensemble, what `train` made is what `combine` made of its members.
-        """
-        result = find_stage(self.stages, stage)
-        return None if result is None else result.outputs[output]
-
-    def stages_json(self) -> list[dict[str, Any]]:
-        """Return the stages as JSON objects."""
-        return [
-            {
-                "name": result.label,
-                "stage": result.stage,
-                "cached": result.cached,
-                "reasons": list(result.reasons),
-                "seconds": result.seconds,
-                "key": result.key,
-                "outputs": {name: each.to_json() for name, each in result.outputs.items()},
-            }
-            for result in self.stages
-        ]
-
-
-def find_stage(stages: Sequence[StageResult], name: str) -> StageResult | None:
-    """Return the result of a stage of a run, or None if it was not part of it.
-
-    What `train` is asked for is what made the run's model: `combine`, where that is an ensemble.
-    One whose members were not combined has none.
-    """
-    found = [result for result in stages if result.stage == name]
-    if name == "train" and len(found) > 1:
-        return find_stage(stages, "combine")
-    return found[0] if found else None
 
 
 def check_results_folder(folder: Path) -> None:

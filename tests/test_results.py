@@ -20,11 +20,11 @@ from storage.errors import ObjectDamagedError
 from storage.keys import StageKey
 from tasks.results import (
     ResultsFolderError,
-    RunSummary,
     check_results_folder,
     read_metrics,
     write_results,
 )
+from tasks.run_summary import RunSummary
 from tasks.stage import StageResult
 
 PNG = PNG_SIGNATURE + bytes(16)

@@ -11,7 +11,7 @@ from tasks.data.sources import Dataset
 from tasks.nn.predict import predict
 from tasks.nn.probabilities import probabilities
 from tasks.registration import register_model
-from tasks.results import find_stage
+from tasks.run_summary import find_stage
 from tests.walk import TINY, Walk, walk
 
 MEMBERS = [f"train-member-{number}" for number in (1, 2, 3)]
