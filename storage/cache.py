@@ -6,6 +6,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     records/<stage>/<key>.json  what a stage gave for a key
     runs/<name>.json          what each run did
     models/                   versions of trained models, and the champion
+    sources/<digest>.json     what a source of data served when it was last asked
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          who is computing; freed by the system if the holder dies
     code.json                 what sources that were read before are made of
@@ -52,6 +53,7 @@ from storage.objects import ObjectStore
 from storage.records import Record, RecordStore, now
 from storage.room import explaining, explaining_full_disk
 from storage.runs import RunStore
+from storage.sources import SourceStore
 
 if TYPE_CHECKING:
     from storage.remote_store import SharedStore
@@ -151,6 +153,7 @@ class Cache:
         self.records = RecordStore(self.root / "records")
         self.runs = RunStore(self.root / "runs")
         self.models = ModelStore(self.root / "models")
+        self.sources = SourceStore(self.root / "sources")
         self.locks = KeyLocks(self.root / "locks")
         self._verified: set[Artifact] | None = None
         self.shared: SharedStore | None = None

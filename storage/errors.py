@@ -27,6 +27,10 @@ class UnknownNameError(StorageError):
     """A name that was asked for is not in the store, or fits more than one thing."""
 
 
+class MovedMeanwhileError(StorageError):
+    """An alias stands elsewhere than where a decision about it found it."""
+
+
 class StorageFullError(StorageError):
     """There is no room for what is to be written. Nothing half-written is left behind."""
 

@@ -189,6 +189,8 @@ def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:
         *_entries(cache.objects.root / "tmp"),
         *cache.records.root.glob("*/.tmp-*"),
         *cache.runs.root.glob(".tmp-*"),
+        *cache.sources.root.glob(".tmp-*"),
+        *cache.models.root.glob("*/.tmp-*"),
         *(path for path in _marks(cache) if not path.with_suffix(".json").exists()),
     ]:
         if _time(path) < cutoffs.objects:

@@ -10,7 +10,6 @@ A version refers to its weights and predictions by digest; the sweep of the stor
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from storage.artifacts import Artifact
-from storage.atomic import write_bytes
-from storage.errors import ArtifactError, RecordDamagedError, UnknownNameError
+from storage.errors import (
+    ArtifactError,
+    MovedMeanwhileError,
+    RecordDamagedError,
+    UnknownNameError,
+)
 from storage.records import now
-from storage.regular import open_regular
-from storage.sealed import seal, unseal
+from storage.sealed import read_sealed, write_sealed
 
 CHAMPION = "champion"
+ANY = 0  # no version has this number
 
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,49}")
 _FILE = re.compile(r"\d{6}\.json")
-_MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class ModelStore:
             body = asdict(model)
             for name in ("weights", "predictions"):
                 body[name] = getattr(model, name).to_json()
-            _write(self._path(model.version), body)
+            write_sealed(self._path(model.version), body)
         return model
 
     def load(self, version: int) -> ModelVersion:
@@ -130,7 +132,7 @@ class ModelStore:
         """
         path = self._path(version)
         try:
-            body = _read(path)
+            body = read_sealed(path)
             for name in ("weights", "predictions"):
                 body[name] = Artifact.from_json(body[name])
             model = ModelVersion(**{**body, "class_names": tuple(body["class_names"])})
@@ -161,6 +163,11 @@ class ModelStore:
                 self.load(int(path.stem))
             except RecordDamagedError:
                 yield path
+        for path in sorted(self.root.glob("aliases/*.json")):
+            try:
+                self.moves(path.stem)
+            except (RecordDamagedError, UnknownNameError):
+                yield path
 
     def moves(self, alias: str = CHAMPION) -> tuple[Move, ...]:
         """Return where an alias stands, last, and where it stood before.
@@ -172,7 +179,7 @@ class ModelStore:
         """
         path = self._alias(alias)
         try:
-            return tuple(Move(**move) for move in _read(path)["moves"])
+            return tuple(Move(**move) for move in read_sealed(path)["moves"])
         except FileNotFoundError:
             return ()
         except (TypeError, KeyError) as error:
@@ -184,22 +191,42 @@ class ModelStore:
         moves = self.moves()
         return self.load(moves[-1].version) if moves else None
 
-    def promote(self, version: int, why: str, alias: str = CHAMPION) -> Move:
+    def promote(
+        self, version: int, why: str, alias: str = CHAMPION, *, judged_against: int | None = ANY
+    ) -> Move:
         """Move an alias to a version; it stands at the old one or the new one, never between.
+
+        Parameters
+        ----------
+        version, why, alias
+            Where to, the reason for the history, and which alias.
+        judged_against
+            The version that it must stand at, or None where it must stand nowhere; by default
+            it may stand anywhere.
 
         Raises
         ------
         UnknownNameError
             If there is no such version.
+        MovedMeanwhileError
+            If it stands elsewhere than at `judged_against`.
         """
         from filelock import FileLock
 
         model = self.load(version)
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / "alias.lock"):
+            before = self.moves(alias)
+            stands_at = before[-1].version if before else None
+            if judged_against not in (ANY, stands_at):
+                message = (
+                    f"expected {alias} to be version {judged_against}, found {stands_at}: it has "
+                    "been moved meanwhile"
+                )
+                raise MovedMeanwhileError(message)
             move = Move(model.version, now(), why)
-            moves = [asdict(each) for each in (*self.moves(alias), move)]
-            _write(self._alias(alias), {"alias": alias, "moves": moves})
+            moves = [asdict(each) for each in (*before, move)]
+            write_sealed(self._alias(alias), {"alias": alias, "moves": moves})
         return move
 
     def rollback(self, alias: str = CHAMPION) -> Move:
@@ -210,12 +237,14 @@ class ModelStore:
         UnknownNameError
             If it has never stood anywhere else.
         """
-        before = previous(self.moves(alias))
+        moves = self.moves(alias)
+        before = previous(moves)
         if before is None:
             message = f"the alias {alias!r} has no earlier version to go back to"
             raise UnknownNameError(message)
-        now_at = self.moves(alias)[-1].version
-        return self.promote(before, f"rolled back from version {now_at}", alias)
+        now_at = moves[-1].version
+        why = f"rolled back from version {now_at}"
+        return self.promote(before, why, alias, judged_against=now_at)
 
     def references(self) -> Iterator[str]:
         """Yield the digest of every object that a version refers to."""
@@ -251,23 +280,3 @@ def previous(moves: tuple[Move, ...]) -> int | None:
         elif not stack or stack[-1] != move.version:
             stack.append(move.version)
     return stack[-2] if len(stack) > 1 else None
-
-
-def _write(path: Path, body: dict[str, Any]) -> None:
-    text = json.dumps(seal(body), sort_keys=True, ensure_ascii=False)
-    write_bytes(path, text.encode())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with open_regular(path) as file:
-            body, is_intact = unseal(json.loads(file.read(_MAX_BYTES)))
-        if not is_intact:
-            message = "it does not match its digest"
-            raise ValueError(message)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        message = f"{path} is damaged: {error}"
-        raise RecordDamagedError(message) from error
-    return body

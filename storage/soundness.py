@@ -19,6 +19,7 @@ from storage.objects import ObjectStore
 from storage.records import RecordStore
 from storage.room import explaining
 from storage.runs import RunStore
+from storage.sources import is_sound
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Damage:
     Attributes
     ----------
     kind
-        ``object``, ``record``, ``run`` or ``model``.
+        ``object``, ``record``, ``run``, ``source`` or ``model``.
     path
         Where it lies.
     problem
@@ -96,6 +97,8 @@ def find_damage(cache: Cache) -> Report:
             continue
         except (RecordDamagedError, ValueError) as error:
             report.damaged.append(Damage("run", path, str(error)))
+    for path in cache.sources.damaged():
+        report.damaged.append(Damage("source", path, f"{path} is damaged"))
     # Nothing makes a version's record again, so one that is damaged is listed and left.
     for path in cache.models.damaged():
         report.damaged.append(Damage("model", path, f"{path} is damaged"))
@@ -134,6 +137,8 @@ def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:
         if kind == "run":
             RunStore(aside.parent).load(aside.stem)
             return True
+        if kind == "source":
+            return is_sound(aside)
         record = RecordStore(aside.parents[1]).load(aside.parent.name, aside.stem)
     except (StorageError, ValueError):
         return False

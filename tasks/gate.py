@@ -37,11 +37,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Check:
-    """One demand: what it is, what was found, and whether it is met."""
+    """One demand: what it is, what was found, whether it is met, and the complaint if not."""
 
     demand: str
     found: str
     met: bool
+    complaint: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Decision:
         Whether the challenger takes the champion's place.
     checks
         Each demand and what was found.
+    test_images
+        On how many both were judged.
     challenger_accuracy, champion_accuracy
         On the same test images; the latter None if there was no champion.
     only_challenger_right, only_champion_right
@@ -66,6 +69,7 @@ class Decision:
 
     promoted: bool
     checks: tuple[Check, ...]
+    test_images: int
     challenger_accuracy: float
     champion_accuracy: float | None
     only_challenger_right: int
@@ -111,15 +115,18 @@ def decide(
     right = challenger.argmax(axis=1) == labels
     accuracy = float(right.mean())
     floor = Check(
-        f"accuracy of at least {rules.floor:.4f}", f"{accuracy:.4f}", accuracy >= rules.floor
+        f"accuracy of at least {rules.floor:.4f}",
+        f"{accuracy:.4f}",
+        accuracy >= rules.floor,
+        f"accuracy {accuracy:.4f} is below the floor",
     )
     own = _recalls(right, labels, len(class_names))
     if champion is None:
         alone: tuple[tuple[str, float | None, float], ...] = tuple(
             (name, None, own[i]) for i, name in enumerate(class_names)
         )
-        first = Check("no champion yet: the first model that reaches the floor", "first", met=True)
-        return Decision(floor.met, (floor, first), accuracy, None, 0, 0, None, alone)
+        first = Check("no champion yet: the first model that reaches the floor", "first", True, "")
+        return Decision(floor.met, (floor, first), len(labels), accuracy, None, 0, 0, None, alone)
 
     was_right = champion.argmax(axis=1) == labels
     before = float(was_right.mean())
@@ -128,10 +135,12 @@ def decide(
     lost = int((~right & was_right).sum())
     # In whole images, so that no rounding of shares decides.
     needed = rules.min_improvement * len(labels)
+    margin = f" by at least {rules.min_improvement:.4f}" if rules.min_improvement else ""
     improvement = Check(
-        f"better than the champion by at least {rules.min_improvement:.4f}",
+        f"more accurate than the champion{margin}",
         f"{accuracy - before:+.4f} ({gained} gained, {lost} lost)",
         gained - lost >= needed - 1e-9 and gained > lost,
+        f"not more accurate than the champion{margin} ({accuracy - before:+.4f})",
     )
     falls = [(theirs[i] - own[i], name) for i, name in enumerate(class_names)]
     fall, worst = max(falls, default=(0.0, "none"))
@@ -139,12 +148,14 @@ def decide(
         f"no class's recall falls by more than {rules.max_class_drop:.4f}",
         f"largest fall {max(fall, 0.0):.4f}, class {worst}" if fall > 0 else "none falls",
         fall <= rules.max_class_drop + 1e-9,
+        f"recall of {worst} falls by {fall:.4f}",
     )
     checks = (floor, improvement, steady)
     recalls = tuple((name, theirs[i], own[i]) for i, name in enumerate(class_names))
     return Decision(
         all(check.met for check in checks),
         checks,
+        len(labels),
         accuracy,
         before,
         gained,

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,10 +25,11 @@ from tasks.data.mirror_errors import (
 )
 
 CHUNK = 256 * 1024  # bytes read at once
+HTTP = ("http", "https")
 REDIRECTS = 10  # followed before it counts as a loop; browsers allow about 20
 
 # RFC 9110 and 6585: the client errors that ask to come back later.
-_TRY_LATER = frozenset({408, 425, 429})
+TRY_LATER = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,32 @@ def open_file(
     MirrorError
         One of its kinds; reading `Answer.chunks` raises them too.
     """
-    scheme = urlsplit(mirror).scheme if "://" in mirror else ""
-    if scheme in ("http", "https"):
+    scheme = scheme_of(mirror)
+    if scheme in HTTP:
         with requests.Session() as session:
-            response = _request(session, _url(mirror, name), begin, timeout)
-            with response:
+            headers = {"Range": f"bytes={begin}-"} if begin else {}
+            with get(session, url_of(mirror, name), headers, timeout) as response:
                 first = _check_response(response, begin, size)
-                yield Answer(first, _body(response, timeout))
-    elif scheme in ("", "file"):
-        with _open_regular(_directory(mirror) / name, size) as file:
-            file.seek(begin)
-            yield Answer(begin, _contents(file))
+                yield Answer(first, body(response, timeout))
     else:
+        with open_regular(directory(mirror) / name, size) as file:
+            file.seek(begin)
+            yield Answer(begin, contents(file))
+
+
+def scheme_of(mirror: str) -> str:
+    """Return ``http``, ``https``, ``file``, or nothing for the path of a directory.
+
+    Raises
+    ------
+    RefusedError
+        If it is another one.
+    """
+    scheme = urlsplit(mirror).scheme if "://" in mirror else ""
+    if scheme not in (*HTTP, "file", ""):
         reason = f"expected http(s)://, file:// or a directory, found {scheme}://"
         raise RefusedError(reason, permanent=True)
+    return scheme
 
 
 def display(mirror: str) -> str:
@@ -90,19 +103,27 @@ def display(mirror: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _url(prefix: str, name: str) -> str:
+def url_of(prefix: str, name: str) -> str:
+    """Return the URL of a file below a prefix."""
     parts = urlsplit(prefix)
     # A query (of a signed prefix, say) stays behind the name.
     return parts._replace(path=parts.path.rstrip("/") + "/" + quote(name)).geturl()
 
 
-def _request(
-    session: requests.Session, url: str, begin: int, timeout: tuple[float, float]
+def get(
+    session: requests.Session, url: str, headers: Mapping[str, str], timeout: tuple[float, float]
 ) -> requests.Response:
+    """Ask for a URL and follow where it leads; the body is left to be read.
+
+    Raises
+    ------
+    InterruptedTransferError
+        If nobody answers.
+    RefusedError
+        If it leads to an unsafe place, or nowhere.
+    """
     # One file a connection: its end must not leave us waiting for more.
-    headers = {"Accept-Encoding": "identity", "Connection": "close"}
-    if begin:
-        headers["Range"] = f"bytes={begin}-"
+    headers = {"Accept-Encoding": "identity", "Connection": "close", **headers}
     for _ in range(REDIRECTS + 1):
         try:
             response = session.get(
@@ -133,7 +154,7 @@ def _check_response(response: requests.Response, begin: int, size: int | None) -
         _check_range(response.headers.get("Content-Range", ""), begin, size)
         return begin
     if status != HTTPStatus.OK:
-        permanent = 400 <= status < 500 and status not in _TRY_LATER
+        permanent = 400 <= status < 500 and status not in TRY_LATER
         raise RefusedError(status_text(status), permanent=permanent)
     length = response.headers.get("Content-Length", "")
     if length.isdecimal():
@@ -156,7 +177,8 @@ def _check_size(found: int, expected: int | None) -> None:
         raise WrongBytesError(reason, permanent=True)
 
 
-def _body(response: requests.Response, timeout: tuple[float, float]) -> Iterator[bytes]:
+def body(response: requests.Response, timeout: tuple[float, float]) -> Iterator[bytes]:
+    """Yield what a response brings, as it arrives and undecoded."""
     while True:
         try:
             # Undecoded: a server that labels a .gz file "Content-Encoding: gzip" sends the right
@@ -169,7 +191,8 @@ def _body(response: requests.Response, timeout: tuple[float, float]) -> Iterator
         yield chunk
 
 
-def _directory(mirror: str) -> Path:
+def directory(mirror: str) -> Path:
+    """Return the folder that a path or a ``file://`` URL names."""
     if "://" not in mirror:
         return Path(mirror).expanduser()
     parts = urlsplit(mirror)
@@ -179,7 +202,8 @@ def _directory(mirror: str) -> Path:
     return Path(url2pathname(parts.path))
 
 
-def _open_regular(path: Path, size: int | None) -> BinaryIO:
+def open_regular(path: Path, size: int | None) -> BinaryIO:
+    """Open a file of a mirror, refusing what is none and what has another size."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device would not end
@@ -194,7 +218,8 @@ def _open_regular(path: Path, size: int | None) -> BinaryIO:
         raise RefusedError(reason, permanent=True) from error
 
 
-def _contents(file: BinaryIO) -> Iterator[bytes]:
+def contents(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of a file."""
     while True:
         try:
             chunk = file.read(CHUNK)

@@ -1,5 +1,9 @@
-"""A mirror over HTTP that counts: how often each file was asked for, and how often at once."""
+"""A mirror over HTTP that counts: how often each file was asked for, sent, and both at once.
 
+Like real ones it knows ETags, and sends nothing to who names the present one.
+"""
+
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -18,14 +22,15 @@ class Mirror:
     ----------
     url
         Prefix of its files.
-    asked
-        File name → number of requests.
+    asked, sent
+        File name → number of requests, and of those that were sent the file.
     at_once
         File name → most requests that were under way at the same time.
     """
 
     url: str = ""
     asked: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
     at_once: Counter[str] = field(default_factory=Counter)
 
 
@@ -46,7 +51,15 @@ def serving(folder: Path, *, seconds: float = 0.0) -> Iterator[Mirror]:
             try:
                 content = (folder / name).read_bytes()
                 time.sleep(seconds)
+                etag = f'"{hashlib.sha256(content).hexdigest()}"'
+                if self.headers.get("If-None-Match") == etag:
+                    self.send_response(304)
+                    self.end_headers()
+                    return
+                with lock:
+                    mirror.sent[name] += 1
                 self.send_response(200)
+                self.send_header("ETag", etag)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -11,7 +11,7 @@ import pytest
 
 from storage.artifacts import Artifact
 from storage.cache import Cache
-from storage.errors import RecordDamagedError, UnknownNameError
+from storage.errors import MovedMeanwhileError, RecordDamagedError, UnknownNameError
 from storage.gc import find_garbage
 from storage.models import ModelStore, Move, previous
 
@@ -94,6 +94,17 @@ def test_promoting_and_going_back(models: ModelStore) -> None:
     assert models.moves()[-1].why == "rolled back from version 2"
 
 
+def test_a_decision_about_another_champion_moves_nothing(models: ModelStore) -> None:
+    for number in range(3):
+        models.register(**fields(f"{number:064x}"))
+    models.promote(1, "first", judged_against=None)
+    models.promote(2, "better", judged_against=1)
+    for judged_against in (1, None):
+        with pytest.raises(MovedMeanwhileError, match=f"version {judged_against}, found 2"):
+            models.promote(3, "better than 1", judged_against=judged_against)
+    assert [move.version for move in models.moves()] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("versions", "expected"),
     [((), None), ((1,), None), ((1, 1), None), ((1, 2), 1), ((1, 2, 1), 2), ((1, 2, 2), 1)],
@@ -133,6 +144,7 @@ def test_a_damaged_alias_is_said_and_never_guessed(models: ModelStore) -> None:
     path.write_text(json.dumps(body))
     with pytest.raises(RecordDamagedError, match="does not match its digest"):
         models.champion()
+    assert list(models.damaged()) == [path]
 
 
 def test_an_alias_cannot_become_another_path(models: ModelStore) -> None:

@@ -1,0 +1,198 @@
+"""One conditional request to one mirror: has a file changed since it was last read there?
+
+What has not changed is not read. Only what proves that bytes are the same counts: a strong ETag, a
+``Last-Modified`` that RFC 9110 lets stand for one, size and time of a file. Anything less is read.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tasks.data.mirror_errors import InterruptedTransferError, RefusedError, status_text
+from tasks.data.mirrors import (
+    HTTP,
+    TRY_LATER,
+    body,
+    contents,
+    directory,
+    get,
+    open_regular,
+    scheme_of,
+    url_of,
+)
+from tasks.data.sources import SourceFile
+
+# RFC 9110, 8.8.2.2: a time is strong if the file had not changed for a second when it was sent.
+_SETTLED = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a mirror served under a name when it was last asked.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    sha256 : str or None
+        Digest; None if it was not read, being of another size than expected.
+    etag, last_modified : str or None
+        What the server calls this version, where that proves the bytes.
+    modified_ns : int or None
+        Time of the file in a directory, in nanoseconds since 1970.
+    """
+
+    size: int
+    sha256: str | None
+    etag: str | None = None
+    last_modified: str | None = None
+    modified_ns: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Seen":
+        """Read it back.
+
+        Raises
+        ------
+        ValueError
+            If it is not what `to_json` gave.
+        """
+        try:
+            seen = cls(**document)
+        except TypeError as error:
+            message = f"expected what a mirror served, found {document!r:.200}"
+            raise ValueError(message) from error
+        texts = (seen.sha256, seen.etag, seen.last_modified)
+        if (
+            type(seen.size) is not int
+            or not isinstance(seen.modified_ns, int | None)
+            or not all(isinstance(text, str | None) for text in texts)
+        ):
+            message = f"expected what a mirror served, found {document!r:.200}"
+            raise ValueError(message)
+        return seen
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A mirror's answer: what it serves now, and how that is known."""
+
+    seen: Seen
+    how: str
+
+
+def ask(mirror: str, file: SourceFile, before: Seen | None, timeout: tuple[float, float]) -> Asked:
+    """Ask `mirror` what it serves under a file's name, and read it only if that may have changed.
+
+    Parameters
+    ----------
+    mirror : str
+        URL prefix (http, https), ``file://`` URL or path of a directory.
+    file : SourceFile
+        What is expected there. What has another size is not read.
+    before : Seen or None
+        What this mirror served last time.
+    timeout : (float, float)
+        Seconds to wait for a connection, and for each next piece of data.
+
+    Raises
+    ------
+    MirrorError
+        If it does not answer, or has no such file: nothing is known then.
+    """
+    if scheme_of(mirror) in HTTP:
+        with requests.Session() as session:
+            return _ask_server(session, url_of(mirror, file.name), file.size, before, timeout)
+    return _ask_directory(directory(mirror) / file.name, file, before)
+
+
+def _ask_directory(path: Path, file: SourceFile, before: Seen | None) -> Asked:
+    with open_regular(path, None) as stream:
+        status = os.fstat(stream.fileno())
+        modified = status.st_mtime_ns
+        same = before is not None and (before.size, before.modified_ns) == (
+            status.st_size,
+            modified,
+        )
+        # Clocks are coarse: where these promise other bytes than are expected, look.
+        if before is not None and same and before.sha256 == file.sha256:
+            return Asked(before, "same size and time")
+        if status.st_size != file.size:
+            return Asked(Seen(status.st_size, None, modified_ns=modified), "another size")
+        found, sha256 = _digest(contents(stream), file.size)
+        return Asked(Seen(found, sha256, modified_ns=modified), "read")
+
+
+def _ask_server(
+    session: requests.Session,
+    url: str,
+    size: int,
+    before: Seen | None,
+    timeout: tuple[float, float],
+) -> Asked:
+    headers = {}
+    if before is not None and before.etag is not None:
+        headers["If-None-Match"] = before.etag
+    elif before is not None and before.last_modified is not None:
+        headers["If-Modified-Since"] = before.last_modified
+    with get(session, url, headers, timeout) as response:
+        status = response.status_code
+        if before is not None and headers and status == HTTPStatus.NOT_MODIFIED:
+            return Asked(before, status_text(status))
+        if status != HTTPStatus.OK:
+            permanent = 400 <= status < 500 and status not in TRY_LATER
+            raise RefusedError(status_text(status), permanent=permanent)
+        etag, last_modified = _strong_etag(response), _strong_time(response)
+        if before is not None and etag is not None and etag == before.etag:
+            return Asked(before, "same ETag")  # from a server that knows no conditions
+        length = response.headers.get("Content-Length", "")
+        announced = int(length) if length.isdecimal() else None
+        if announced is not None and announced != size:
+            return Asked(Seen(announced, None, etag, last_modified), "another size")
+        found, sha256 = _digest(body(response, timeout), size)
+        if announced is not None and found < announced:
+            reason = f"connection closed early ({found:,} of {announced:,} bytes have arrived)"
+            raise InterruptedTransferError(reason)
+    if found > size:
+        return Asked(Seen(found, None), "another size")
+    return Asked(Seen(found, sha256, etag, last_modified), "read")
+
+
+def _digest(chunks: Iterable[bytes], size: int) -> tuple[int, str]:
+    """Return length and digest of what is read; it is not read far beyond the expected size."""
+    digest, found = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        found += len(chunk)
+        if found > size:
+            break
+    return found, digest.hexdigest()
+
+
+def _strong_etag(response: requests.Response) -> str | None:
+    """Return the ETag, unless it is weak: that promises the same meaning, not the same bytes."""
+    etag = response.headers.get("ETag")
+    is_strong = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
+    return etag if is_strong else None
+
+
+def _strong_time(response: requests.Response) -> str | None:
+    text = response.headers.get("Last-Modified")
+    try:
+        modified = parsedate_to_datetime(text or "")
+        sent = parsedate_to_datetime(response.headers.get("Date", ""))
+        return text if sent - modified >= _SETTLED else None
+    except (ValueError, TypeError):  # one is missing, none, or names no time zone
+        return None

@@ -1,0 +1,157 @@
+"""Ask a dataset's mirrors whether its files have changed, without downloading what has not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.data.conditional import Asked, Seen, ask
+from tasks.data.mirror_errors import MirrorError, RefusedError
+from tasks.data.mirrors import display
+from tasks.data.sources import SourceFile
+
+UNCHANGED, CHANGED, FIRST, OTHER, UNKNOWN = (
+    "unchanged",
+    "changed",
+    "asked for the first time",
+    "other bytes than the dataset's",
+    "not known",
+)
+_MATCHING = (UNCHANGED, CHANGED, FIRST)
+
+
+@dataclass(frozen=True)
+class FileAnswer:
+    """What is known of one file.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    verdict : str
+        One of the constants above.
+    mirror : str
+        Who says so, as it may be shown; empty if nobody answered.
+    how : str
+        How that is known, or why not, in a few words.
+    permanent : bool
+        True unless asking again may help.
+    """
+
+    name: str
+    verdict: str
+    mirror: str
+    how: str
+    permanent: bool = True
+
+
+@dataclass(frozen=True)
+class SourceAnswer:
+    """What was asked of a dataset's source, and answered.
+
+    Attributes
+    ----------
+    files : tuple of FileAnswer
+        In the dataset's order; none for a dataset that the project draws itself.
+    seen : mapping
+        What to remember until next time: mirror → file → what it served.
+    """
+
+    files: tuple[FileAnswer, ...]
+    seen: Mapping[str, Mapping[str, Seen]]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the files that hold other data than last time."""
+        return tuple(file.name for file in self.files if file.verdict == CHANGED)
+
+    @property
+    def unconfirmed(self) -> tuple[FileAnswer, ...]:
+        """Files of which no mirror says that it serves the dataset's bytes."""
+        return tuple(file for file in self.files if file.verdict not in _MATCHING)
+
+
+def check(
+    files: Sequence[SourceFile],
+    mirrors: Sequence[str],
+    last: Mapping[str, str],
+    seen: Mapping[str, Mapping[str, Seen]],
+    *,
+    timeout: tuple[float, float] = (5.0, 30.0),
+) -> SourceAnswer:
+    """Ask for every file, mirror by mirror, until one serves the dataset's bytes.
+
+    Parameters
+    ----------
+    files : sequence of SourceFile
+        What the dataset consists of now.
+    mirrors : sequence of str
+        In the order to ask them.
+    last : mapping of str to str
+        File → digest of what the dataset held when it was last asked for.
+    seen : mapping
+        Mirror, as it may be shown, → file → what it served then.
+    timeout : (float, float)
+        Seconds to wait for a connection, and for each next piece of data.
+    """
+    remembered = {mirror: dict(each) for mirror, each in seen.items()}
+    silent: dict[str, MirrorError] = {}  # asked once: a silent mirror would cost its time-out again
+    answers = [_check(file, mirrors, last, remembered, silent, timeout) for file in files]
+    return SourceAnswer(tuple(answers), remembered)
+
+
+def _check(
+    file: SourceFile,
+    mirrors: Sequence[str],
+    last: Mapping[str, str],
+    seen: dict[str, dict[str, Seen]],
+    silent: dict[str, MirrorError],
+    timeout: tuple[float, float],
+) -> FileAnswer:
+    reasons = []
+    verdict, permanent = UNKNOWN, True
+    for mirror in mirrors:
+        shown = display(mirror)
+        try:
+            asked = _ask(mirror, shown, file, seen, silent, timeout)
+        except MirrorError as error:
+            reasons.append(f"{shown}: {error.reason}")
+            permanent = permanent and error.permanent
+            continue
+        seen.setdefault(shown, {})[file.name] = asked.seen
+        if asked.seen.sha256 == file.sha256:
+            return FileAnswer(file.name, _compared(file, last), shown, asked.how)
+        verdict = OTHER
+        reasons.append(f"{shown}: {_difference(asked, file)}")
+    return FileAnswer(file.name, verdict, "", "; ".join(reasons), permanent)
+
+
+def _ask(
+    mirror: str,
+    shown: str,
+    file: SourceFile,
+    seen: Mapping[str, Mapping[str, Seen]],
+    silent: dict[str, MirrorError],
+    timeout: tuple[float, float],
+) -> Asked:
+    if mirror in silent:
+        raise silent[mirror]
+    before = seen.get(shown, {}).get(file.name)
+    try:
+        return ask(mirror, file, before, timeout)
+    except RefusedError:
+        raise  # it has not got this file; it may have the next
+    except MirrorError as error:
+        silent[mirror] = error
+        raise
+
+
+def _compared(file: SourceFile, last: Mapping[str, str]) -> str:
+    before = last.get(file.name)
+    if before is None:
+        return CHANGED if last else FIRST  # a file that the dataset did not have before
+    return UNCHANGED if before == file.sha256 else CHANGED
+
+
+def _difference(asked: Asked, file: SourceFile) -> str:
+    if asked.seen.size != file.size:
+        return f"{asked.seen.size:,} bytes where the dataset has {file.size:,}"
+    return f"SHA-256 {(asked.seen.sha256 or '')[:12]}… where the dataset has {file.sha256[:12]}…"

@@ -1,0 +1,201 @@
+"""The last step of retraining: put the new model through the gate, and say so in the UI.
+
+Never cached: a decision belongs to its day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+
+from storage.artifacts import Artifact
+from storage.cache import Cache
+from storage.errors import MovedMeanwhileError
+from storage.models import ModelVersion
+from tasks import decision as report
+from tasks.data.source_check import SourceAnswer
+from tasks.gate import Decision, Rules, decide
+from tasks.run_summary import RunSummary
+from tasks.score import score
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a retraining ended: in one word for the state of the run, and in a sentence."""
+
+    word: Literal["Promoted", "Rejected", "Unchanged", "Unconfirmed"]
+    headline: str
+
+
+@task(
+    name="gate",
+    task_run_name="gate",
+    description="Judge the new model against the champion, promote it or not, and say why.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
+    """Put the model of a finished run through the gate.
+
+    Parameters
+    ----------
+    summary
+        The run.
+    rules
+        What the gate demands.
+    source
+        What the data's source answered.
+
+    Raises
+    ------
+    ValueError
+        If the run trained no model, or one for other classes than the champion's.
+    """
+    if summary.model is None:
+        message = "expected a run that trained a model, found one that did not"
+        raise ValueError(message)
+    cache = Cache()
+    challenger = cache.models.load(summary.model)
+    while True:
+        champion = cache.models.champion()
+        if champion is not None and champion.version == challenger.version:
+            return _nothing_to_do(champion, source)
+        if champion is not None:
+            _check_classes(challenger, champion)
+        decision = _compare(cache, summary, challenger, champion, rules)
+        try:
+            if decision.promoted:
+                _promote(cache, summary, decision, challenger, champion)
+            break
+        except MovedMeanwhileError as error:
+            get_run_logger().warning("Judging once more: %s", error)
+    headline = report.headline(decision, challenger, champion)
+    get_run_logger().info(headline)
+    publish_decision(report.markdown(decision, challenger, champion, source), headline)
+    _emit(summary, decision, rules, challenger, champion)
+    return Verdict("Promoted" if decision.promoted else "Rejected", headline)
+
+
+def publish_decision(markdown: str, headline: str) -> None:
+    """Leave a decision in the UI, under the key that all of them have."""
+    create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
+
+
+def _nothing_to_do(champion: ModelVersion, source: SourceAnswer) -> Verdict:
+    if source.unconfirmed:
+        headline = (
+            f"Nothing new, but the source does not confirm it; version {champion.version} stays "
+            "the champion"
+        )
+        verdict = Verdict("Unconfirmed", headline)
+    else:
+        headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
+        verdict = Verdict("Unchanged", headline)
+    get_run_logger().info(headline)
+    publish_decision(report.nothing_to_do(headline, champion, source), headline)
+    return verdict
+
+
+def _compare(
+    cache: Cache,
+    summary: RunSummary,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    rules: Rules,
+) -> Decision:
+    """Judge both models on the test images of the run."""
+    targets = cache.read(_output(summary, "preprocess", "test_targets"))
+    labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    outputs = None if champion is None else _champions_outputs(cache, summary, champion)
+    return decide(
+        np.asarray(cache.read(challenger.predictions)["outputs"]),
+        outputs,
+        labels,
+        challenger.class_names,
+        rules,
+    )
+
+
+def _check_classes(challenger: ModelVersion, champion: ModelVersion) -> None:
+    if challenger.class_names != champion.class_names:
+        message = (
+            f"expected the classes of the champion, version {champion.version} "
+            f"({', '.join(champion.class_names)}), found {', '.join(challenger.class_names)}: keep "
+            "models for another task in a store of their own (DIGITFLOW_STORE), or make this one "
+            f"the champion by hand: digitflow models promote {challenger.version}"
+        )
+        raise ValueError(message)
+
+
+def _champions_outputs(cache: Cache, summary: RunSummary, champion: ModelVersion) -> Any:
+    test_inputs = _output(summary, "preprocess", "test_inputs")
+    if champion.data["test_inputs"] == test_inputs.sha256:
+        return cache.read(champion.predictions)["outputs"]
+    inputs = {"model": champion.weights, "test_inputs": test_inputs}
+    scored = score.run(cache, "score-champion", inputs, {}, run=summary.name)
+    return cache.read(scored.outputs["outputs"])
+
+
+def _output(summary: RunSummary, stage: str, name: str) -> Artifact:
+    artifact = summary.output(stage, name)
+    if artifact is None:
+        message = f"expected a run with the stage {stage}, found one without"
+        raise ValueError(message)
+    return artifact
+
+
+def _promote(
+    cache: Cache,
+    summary: RunSummary,
+    decision: Decision,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+) -> None:
+    before = decision.champion_accuracy
+    against = "" if before is None else f" against {before:.4f}"
+    cache.models.promote(
+        challenger.version,
+        f"passed the gate in run {summary.name}: {decision.challenger_accuracy:.4f}{against}",
+        judged_against=None if champion is None else champion.version,
+    )
+
+
+def _emit(
+    summary: RunSummary,
+    decision: Decision,
+    rules: Rules,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+) -> None:
+    """Tell Prefect's automations, so that they can notify people or start something."""
+    kind = "promoted" if decision.promoted else "rejected"
+    emit_event(
+        event=f"digitflow.model.{kind}",
+        resource={
+            "prefect.resource.id": f"digitflow.model.{challenger.version}",
+            "prefect.resource.name": f"digitflow model version {challenger.version}",
+            "digitflow.dataset": summary.dataset,
+            "digitflow.preset": summary.preset,
+        },
+        related=[
+            {
+                "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
+                "prefect.resource.role": "flow-run",
+                "prefect.resource.name": summary.name,
+            }
+        ],
+        payload={
+            "headline": report.headline(decision, challenger, champion),
+            "version": challenger.version,
+            "champion": champion.version if champion is not None else None,
+            "run": summary.name,
+            **report.numbers(decision, rules),
+        },
+    )
