@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.nn.file_rows import file_rows
+
 logger = logging.getLogger(__name__)
 
 KEPT = 2
+_ROWS_AT_ONCE = 4096
 _META = "checkpoint"
 
 # What reading an archive raises that is none, holds other things, or names Python objects.
@@ -62,10 +65,20 @@ def run_identity(parameters: Mapping[str, Any], *data: NDArray[Any]) -> str:
     }
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for array in data:
-        # Row blocks, so that a memory map is never copied as a whole.
-        for start in range(0, len(array), 4096):
-            digest.update(np.ascontiguousarray(array[start : start + 4096]).data)
+        for block in _blocks(array):
+            digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
+
+
+def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield all rows, some at a time, so that a memory map is never in memory as a whole."""
+    file = file_rows(array)
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        block = array[start : start + _ROWS_AT_ONCE]
+        if file is not None:
+            block = np.empty(block.shape, block.dtype)
+            file.read(start, block)
+        yield block
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tasks.nn.buffer import Buffer, as_images
+from tasks.nn.file_rows import file_rows
 
 Rows = NDArray[np.intp]
 Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -16,8 +17,9 @@ Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 class Feed:
     """Gathers images and scales uint8 to 0…1, a batch at a time.
 
-    The images stay where they are, on the disk as a memory map if that is what they are: only
-    the batch is ever copied, as bytes first, since gathering a quarter of the size and then
+    The images stay where they are, on the disk as a memory map if that is what they are (of a
+    large one the rows are read from its file: see `tasks.nn.file_rows`): only the batch is ever
+    copied, as bytes first, since gathering a quarter of the size and then
     converting takes half the time.
 
     Parameters
@@ -52,6 +54,7 @@ class Feed:
             raise ValueError(message)
         # A plain view: NumPy's subclass for memory maps is slower to index.
         self._images = np.asarray(images)
+        self._file = file_rows(images)
         self._input_shape, self._dtype, self._augment = input_shape, np.dtype(dtype), augment
         self._scale = 1 / 255 if images.dtype == np.uint8 else 1.0
         self._gathered, self._x = Buffer(), Buffer()
@@ -61,13 +64,7 @@ class Feed:
 
     def load(self, rows: Rows | slice) -> NDArray[Any]:
         """Return the network's input for these images, in a buffer that is used again."""
-        if isinstance(rows, slice):
-            images = self._images[rows]
-        else:
-            shape = (len(rows), *self._images.shape[1:])
-            images = self._gathered.shaped(shape, self._images.dtype)
-            # mode="clip" lets take write into `out` without a copy in between.
-            self._images.take(rows, axis=0, out=images, mode="clip")
+        images = self._gather(rows)
         if self._augment is not None:
             images = self._augment(images)
         n = len(images)
@@ -81,6 +78,25 @@ class Feed:
         if self._scale != 1:
             x *= self._scale
         return x
+
+    def _gather(self, rows: Rows | slice) -> NDArray[Any]:
+        """Return these images as they are stored, in a buffer or as a view."""
+        if isinstance(rows, slice):
+            if self._file is None:
+                return self._images[rows]
+            start, stop, _ = rows.indices(len(self._images))
+            images = self._gathered.shaped(
+                (stop - start, *self._images.shape[1:]), self._images.dtype
+            )
+            self._file.read(start, images)
+            return images
+        images = self._gathered.shaped((len(rows), *self._images.shape[1:]), self._images.dtype)
+        if self._file is None:
+            # mode="clip" lets take write into `out` without a copy in between.
+            self._images.take(rows, axis=0, out=images, mode="clip")
+        else:
+            self._file.take(rows, images)
+        return images
 
 
 def shuffled(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Rows]:
