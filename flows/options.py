@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import Field
+
 from flows.pipeline import Selection, StageName
 from storage.runs import run_name
-from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, Parameters, resolve
+from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, ParameterError, Parameters, resolve
 from tasks.data.sources import DEFAULT_DATASET, Dataset, find
 
 Result = TypeVar("Result")
 
+MOST_WORKERS = 1_024
 PresetName = Literal[
     "tutorial", "mlp", "cnn", "quick"
 ]  # the names of PRESETS; a test compares them
@@ -33,6 +37,10 @@ _DESCRIPTIONS = {
     "refresh": "Stages that run again although their outputs are cached.",
     "from_stage": "Stage that runs again, with everything after it.",
     "until": "Last stage to run.",
+    "workers": "Processes that train at once, where there are several networks to train. "
+    "If not given: one for each core.",
+    "scheduler": "Address of a Dask scheduler whose workers train instead, such as "
+    "tcp://10.0.0.1:8786.",
     "output": "Folder for the results. If not given: results/RUN, by the run's name.",
 }
 
@@ -43,7 +51,7 @@ class RunOptions:
 
     Attributes
     ----------
-    dataset, preset, mirror, refresh, from_stage, until, output
+    dataset, preset, mirror, refresh, from_stage, until, workers, scheduler, output
         As the flow's parameters describe them.
     overrides
         Parameters that differ from the preset's.
@@ -55,6 +63,8 @@ class RunOptions:
     refresh: tuple[str, ...] = ()
     from_stage: str | None = None
     until: str | None = None
+    workers: int | None = None
+    scheduler: str | None = None
     output: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -87,6 +97,28 @@ class RunOptions:
             If a stage is to run again that comes after the last one to run.
         """
         return Selection(self.refresh, self.from_stage, self.until)
+
+    def check_workers(self) -> None:
+        """Say what is wrong with the choice of workers, if anything is.
+
+        Raises
+        ------
+        ParameterError
+            If there are two, or the address is none.
+        """
+        if self.workers is not None and self.scheduler is not None:
+            message = (
+                f"workers {self.workers} and scheduler {self.scheduler}: the scheduler has workers "
+                "of its own; choose one of the two"
+            )
+            raise ParameterError(message)
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            message = f"workers: expected 1 to {MOST_WORKERS:,}, found {self.workers}"
+            raise ParameterError(message)
+        address = self.scheduler
+        if address is not None and not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", address):
+            message = f"scheduler: expected an address like tcp://10.0.0.1:8786, found {address!r}"
+            raise ParameterError(message)
 
     def mirrors(self, dataset: Dataset) -> tuple[str, ...]:
         """Return where to ask for the dataset's files, in order."""
@@ -186,6 +218,8 @@ def _options() -> list[Extra]:
         "refresh": (list[StageName], []),
         "from_stage": (StageName | None, None),
         "until": (StageName | None, None),
+        "workers": (Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None, None),
+        "scheduler": (str | None, None),
         "output": (str | None, None),
     }
     return [Extra(name, *types[name], meaning) for name, meaning in _DESCRIPTIONS.items()]

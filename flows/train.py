@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -19,6 +20,7 @@ from flows.summary import summarise
 from flows.title import own_name, show
 from storage.cache import Cache
 from tasks.data.sources import Dataset
+from tasks.interruption import StoppedError
 from tasks.prefect_stage import submit
 from tasks.publish import publish
 from tasks.results import check_results_folder
@@ -42,7 +44,7 @@ def train(options: RunOptions) -> RunSummary | State[RunSummary]:
     with cache.in_use():
         try:
             return run_stages(cache, options, options.find_dataset())
-        except CancelledRun:
+        except (CancelledRun, StoppedError):
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
@@ -69,15 +71,34 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
 
     selection = options.selection()
     futures = []
+    with ExitStack() as stack:
+        workers = None
+        if parameters.members > 1:
+            from flows.workers import Workers  # a second, for what most runs do not need
 
-    def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
-        refresh = selection.refreshes(stage.name)
-        future = submit(stage, label, inputs, parameters, run=run, refresh=refresh)
-        futures.append(future)
-        return Handle(stage, future)
+            workers = stack.enter_context(
+                Workers(
+                    cache,
+                    run,
+                    at_most=parameters.members,
+                    count=options.workers,
+                    scheduler=options.scheduler,
+                )
+            )
 
-    pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
-    stages: tuple[StageResult, ...] = tuple(future.result() for future in futures)
+        def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
+            refresh = selection.refreshes(stage.name)
+            if workers is not None and stage.name == "train":
+                future = workers.submit(stage, label, inputs, parameters, refresh=refresh)
+            else:
+                future = submit(stage, label, inputs, parameters, run=run, refresh=refresh)
+            futures.append(future)
+            return Handle(stage, future)
+
+        pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
+        if workers is not None:
+            workers.wait()
+        stages: tuple[StageResult, ...] = tuple(future.result() for future in futures)
     summary = summarise(cache, options, run, stages, started)
     # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
     publish.submit(quote(summary), wait_for=futures[-1:], return_state=False).result()

@@ -26,6 +26,11 @@ def clear() -> None:
     _requested.clear()
 
 
+def requested() -> bool:
+    """Tell whether a stop was asked for."""
+    return _requested.is_set()
+
+
 def check() -> None:
     """Stop here if that was asked for.
 

@@ -6,8 +6,10 @@ store, and Prefect shows it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -22,10 +24,12 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import task_run
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 from prefect.states import Cancelled, Completed
+from prefect.task_runners import TaskRunner
 from prefect.tasks import Task, exponential_backoff
 
 from storage.cache import Cache
 from tasks.interruption import StoppedError
+from tasks.relay import Relay
 from tasks.stage import Refs, Retries, Stage, StageResult, resolved
 
 # An update costs 6 ms at best; a bar that moves twice a second looks alive.
@@ -40,8 +44,10 @@ def submit(
     *,
     run: str,
     refresh: bool,
+    runner: TaskRunner[Any] | None = None,
+    relay: Relay | None = None,
 ) -> PrefectFuture[Any]:
-    """Submit a stage to the flow's task runner.
+    """Submit a stage to a task runner.
 
     Parameters
     ----------
@@ -57,8 +63,21 @@ def submit(
         Name of the flow run, for records.
     refresh
         Compute even if the cache has the outputs.
+    runner
+        Where to; by default to that of the flow.
+    relay
+        Sends the stage's events, where that is another process.
     """
-    return _as_task(stage).submit(label, dict(inputs), dict(parameters), run, refresh)
+    given = {
+        "label": label,
+        "inputs": dict(inputs),
+        "parameters": dict(parameters),
+        "run": run,
+        "refresh": refresh,
+        "relay": relay,
+    }
+    task = _as_task(stage)
+    return task.submit(**given) if runner is None else runner.submit(task, given)
 
 
 @cache
@@ -71,20 +90,22 @@ def _as_task(stage: Stage) -> Task[..., Any]:
         parameters: dict[str, Any],
         run: str,
         refresh: bool,
+        relay: Relay | None,
     ) -> State[StageResult]:
         logger = get_run_logger()
         progress = _ProgressArtifact(label) if stage.shows_progress else None
         try:
-            result = stage.run(
-                Cache(),
-                label,
-                resolved(inputs),
-                parameters,
-                run=run,
-                refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
-                tries_left=retries.count + 1 - (task_run.run_count or 1),
-                progress=progress,
-            )
+            with nullcontext() if relay is None else relay.relaying():
+                result = stage.run(
+                    Cache(),
+                    label,
+                    resolved(inputs),
+                    parameters,
+                    run=run,
+                    refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
+                    tries_left=retries.count + 1 - (task_run.run_count or 1),
+                    progress=progress,
+                )
         except StoppedError as stop:
             return Cancelled(message=str(stop))
         if result.cached:
@@ -138,7 +159,7 @@ class _ProgressArtifact:
 
     def _show(self, percent: float, description: str) -> None:
         if self._id is None:
-            key = f"{self._label}-progress"
+            key = re.sub(r"[^a-z0-9]+", "-", f"{self._label}-progress".lower())
             artifact = create_progress_artifact(percent, key=key, description=description)
             self._id = _created(artifact)
         else:

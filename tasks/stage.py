@@ -42,6 +42,7 @@ _NOT_CODE = (
     "tasks.events",
     "tasks.interruption",
     "tasks.prefect_stage",
+    "tasks.relay",
     "tasks.stage",
 )
 _OUR_ROOT = Path(__file__).resolve().parents[1]

@@ -56,6 +56,20 @@ class RunArguments:
         int | None,
         Parameter(help="Train so many networks and average their probabilities: an ensemble."),
     ] = None
+    workers: Annotated[
+        int | None,
+        Parameter(
+            help="Processes that train the members of an ensemble at once. Default: one for each "
+            "core."
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        Parameter(
+            metavar="tcp://HOST:PORT",
+            help="Dask scheduler whose workers train them instead.",
+        ),
+    ] = None
     refresh: Annotated[
         list[StageName] | None,
         Parameter(
@@ -94,11 +108,14 @@ class RunArguments:
             refresh=tuple(self.refresh or ()),
             from_stage=self.from_stage,
             until=self.until,
+            workers=self.workers,
+            scheduler=self.scheduler,
             output=self.output,
             overrides={**values, **parse_assignments(assignments)},
         )
         check_sample_sizes(options.resolve(), options.find_dataset())
         options.selection()
+        options.check_workers()
         typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
         return replace(options, overrides=typed)
 

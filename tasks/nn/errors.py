@@ -1,5 +1,8 @@
 """How a training can end before its time."""
 
+from functools import partial
+from typing import Any
+
 
 class TrainingDivergedError(ArithmeticError):
     """The loss became NaN, infinite or absurdly large."""
@@ -14,6 +17,14 @@ class TrainingDivergedError(ArithmeticError):
         learning_rate: float,
         remedies: str = "a warm-up of one epoch, or gradient_clip_norm=1",
     ) -> None:
+        self._given: dict[str, Any] = {
+            "epoch": epoch,
+            "batch": batch,
+            "loss": loss,
+            "gradient_norm": gradient_norm,
+            "learning_rate": learning_rate,
+            "remedies": remedies,
+        }
         self.epoch, self.batch = epoch, batch
         self.loss, self.gradient_norm, self.learning_rate = loss, gradient_norm, learning_rate
         super().__init__(
@@ -21,6 +32,10 @@ class TrainingDivergedError(ArithmeticError):
             f"gradient's norm {gradient_norm:.6g} at learning rate {learning_rate:.6g}. Try a "
             f"learning rate ten times smaller, {remedies}."
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default it would be made again from its message alone, in the process that hears of it.
+        return partial(type(self), **self._given), ()
 
 
 class TrainingInterrupted(KeyboardInterrupt):

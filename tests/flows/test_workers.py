@@ -1,0 +1,127 @@
+"""Trainings on Dask workers: the bytes of the serial pipeline, and what is said when they cannot."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.options import RunOptions
+from flows.train import train
+from flows.workers import Workers, WorkersError
+from storage.cache import Cache
+from tasks.config import ParameterError
+from tasks.data.sources import Dataset
+from tasks.results import RunSummary
+from tests.flows.test_ensemble import MEMBERS, parameters
+from tests.mnist import ROOT
+from tests.servers.processes import free_port, running, wait_for
+from tests.walk import walk
+
+
+@contextmanager
+def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
+    """A scheduler and a worker, each a process of its own; gives the scheduler's address."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    folder.mkdir()
+    commands = {
+        "scheduler": [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            address.rpartition(":")[2],
+            "--no-dashboard",
+        ],
+        "worker": [address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder)],
+    }
+    with ExitStack() as stack:
+        for name, arguments in commands.items():
+            command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
+            log = folder / f"{name}.log"
+            stack.enter_context(running(command, folder=folder, environment=variables, log=log))
+        log = folder / "scheduler.log"
+        wait_for(
+            lambda: "Register worker" in log.read_text(), seconds=120, what="the worker's coming"
+        )
+        yield address
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("on_the_server")
+class TestEnsemble:
+    def given(self, dataset: Path) -> dict[str, Any]:
+        small = parameters()
+        names = ("training_sample", "test_sample", "epochs", "hidden_sizes", "dpi", "seed")
+        names += ("validation_size", "batch_size", "members")
+        values = small.model_dump(mode="json", include=set(names))
+        return {"dataset": str(dataset), "preset": "quick", **values}
+
+    def digests(self, summary: RunSummary) -> dict[str, str]:
+        return {
+            f"{result.label}.{name}": artifact.sha256
+            for result in summary.stages
+            for name, artifact in result.outputs.items()
+        }
+
+    def test_has_the_bytes_of_the_serial_pipeline(
+        self, tiny: Dataset, tiny_directory: Path, tmp_path: Path
+    ) -> None:
+        serial = walk(Cache(tmp_path / "other"), tiny, parameters())
+        summary = train(**self.given(tiny_directory), workers=2)
+        assert self.digests(summary) == serial.digests()
+        assert summary.model == 1
+        assert [result.label for result in summary.stages if result.stage == "train"] == MEMBERS
+
+    def test_on_a_cluster_that_is_there(
+        self, tiny: Dataset, tiny_directory: Path, tmp_path: Path
+    ) -> None:
+        given = self.given(tiny_directory)
+        with dask_cluster(tmp_path / "dask", DIGITFLOW_STORE=str(tmp_path / "store")) as address:
+            summary = train(**given, scheduler=address)
+        serial = walk(Cache(tmp_path / "other"), tiny, parameters())
+        assert self.digests(summary) == serial.digests()
+        # Cached, it needs neither workers nor a scheduler.
+        again = train(**given)
+        assert all(result.cached for result in again.stages)
+
+
+class TestProblems:
+    def enter(self, scheduler: str, root: Path) -> None:
+        with Workers(Cache(root), "run", at_most=2, scheduler=scheduler):
+            pytest.fail("expected an error")
+
+    def test_no_scheduler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("flows.workers._SECONDS_TO_CONNECT", 1)
+        with pytest.raises(WorkersError, match="Start one with: dask scheduler"):
+            self.enter(f"tcp://127.0.0.1:{free_port()}", tmp_path)
+
+    def test_another_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "ours"))
+        with dask_cluster(tmp_path / "dask", DIGITFLOW_STORE=str(tmp_path / "theirs")) as address:
+            expected = (
+                r"expected the store .*ours as here, found .*theirs. Start it with DIGITFLOW_"
+            )
+            with pytest.raises(WorkersError, match=expected):
+                self.enter(address, tmp_path / "ours")
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({"workers": 2, "scheduler": "tcp://h:1"}, "choose one of the two"),
+            ({"workers": 0}, "workers: expected 1 to 1,024, found 0"),
+            ({"scheduler": "host:8786"}, "expected an address like tcp://10.0.0.1:8786, found"),
+        ],
+    )
+    def test_options_that_do_not_fit(self, given: dict[str, Any], says: str) -> None:
+        with pytest.raises(ParameterError, match=says):
+            RunOptions(**given).check_workers()
+
+
+def test_most_runs_load_no_dask() -> None:
+    script = "import sys, flows.train; assert 'distributed' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
