@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from flows.options import RunOptions
 from storage.cache import Cache
@@ -13,7 +15,12 @@ from tasks.stage import StageResult
 
 
 def summarise(
-    cache: Cache, options: RunOptions, run: str, stages: tuple[StageResult, ...], started: float
+    cache: Cache,
+    options: RunOptions,
+    run: str,
+    stages: tuple[StageResult, ...],
+    started: float,
+    workers: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Return the summary of a run, and register the model that it trained.
 
@@ -29,6 +36,8 @@ def summarise(
         Results of its stages, in order.
     started
         When it started, by `time.perf_counter`.
+    workers
+        What trained, if it was not this process.
     """
     dataset = options.find_dataset()
     parameters = options.resolve().model_dump(mode="json")
@@ -53,4 +62,5 @@ def summarise(
         metrics=metrics,
         folder=options.results_folder(run),
         model=None if model is None else model.version,
+        workers=workers,
     )

@@ -99,7 +99,8 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
         if workers is not None:
             workers.wait()
         stages: tuple[StageResult, ...] = tuple(future.result() for future in futures)
-    summary = summarise(cache, options, run, stages, started)
+    trained_by = None if workers is None else workers.describe()
+    summary = summarise(cache, options, run, stages, started, trained_by)
     # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
     publish.submit(quote(summary), wait_for=futures[-1:], return_state=False).result()
     show(run, dataset.name, options.preset, summary.metrics)

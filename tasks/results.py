@@ -199,6 +199,7 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "threads": {
             "cores": os.cpu_count(),
             **{name: os.environ.get(name) for name in _THREAD_LIMITS},
+            **(summary.workers or {}),
         },
         "files": [place for place, _ in _files(summary)],
     }

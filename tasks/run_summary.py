@@ -35,6 +35,8 @@ class RunSummary:
         Where the results are.
     model
         Number of the model version that it trained, or None.
+    workers
+        How many processes trained, where, with how many BLAS threads; None if this one did.
     """
 
     name: str
@@ -46,6 +48,7 @@ class RunSummary:
     metrics: Mapping[str, Any]
     folder: Path
     model: int | None = None
+    workers: Mapping[str, Any] | None = None
 
     def output(self, stage: str, output: str) -> Artifact | None:
         """Return a stage's output, or None if that stage was not part of the run.

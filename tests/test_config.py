@@ -351,6 +351,8 @@ class TestFlowSignature:
             refresh=("train", "plot"),
             from_stage="decode",
             until="evaluate",
+            workers=2,
+            scheduler="tcp://there:8786",
             output="here",
             overrides={"epochs": 3, "seed": 0, "learning_rate": 0.1},
         )

@@ -1,5 +1,6 @@
-"""Trainings on Dask workers: the bytes of the serial pipeline, and what is said when they cannot."""
+"""Trainings on Dask workers: the bytes of the serial pipeline, and errors that say what to do."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from flows.workers import Workers, WorkersError
 from storage.cache import Cache
 from tasks.config import ParameterError
 from tasks.data.sources import Dataset
-from tasks.results import RunSummary
+from tasks.run_summary import RunSummary
 from tests.flows.test_ensemble import MEMBERS, parameters
 from tests.mnist import ROOT
 from tests.servers.processes import free_port, running, wait_for
@@ -26,7 +27,8 @@ from tests.walk import walk
 @contextmanager
 def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
     """A scheduler and a worker, each a process of its own; gives the scheduler's address."""
-    address = f"tcp://127.0.0.1:{free_port()}"
+    port = str(free_port())
+    address = f"tcp://127.0.0.1:{port}"
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     folder.mkdir()
     commands = {
@@ -34,7 +36,7 @@ def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
             "--host",
             "127.0.0.1",
             "--port",
-            address.rpartition(":")[2],
+            port,
             "--no-dashboard",
         ],
         "worker": [address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder)],
@@ -75,6 +77,8 @@ class TestEnsemble:
         summary = train(**self.given(tiny_directory), workers=2)
         assert self.digests(summary) == serial.digests()
         assert summary.model == 1
+        threads = json.loads((summary.folder / "run.json").read_text())["threads"]
+        assert (threads["workers"], threads["blas_threads"]) == (2, 1)
         assert [result.label for result in summary.stages if result.stage == "train"] == MEMBERS
 
     def test_on_a_cluster_that_is_there(
