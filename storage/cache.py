@@ -7,6 +7,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     runs/<name>.json          what each run did
     models/                   versions of trained models, and the champion
     sources/<digest>.json     what a source of data served when it was last asked
+    batches/                  what models predicted lately, in numbers
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          who is computing; freed by the system if the holder dies
     code.json                 what sources that were read before are made of
@@ -37,6 +38,7 @@ from storage.artifacts import (
     write_artifact,
 )
 from storage.aside import settle
+from storage.batches import BatchStore
 from storage.digests import short
 from storage.errors import (
     ArtifactError,
@@ -154,6 +156,7 @@ class Cache:
         self.runs = RunStore(self.root / "runs")
         self.models = ModelStore(self.root / "models")
         self.sources = SourceStore(self.root / "sources")
+        self.batches = BatchStore(self.root / "batches")
         self.locks = KeyLocks(self.root / "locks")
         self._verified: set[Artifact] | None = None
         self.shared: SharedStore | None = None

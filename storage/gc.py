@@ -1,6 +1,7 @@
 """What the store can do without, and removing it while runs go on.
 
-A record or a run that has not been used for so many days can go, then every object that
+A record or a run that has not been used for so many days can go, and so can what is noted of old
+predictions, then every object that
 nothing left refers to, then what killed runs left in scratch folders. Nothing goes that was
 made or used since the oldest run in progress started.
 
@@ -27,6 +28,8 @@ from storage.liveness import oldest_start
 from storage.remote_sent import is_sent
 from storage.room import explaining
 
+# However old, so many of the newest say whether what a model sees has drifted.
+KEPT_BATCHES = 10
 # What a starting run has just made and not yet recorded must never look abandoned.
 _GRACE_SECONDS = 60.0
 
@@ -38,7 +41,7 @@ class Item:
     Attributes
     ----------
     kind
-        ``record``, ``run``, ``object``, ``scratch`` or ``temporary``.
+        ``record``, ``run``, ``batch``, ``object``, ``scratch`` or ``temporary``.
     path
         The file or folder.
     size
@@ -79,6 +82,7 @@ def find_garbage(cache: Cache, keep_days: float) -> Garbage:
     cutoffs = _Cutoffs.now(cache, keep_days)
     stale = [_item("record", path) for path in _stale_records(cache, cutoffs)]
     stale += [_item("run", path) for path in _stale_runs(cache, cutoffs)]
+    stale += [_item("batch", path) for path in _stale_batches(cache, cutoffs)]
     gone = {item.path for item in stale}
     return Garbage([*stale, *_unreferenced(cache, cutoffs, gone), *_abandoned(cache, cutoffs)])
 
@@ -103,6 +107,8 @@ def _sweep(cache: Cache, cutoffs: _Cutoffs) -> Garbage:
         _remove(cache, _item("record", path), cutoffs.records, removed)
     for path in _stale_runs(cache, cutoffs):
         _remove(cache, _item("run", path), cutoffs.records, removed)
+    for path in _stale_batches(cache, cutoffs):
+        _remove(cache, _item("batch", path), cutoffs.records, removed)
     for item in list(_unreferenced(cache, cutoffs, set())):
         _remove(cache, item, cutoffs.objects, removed)
     for item in list(_abandoned(cache, cutoffs)):
@@ -140,6 +146,12 @@ def _stale_runs(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Path]:
     runs = sorted(cache.runs.root.glob("*.json"), key=_time, reverse=True)
     for path in runs[1:]:  # the newest is what people want to compare the next one with
         if _time(path) < cutoffs.records and not _only_here(cache, path):
+            yield path
+
+
+def _stale_batches(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Path]:
+    for path in cache.batches.files()[:-KEPT_BATCHES]:
+        if _time(path) < cutoffs.records:
             yield path
 
 
@@ -191,6 +203,7 @@ def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:
         *cache.runs.root.glob(".tmp-*"),
         *cache.sources.root.glob(".tmp-*"),
         *cache.models.root.glob("*/.tmp-*"),
+        *cache.batches.root.glob(".tmp-*"),
         *(path for path in _marks(cache) if not path.with_suffix(".json").exists()),
     ]:
         if _time(path) < cutoffs.objects:

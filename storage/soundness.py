@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from storage.aside import remove_unless, settle
+from storage.batches import load_batch
 from storage.cache import Cache
 from storage.digests import short
 from storage.errors import (
@@ -29,7 +30,7 @@ class Damage:
     Attributes
     ----------
     kind
-        ``object``, ``record``, ``run``, ``source`` or ``model``.
+        ``object``, ``record``, ``run``, ``source``, ``batch`` or ``model``.
     path
         Where it lies.
     problem
@@ -99,6 +100,8 @@ def find_damage(cache: Cache) -> Report:
             report.damaged.append(Damage("run", path, str(error)))
     for path in cache.sources.damaged():
         report.damaged.append(Damage("source", path, f"{path} is damaged"))
+    for path in cache.batches.damaged():
+        report.damaged.append(Damage("batch", path, f"{path} is damaged"))
     # Nothing makes a version's record again, so one that is damaged is listed and left.
     for path in cache.models.damaged():
         report.damaged.append(Damage("model", path, f"{path} is damaged"))
@@ -134,6 +137,9 @@ def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:
     try:
         if kind == "object":
             return ObjectStore(aside.parents[1]).holds(aside.parent.name + aside.name)
+        if kind == "batch":
+            load_batch(aside)
+            return True
         if kind == "run":
             RunStore(aside.parent).load(aside.stem)
             return True

@@ -16,6 +16,7 @@ SOUND, DAMAGED = 0, 1
 KINDS = {
     "record": "records of stages",
     "run": "records of runs",
+    "batch": "records of predictions",
     "object": "objects that nothing refers to",
     "scratch": "interrupted downloads and trainings",
     "temporary": "temporary files",

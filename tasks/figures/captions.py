@@ -39,7 +39,7 @@ def fit(text: object, inches: float, points: float) -> str:
     """Return `text`, shortened as far as it takes to be at most so wide on one line."""
     shown = drawable(text)
     return next(
-        (s for n in range(len(shown), 1, -1) if width(s := shorten(shown, n), points) <= inches),
+        (s for n in range(len(shown), 0, -1) if width(s := shorten(shown, n), points) <= inches),
         ELLIPSIS,
     )
 

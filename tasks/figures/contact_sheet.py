@@ -1,0 +1,145 @@
+"""A batch of pictures with what a model sees on them, the least certain first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tasks.figures.captions import fit, set_title
+from tasks.figures.style import FULL_WIDTH, HIGHLIGHT, render
+from tasks.figures.tiles import Pixels, brightness, check_images, show_tile
+
+_COLUMNS = 8
+_TILE_WIDTH = FULL_WIDTH / _COLUMNS - 0.12
+_CAPTION_SIZE = 9.5
+_NAME_SIZE = 7.0
+
+# Below this probability a picture is framed, for people to look at.
+UNSURE = 0.8
+
+
+def choose_for_sheet(
+    probabilities: NDArray[np.floating[Any]], *, count: int, seed: int
+) -> NDArray[np.intp]:
+    """Choose which pictures a contact sheet shows, and in which order.
+
+    All of them if they are so few; else half of the places go to the least certain ones and the
+    rest to others at random, so that the sheet shows what is usual, too.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n,)
+        Of the predicted class of each picture.
+    count : int
+        How many at most.
+    seed : int
+        Of ``numpy.random.default_rng``.
+
+    Returns
+    -------
+    int array, shape (at most count,)
+        Indices, by rising probability.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    if len(order) <= count:
+        return order
+    unsure = (count + 1) // 2
+    others = np.random.default_rng(seed).choice(
+        len(order) - unsure, size=count - unsure, replace=False
+    )
+    places = np.concatenate([np.arange(unsure), unsure + np.sort(others)])
+    chosen: NDArray[np.intp] = order[places]
+    return chosen
+
+
+def draw_contact_sheet(
+    images: Pixels,
+    labels: Sequence[str],
+    probabilities: Sequence[float],
+    names: Sequence[str],
+    *,
+    total: int,
+    title: str,
+    dpi: int = 110,
+) -> bytes:
+    """Draw pictures as the network saw them, each with its class and probability, as PNG bytes.
+
+    Parameters
+    ----------
+    images : array, shape (n, height, width)
+        Grey values, in the order in which they are drawn.
+    labels : sequence of str, length n
+        Predicted class.
+    probabilities : sequence of float, length n
+        Of that class, 0 to 1.
+    names : sequence of str, length n
+        What each picture is called; its end is shown.
+    total : int
+        How many pictures the batch has.
+    title : str
+        What stands first in the title, such as the model.
+    dpi : int
+        Dots per inch; the figure is 9 inches wide, eight pictures a row.
+
+    Raises
+    ------
+    ValueError
+        If there is no picture, the lengths differ, or a pixel is not finite.
+    """
+    build = partial(
+        contact_sheet_figure, images, labels, probabilities, names, total=total, title=title
+    )
+    return render(build, dpi=dpi)
+
+
+def contact_sheet_figure(
+    images: Pixels,
+    labels: Sequence[str],
+    probabilities: Sequence[float],
+    names: Sequence[str],
+    *,
+    total: int,
+    title: str,
+) -> Figure:
+    """Build the figure of `draw_contact_sheet`."""
+    check_images(images, dimensions=3)
+    count, height, width = images.shape
+    if not count == len(labels) == len(probabilities) == len(names) or count == 0:
+        message = (
+            "a contact sheet needs at least one picture, and a class, a probability and a name "
+            f"for each: found {count} pictures, {len(labels)} classes, {len(probabilities)} "
+            f"probabilities, {len(names)} names."
+        )
+        raise ValueError(message)
+    rows = math.ceil(count / _COLUMNS)
+    tile = min(2.0, max(0.5, _TILE_WIDTH * height / width))
+    figure = Figure(figsize=(FULL_WIDTH, 0.5 + rows * (tile + 0.62)))
+    set_title(figure, title, _summary(count, total))
+    limits = brightness(images)
+    tiles = zip(images, labels, probabilities, names, strict=True)
+    for place, (image, label, probability, name) in enumerate(tiles, start=1):
+        axes = figure.add_subplot(rows, _COLUMNS, place)
+        above = f"{fit(label, _TILE_WIDTH, _CAPTION_SIZE)}\n{probability * 100:.1f} %"
+        show_tile(axes, image, limits, above)
+        axes.set_xlabel(fit(name, _TILE_WIDTH, _NAME_SIZE), fontsize=_NAME_SIZE)
+        if probability < UNSURE:
+            for spine in axes.spines.values():
+                spine.set(color=HIGHLIGHT, linewidth=2.5)
+    return figure
+
+
+def _summary(count: int, total: int) -> str:
+    if count == total:
+        of = f"{count:,} picture{'s' if count > 1 else ''}"
+        return f"{of}, least certain first" if count > 1 else of
+    unsure = (count + 1) // 2
+    return (
+        f"the {unsure} least certain and {count - unsure} at random of {total:,} pictures, least "
+        "certain first"
+    )
