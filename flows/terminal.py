@@ -24,6 +24,7 @@ from tasks.events import (
     observing,
 )
 from tasks.interruption import StoppedError
+from tasks.results import REPORT
 from tasks.run_summary import RunSummary
 
 # In a log file: at most one progress line a stage in so many seconds.
@@ -132,6 +133,7 @@ class Terminal:
         if summary.model is not None:
             self.say(f"Model: version {summary.model}; see digitflow models")
         self.say(f"Results: {summary.folder}")
+        self.say(f"Report: {summary.folder / REPORT}")
 
     def _line(
         self, status: str, style: str, seconds: str, label: str, reasons: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ Never cached: a decision belongs to its day.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from storage.models import ModelVersion
 from tasks import decision as report
 from tasks.data.source_check import SourceAnswer
 from tasks.gate import Decision, Rules, decide
+from tasks.results import write_results
 from tasks.run_summary import RunSummary
 from tasks.score import score
 
@@ -66,7 +67,7 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     while True:
         champion = cache.models.champion()
         if champion is not None and champion.version == challenger.version:
-            return _nothing_to_do(champion, source)
+            return _nothing_to_do(cache, summary, champion, source)
         if champion is not None:
             _check_classes(challenger, champion)
         decision = _compare(cache, summary, challenger, champion, rules)
@@ -78,8 +79,11 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
             get_run_logger().warning("Judging once more: %s", error)
     headline = report.headline(decision, challenger, champion)
     get_run_logger().info(headline)
-    publish_decision(report.markdown(decision, challenger, champion, source), headline)
+    markdown = report.markdown(decision, challenger, champion, source)
+    publish_decision(markdown, headline)
     _emit(summary, decision, rules, challenger, champion)
+    # Last: whatever is wrong with the folder, the decision is made and has been told.
+    write_results(cache, replace(summary, decision=markdown))
     return Verdict("Promoted" if decision.promoted else "Rejected", headline)
 
 
@@ -88,7 +92,9 @@ def publish_decision(markdown: str, headline: str) -> None:
     create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
-def _nothing_to_do(champion: ModelVersion, source: SourceAnswer) -> Verdict:
+def _nothing_to_do(
+    cache: Cache, summary: RunSummary, champion: ModelVersion, source: SourceAnswer
+) -> Verdict:
     if source.unconfirmed:
         headline = (
             f"Nothing new, but the source does not confirm it; version {champion.version} stays "
@@ -99,7 +105,9 @@ def _nothing_to_do(champion: ModelVersion, source: SourceAnswer) -> Verdict:
         headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
         verdict = Verdict("Unchanged", headline)
     get_run_logger().info(headline)
-    publish_decision(report.nothing_to_do(headline, champion, source), headline)
+    markdown = report.nothing_to_do(headline, champion, source)
+    publish_decision(markdown, headline)
+    write_results(cache, replace(summary, decision=markdown))
     return verdict
 
 

@@ -77,7 +77,7 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
     ]
     lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
     lines += [f"| {name} | {_cell(str(value))} |" for name, value in summary.parameters.items()]
-    lines += ["", f"Results: `{summary.folder}`", ""]
+    lines += ["", f"Results: `{summary.folder}`, with all of this in `report.html`.", ""]
     return "\n".join(lines)
 
 

@@ -13,19 +13,24 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache
-from storage.digests import digest_bytes
+from storage.digests import digest_bytes, digest_json
+from storage.errors import RecordDamagedError
 from storage.room import explaining_full_disk
+from tasks.html_report import ReportContents, page
+from tasks.report import FIGURES, history_table
 from tasks.run_summary import RunSummary
 from tasks.stage import StageResult
 from tasks.versions import installed_version
 
+REPORT = "report.html"
 # Stage and output → place in the folder.
 _FILES = {
     ("train", "history"): "history.csv",
@@ -105,8 +110,20 @@ def write_results(cache: Cache, summary: RunSummary) -> None:
     """
     folder = summary.folder.resolve()  # a link stays, and what it leads to is replaced
     check_results_folder(folder)
+    if not summary.decision:
+        summary = replace(summary, decision=_earlier_decision(summary, folder))
     with explaining_full_disk("the results", folder.parent):
         _write(cache, summary, folder)
+
+
+def _earlier_decision(summary: RunSummary, folder: Path) -> str:
+    """Return what the gate decided about this run's model when it was judged, if it was."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        judged = (run["run"], run["model"]) == (summary.name, summary.model)
+        return str(run["decision"]) if judged else ""
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ""
 
 
 def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
@@ -120,7 +137,10 @@ def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
             source = cache.objects.verify(artifact.sha256, artifact.size)
             # A copy, not a link: whoever edits results must not damage the store.
             shutil.copyfile(source, target)
-        text = json.dumps(_run_json(summary), indent=2, ensure_ascii=False)
+        run = _run_json(summary)
+        report = page(summary, _report_contents(cache, summary, new, run["versions"]))
+        (new / REPORT).write_text(report, encoding="utf-8")
+        text = json.dumps(run, indent=2, ensure_ascii=False)
         (new / "run.json").write_text(text + "\n", encoding="utf-8")
         with _alone_with(folder):
             _check(folder)  # once more: what came there meanwhile is not ours to replace
@@ -182,6 +202,29 @@ def _files(summary: RunSummary) -> list[tuple[str, Artifact]]:
     return files
 
 
+def _report_contents(
+    cache: Cache, summary: RunSummary, folder: Path, versions: Mapping[str, str | None]
+) -> ReportContents:
+    """Gather what the report shows from the results that are in the folder already."""
+    figures = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
+    history = folder / _FILES["train", "history"]
+    return ReportContents(
+        figures={name: path.read_bytes() for name, path in figures.items() if path.exists()},
+        history=history_table(history) if history.exists() else (),
+        code={stage.label: _code_digest(cache, stage) for stage in summary.stages},
+        versions=versions,
+    )
+
+
+def _code_digest(cache: Cache, stage: StageResult) -> str:
+    """Return the digest of a stage's code, or nothing if its record is not there any more."""
+    try:
+        record = cache.local.records.load(stage.stage, stage.key)
+    except RecordDamagedError:
+        return ""
+    return "" if record is None else digest_json(record.document["code"])
+
+
 def _run_json(summary: RunSummary) -> dict[str, Any]:
     return {
         "run": summary.name,
@@ -190,6 +233,7 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "parameters": dict(summary.parameters),
         "seconds": summary.seconds,
         "model": summary.model,
+        "decision": summary.decision,
         "stages": summary.stages_json(),
         "versions": {
             "python": platform.python_version(),
@@ -201,5 +245,5 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
             **{name: os.environ.get(name) for name in _THREAD_LIMITS},
             **(summary.workers or {}),
         },
-        "files": [place for place, _ in _files(summary)],
+        "files": [REPORT, *(place for place, _ in _files(summary))],
     }

@@ -37,6 +37,8 @@ class RunSummary:
         Number of the model version that it trained, or None.
     workers
         How many processes trained, where, with how many BLAS threads; None if this one did.
+    decision
+        The gate's decision about that model, as Markdown; empty if it was not put to it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class RunSummary:
     folder: Path
     model: int | None = None
     workers: Mapping[str, Any] | None = None
+    decision: str = ""
 
     def output(self, stage: str, output: str) -> Artifact | None:
         """Return a stage's output, or None if that stage was not part of the run.

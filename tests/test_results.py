@@ -28,6 +28,16 @@ from tasks.run_summary import RunSummary
 from tasks.stage import StageResult
 
 PNG = PNG_SIGNATURE + bytes(16)
+METRICS = {
+    "test_accuracy": 0.75,
+    "test_loss": 0.5,
+    "test_samples": 4,
+    "errors": 1,
+    "macro_f1": 0.7,
+    "per_class": {
+        "0": {"precision": 1.0, "recall": 0.75, "f1": 0.8, "support": 4, "training_images": 9}
+    },
+}
 OUTPUTS: dict[str, dict[str, tuple[str, Any]]] = {
     "train": {
         "model": ("npz", {"weights_1": np.eye(2)}),
@@ -35,13 +45,14 @@ OUTPUTS: dict[str, dict[str, tuple[str, Any]]] = {
         "predictions": ("npz", {"outputs": np.eye(3)}),
     },
     "evaluate": {
-        "metrics": ("json", {"test_accuracy": 0.75, "per_class": {"0": {}}}),
+        "metrics": ("json", METRICS),
         "confusion": ("csv", pd.DataFrame({"true": [0], "0": [1]})),
     },
     "plot": {"learning_curves": ("png", PNG), "gallery": ("png", PNG + b"x")},
 }
 PLACES = {
     "run.json",
+    "report.html",
     "history.csv",
     "model.npz",
     "metrics.json",
@@ -80,7 +91,7 @@ def summary(cache: Cache, tmp_path: Path) -> RunSummary:
         parameters={"epochs": 20},
         stages=tuple(stages),
         seconds=1.5,
-        metrics={"test_accuracy": 0.75},
+        metrics=METRICS,
         folder=tmp_path / "results" / "quiet-ant",
     )
 
@@ -125,9 +136,19 @@ def test_the_run_tells_what_it_did(cache: Cache, summary: RunSummary):
     assert {"run.json", *run["files"]} == PLACES
 
 
+def test_a_decision_about_the_model_outlives_a_refresh(cache: Cache, summary: RunSummary):
+    judged = replace(summary, model=3, decision="# Version 3 is the champion")
+    write_results(cache, judged)
+    write_results(cache, replace(judged, decision=""))
+    assert "Version 3 is the champion" in (summary.folder / "report.html").read_text()
+    assert "champion" in json.loads((summary.folder / "run.json").read_text())["decision"]
+    write_results(cache, replace(judged, decision="", model=4))
+    assert "champion" not in (summary.folder / "report.html").read_text()
+
+
 def test_a_run_that_stopped_early_has_what_it_made(cache: Cache, summary: RunSummary):
     write_results(cache, replace(summary, stages=summary.stages[:1], metrics={}))
-    assert places(summary.folder) == {"run.json", "history.csv", "model.npz"}
+    assert places(summary.folder) == {"run.json", "report.html", "history.csv", "model.npz"}
     assert read_metrics(cache, summary.stages[:1]) == {}
     assert read_metrics(cache, summary.stages)["test_accuracy"] == 0.75
 
@@ -135,7 +156,7 @@ def test_a_run_that_stopped_early_has_what_it_made(cache: Cache, summary: RunSum
 def test_later_results_replace_earlier_ones_whole(cache: Cache, summary: RunSummary):
     write_results(cache, summary)
     write_results(cache, replace(summary, stages=summary.stages[:1]))
-    assert places(summary.folder) == {"run.json", "history.csv", "model.npz"}
+    assert places(summary.folder) == {"run.json", "report.html", "history.csv", "model.npz"}
     write_results(cache, summary)
     assert places(summary.folder) == PLACES
 
@@ -219,7 +240,7 @@ class CrashError(BaseException):
 
 
 class TestCrash:
-    @pytest.mark.parametrize("step", range(1, 11))
+    @pytest.mark.parametrize("step", range(1, 12))
     @pytest.mark.parametrize("with_old", [True, False])
     def test_at_any_step_keeps_the_old_results_or_leaves_none(
         self,

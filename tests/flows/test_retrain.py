@@ -187,6 +187,10 @@ def test_a_week(
     asked = {"artifacts": {"key": {"any_": ["digitflow-decision"]}}, "sort": "CREATED_DESC"}
     kept = [each["data"] for each in prefect_server.ask("/artifacts/filter", asked)]
     assert kept[:7] == [night.decision for night, _ in reversed(week)]
+    page = Path("results", own_name({"name": thursday.name}), "report.html").read_text()
+    assert "<h1>Version 3 is rejected; version 2 stays the champion</h1>" in page
+    page = Path("results", own_name({"name": wednesday.name}), "report.html").read_text()
+    assert "<h1>Nothing to do: version 2" in page
     check_events(prefect_server, week)
 
 
