@@ -29,6 +29,7 @@ ALLOWED_AT_THE_TOP = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "automations.yaml",
     "benchmarks",
     "datasets",
     "docs",
