@@ -21,6 +21,7 @@ from flows.pipeline import Selection, StageName
 from storage.runs import run_name
 from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, ParameterError, Parameters, resolve
 from tasks.data.sources import DEFAULT_DATASET, Dataset, find
+from tasks.sample_sizes import check_sample_sizes
 
 Result = TypeVar("Result")
 
@@ -77,6 +78,17 @@ class RunOptions:
             If there is none of that name and no such directory.
         """
         return find(self.dataset)
+
+    def check_samples(self, dataset: Dataset) -> None:
+        """Refuse to ask for more images than the dataset is known to have.
+
+        Raises
+        ------
+        ParameterError
+            If a stage that takes a sample is part of the run, and the sample is too large.
+        """
+        if self.selection().includes("preprocess"):
+            check_sample_sizes(self.resolve(), dataset)
 
     def resolve(self) -> Parameters:
         """Return the parameters: the preset's, with the overrides.

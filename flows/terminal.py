@@ -24,6 +24,7 @@ from tasks.events import (
     observing,
 )
 from tasks.interruption import StoppedError
+from tasks.report import warnings
 from tasks.results import REPORT
 from tasks.run_summary import RunSummary
 
@@ -116,6 +117,8 @@ class Terminal:
 
     def summarise(self, summary: RunSummary) -> None:
         """Write the closing summary: result, place, what to try next."""
+        for warning in warnings(summary.metrics):
+            self.warn(f"warning: {warning}")
         if self._quiet:
             return
         ran = sum(not stage.cached for stage in summary.stages)

@@ -25,7 +25,6 @@ from tasks.prefect_stage import submit
 from tasks.publish import publish
 from tasks.results import check_results_folder
 from tasks.run_summary import RunSummary
-from tasks.sample_sizes import check_sample_sizes
 from tasks.stage import Handle, Refs, Stage, StageResult
 
 
@@ -63,7 +62,7 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
     started = time.perf_counter()
     run = own_name(flow_run.name or "unnamed", dataset.name, options.preset)
     parameters = options.resolve()
-    check_sample_sizes(parameters, dataset)
+    options.check_samples(dataset)
     check_results_folder(options.results_folder(run))
     logger = get_run_logger()
     logger.info("Dataset %s, preset %s, %s", dataset.title, options.preset, parameters)

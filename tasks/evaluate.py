@@ -37,6 +37,6 @@ def evaluate(
         trained_on = np.bincount(training_targets, minlength=len(class_names))
     else:
         trained_on = training_targets.sum(axis=0)
-    for row, images in zip(scores["per_class"].values(), trained_on, strict=True):
+    for row, images in zip(scores["per_class"], trained_on, strict=True):
         row["training_images"] = int(images)
     return {"metrics": scores, "confusion": confusion.reset_index()}

@@ -124,7 +124,8 @@ def evaluate(
     metrics : dict
         Plain Python numbers, ready for JSON: ``test_accuracy`` (0 to 1), ``test_loss`` (mean loss
         of a sample), ``test_samples``, ``errors`` (samples predicted wrongly), ``macro_f1`` and
-        ``per_class`` (class name → ``precision``, ``recall``, ``f1``, ``support``).
+        ``per_class`` (one mapping a class, in the classes' order: ``class``, ``precision``,
+        ``recall``, ``f1``, ``support``).
         ``macro_f1`` is the unweighted mean F1 over the classes that occur as a label or as a
         prediction: a class that does neither has no F1, and its 0.0 would only dilute the mean.
     confusion : DataFrame
@@ -153,15 +154,16 @@ def evaluate(
         "test_samples": samples,
         "errors": samples - correct,
         "macro_f1": float(report["f1"].to_numpy()[occurs].mean()),
-        "per_class": {
-            name: {
+        "per_class": [
+            {
+                "class": name,
                 "precision": float(precision),
                 "recall": float(recall),
                 "f1": float(f1),
                 "support": int(support),
             }
             for name, precision, recall, f1, support in report.itertuples(name=None)
-        },
+        ],
     }
     return metrics, confusion
 

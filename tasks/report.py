@@ -19,6 +19,8 @@ FIGURES: Mapping[str, str] = {
     "training_image": "The last training image",
 }
 
+_LISTED = 8  # class names in a sentence
+
 
 def headline(summary: RunSummary) -> str:
     """Return the run in one line, such as ``MNIST · tutorial · test accuracy 78.4 %``."""
@@ -67,6 +69,8 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
             f"| Macro F1 | {summary.metrics['macro_f1']:.4f} |",
             "",
         ]
+    for warning in warnings(summary.metrics):
+        lines += [f"> **Warning:** {_cell(warning)}", ""]
     for name, path in figures.items():
         lines += [f"## {FIGURES[name]}", "", embedded(path, FIGURES[name]), ""]
     lines += ["## Stages", "", "| stage | outcome | seconds | why it ran |", "|---|---|---:|---|"]
@@ -81,6 +85,25 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
     return "\n".join(lines)
 
 
+def warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of the metrics should know of the data, a sentence each."""
+    unlearnt = {
+        row["class"]: row["support"]
+        for row in metrics.get("per_class", [])
+        if row["support"] and not row["training_images"]
+    }
+    if not unlearnt:
+        return []
+    names = ", ".join(list(unlearnt)[:_LISTED])
+    more = f" and {len(unlearnt) - _LISTED} more" if len(unlearnt) > _LISTED else ""
+    classes = "class has" if len(unlearnt) == 1 else "classes have"
+    images = sum(unlearnt.values())
+    return [
+        f"{len(unlearnt)} {classes} test images but no training images: {names}{more}. "
+        f"{images:,} of {metrics['test_samples']:,} test images can hardly be classified rightly."
+    ]
+
+
 def history_table(history: Path) -> list[dict[str, Any]]:
     """Return the history as one row per epoch, numbers rounded for reading."""
     with history.open(newline="", encoding="utf-8") as file:
@@ -93,14 +116,14 @@ def per_class_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return precision, recall and F1 as one row per class."""
     return [
         {
-            "class": name,
+            "class": row["class"],
             "precision": round(row["precision"], 4),
             "recall": round(row["recall"], 4),
             "f1": round(row["f1"], 4),
             "images": row["support"],
             "training images": row["training_images"],
         }
-        for name, row in metrics["per_class"].items()
+        for row in metrics["per_class"]
     ]
 
 

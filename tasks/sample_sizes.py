@@ -27,8 +27,8 @@ def check_sample_sizes(parameters: Parameters, dataset: Dataset) -> None:
     ):
         if asked > there:
             problems.append(
-                f"{name}: expected at most {there:,}, the images that {dataset.title} has, "
-                f"found {asked:,}"
+                f"{name}: expected at most {there:,}, the images that {dataset.title} has, or 0 "
+                f"for all, found {asked:,}"
             )
             remedies.append(f"{name}=0")
     training = min(parameters.training_sample or images.training, images.training)
@@ -40,5 +40,5 @@ def check_sample_sizes(parameters: Parameters, dataset: Dataset) -> None:
         )
         remedies.append(f"validation_size={training // 10}")
     if problems:
-        message = "; ".join(problems) + f". Add --set {' '.join(remedies)} (0 takes all)"
+        message = "; ".join(problems) + f"; set {' '.join(remedies)}"
         raise ParameterError(message)

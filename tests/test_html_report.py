@@ -46,15 +46,16 @@ def summary(**changes: Any) -> RunSummary:
             "test_samples": 10_000,
             "errors": 281,
             "macro_f1": 0.9717,
-            "per_class": {
-                "seven": {
+            "per_class": [
+                {
+                    "class": "seven",
                     "precision": 0.97,
                     "recall": 0.96,
                     "f1": 0.965,
                     "support": 1028,
                     "training_images": 6265,
                 }
-            },
+            ],
         },
         "folder": Path("results"),
         "model": 5,
@@ -155,8 +156,8 @@ def test_nothing_is_fetched_and_nothing_runs() -> None:
         {"dataset": HOSTILE},
         {"preset": HOSTILE},
         {"parameters": {"epochs": HOSTILE, HOSTILE: 1}},
-        {"metrics": {**summary().metrics, "per_class": {HOSTILE: {"precision": 1.0, "recall": 1.0,
-            "f1": 1.0, "support": 1, "training_images": 1}}}},
+        {"metrics": {**summary().metrics, "per_class": [{"class": HOSTILE, "precision": 1.0,
+            "recall": 1.0, "f1": 1.0, "support": 1, "training_images": 0}]}},
         {"stages": (replace(summary().stages[0], label=HOSTILE, reasons=(HOSTILE,),
             outputs={HOSTILE: Artifact(DIGEST, 1, "npz")}),)},
         {"decision": f"# {HOSTILE}\n\n| a | b |\n|---|---|\n| {HOSTILE} | x |\n\n{HOSTILE}\n"},

@@ -132,13 +132,14 @@ def test_evaluate_worked_by_hand():
     assert metrics["test_samples"] == 10
     assert metrics["errors"] == 3
     assert metrics["macro_f1"] == pytest.approx((3 / 4 + 2 / 3 + 2 / 3) / 3)
-    assert metrics["per_class"]["cat"] == {
+    assert metrics["per_class"][2] == {
+        "class": "cat",
         "precision": 1.0,
         "recall": 0.5,
         "f1": pytest.approx(2 / 3),
         "support": 4,
     }
-    assert list(metrics["per_class"]) == ANIMALS
+    assert [row["class"] for row in metrics["per_class"]] == ANIMALS
 
 
 def test_evaluate_gives_json_without_loss():

@@ -34,9 +34,16 @@ METRICS = {
     "test_samples": 4,
     "errors": 1,
     "macro_f1": 0.7,
-    "per_class": {
-        "0": {"precision": 1.0, "recall": 0.75, "f1": 0.8, "support": 4, "training_images": 9}
-    },
+    "per_class": [
+        {
+            "class": "0",
+            "precision": 1.0,
+            "recall": 0.75,
+            "f1": 0.8,
+            "support": 4,
+            "training_images": 9,
+        }
+    ],
 }
 OUTPUTS: dict[str, dict[str, tuple[str, Any]]] = {
     "train": {

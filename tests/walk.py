@@ -8,7 +8,7 @@ process of its own, and prints what it did as JSON::
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,17 +50,27 @@ def write_dataset(
     training: int = 40,
     test: int = 20,
     seed: int = 0,
+    labels: Sequence[int] = range(10),
+    test_labels: Sequence[int] | None = None,
+    dtype: type[np.integer[Any]] = np.uint8,
 ) -> Path:
-    """Write the four gzipped IDX files of a dataset whose classes can be learnt."""
+    """Write the four gzipped IDX files of a dataset whose classes can be learnt.
+
+    Its labels take the values of `labels` in turn, those of the test set the values of
+    `test_labels`, if that is given.
+    """
     rng = np.random.default_rng(seed)
-    patterns = rng.integers(0, 256, (10, *shape))
+    test_labels = labels if test_labels is None else test_labels
+    values = np.unique([*labels, *test_labels])
+    patterns = rng.integers(0, 256, (len(values), *shape))
     folder.mkdir(parents=True, exist_ok=True)
-    for name, count in (("train", training), ("t10k", test)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
+    for name, count, taken in (("train", training, labels), ("t10k", test, test_labels)):
+        labelled = np.resize(np.array(taken, dtype), count)
         noise = rng.integers(0, 60, (count, *shape))
-        images = np.clip(patterns[labels] * 0.7 + noise, 0, 255).astype(np.uint8)
+        images = patterns[np.searchsorted(values, labelled)] * 0.7 + noise
+        images = np.clip(images, 0, 255).astype(np.uint8)
         idx.write(folder / f"{name}-images-idx3-ubyte.gz", images)
-        idx.write(folder / f"{name}-labels-idx1-ubyte.gz", labels)
+        idx.write(folder / f"{name}-labels-idx1-ubyte.gz", labelled)
     return folder
 
 

@@ -12,7 +12,6 @@ from flows.options import RunOptions
 from flows.pipeline import StageName
 from tasks.config import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
 from tasks.data.sources import DATASETS, DEFAULT_DATASET, FALLBACK_DATASET, added, is_path
-from tasks.sample_sizes import check_sample_sizes
 
 
 @Parameter(name="*")
@@ -113,7 +112,7 @@ class RunArguments:
             output=self.output,
             overrides={**values, **parse_assignments(assignments)},
         )
-        check_sample_sizes(options.resolve(), options.find_dataset())
+        options.check_samples(options.find_dataset())
         options.selection()
         options.check_workers()
         typed = options.resolve().model_dump(mode="json", include=set(options.overrides))

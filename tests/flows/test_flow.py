@@ -13,7 +13,8 @@ from prefect.client.schemas.objects import State
 
 from flows.train import train
 from storage.cache import Cache
-from tasks.data.sources import DATASETS
+from tasks.data.manifest import write_manifest
+from tasks.data.sources import DATASETS, from_directory
 from tests.servers.prefect_server import PrefectServer, own_name
 from tests.walk import LABELS, TINY, Walk
 
@@ -109,17 +110,29 @@ def test_twice(prefect_server: PrefectServer, run: Callable[..., Run], first: Wa
 
 
 def test_a_failing_stage_fails_the_run_with_its_message(
-    prefect_server: PrefectServer, run: Callable[..., Run]
+    prefect_server: PrefectServer, run: Callable[..., Run], tiny_directory: Path, tmp_path: Path
 ):
-    failed = run(training_sample=41)
+    tiny = from_directory(tiny_directory)
+    nine = replace(tiny, name="nine", labels=tiny.labels[:9], class_names=tiny.class_names[:9])
+    write_manifest(tmp_path / "nine.toml", nine)
+    failed = run(dataset=str(tmp_path / "nine.toml"))
     assert failed["state_name"] == "Failed"
-    assert "training_sample: expected at most 40" in failed["state"]["message"]
+    message = failed["state"]["message"]
+    assert "the training labels should be 0 to 8, found 9 at index 9" in message
     states = task_states(prefect_server, failed, 9)
     assert states["preprocess"] == "Failed"
     assert states["decode-training-images"] == "Completed"
     # What failed and what follows is in nobody's way: run again, with what there is.
     assert task_states(prefect_server, run(until="preprocess"), 9)["preprocess"] == "Completed"
     assert not list(Path("results").glob(f"{own_name(failed)}*"))
+
+
+def test_what_the_data_cannot_give_is_said_before_any_stage_runs(
+    prefect_server: PrefectServer, run: Callable[..., Run]
+):
+    failed = run(training_sample=41)
+    assert "training_sample: expected at most 40, the images" in failed["state"]["message"]
+    assert task_states(prefect_server, failed, 0) == {}
 
 
 def test_a_dataset_that_was_named_is_never_replaced(
