@@ -15,7 +15,8 @@ from tasks.figures.captions import set_title
 from tasks.figures.style import FULL_WIDTH, render
 
 MOST_FILTERS = 40
-_COLUMNS = 10
+_COLUMNS = 10  # of square filters
+_SMALLEST, _LARGEST = 1.25, 9.0  # height of the figure, in inches
 
 
 def first_layer_filters(
@@ -80,10 +81,13 @@ def filters_figure(filters: NDArray[np.float64], *, dataset: str) -> Figure:
         raise ValueError(message)
     strength = np.sqrt((filters**2).sum(axis=(1, 2)))
     shown = np.argsort(-strength, kind="stable")[:MOST_FILTERS]
-    rows = math.ceil(len(shown) / _COLUMNS)
-    mosaic = _mosaic(filters[shown], rows)
+    # Long ones side by side, or one above the other, make a picture of a sensible shape.
+    slimness = math.sqrt(filters.shape[1] / filters.shape[2])
+    columns = min(max(round(_COLUMNS * slimness), 1), MOST_FILTERS)
+    rows = math.ceil(len(shown) / columns)
+    mosaic = _mosaic(filters[shown], rows, columns)
     height = FULL_WIDTH * 0.9 * mosaic.shape[0] / mosaic.shape[1]
-    figure = Figure(figsize=(FULL_WIDTH, 0.5 + height))
+    figure = Figure(figsize=(FULL_WIDTH, min(max(0.5 + height, _SMALLEST), _LARGEST)))
     which = f"all {len(filters)} filters"
     if len(filters) > len(shown):
         which = f"the {len(shown)} strongest of {len(filters):,} filters"
@@ -97,12 +101,12 @@ def filters_figure(filters: NDArray[np.float64], *, dataset: str) -> Figure:
     return figure
 
 
-def _mosaic(filters: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+def _mosaic(filters: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
     """Lay filters out in rows with gaps between them, which show as nothing."""
     count, height, width = filters.shape
-    gap = max(1, width // 14)
-    mosaic = np.full((rows * (height + gap) - gap, _COLUMNS * (width + gap) - gap), np.nan)
+    gap = max(1, min(height, width) // 14)
+    mosaic = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for place in range(count):
-        top, left = (place // _COLUMNS) * (height + gap), (place % _COLUMNS) * (width + gap)
+        top, left = (place // columns) * (height + gap), (place % columns) * (width + gap)
         mosaic[top : top + height, left : left + width] = filters[place]
     return mosaic

@@ -59,3 +59,11 @@ def test_the_same_filters_give_the_same_bytes() -> None:
     assert first == draw_filters(filters, dataset="MNIST")
     assert first.startswith(b"\x89PNG")
     assert len(first) < 80_000
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 784), (784, 1), (1, 1), (5, 40), (40, 5)])
+@pytest.mark.parametrize("count", [1, 8, 100])
+def test_filters_of_any_shape_make_a_figure_to_look_at(shape: tuple[int, int], count: int) -> None:
+    figure = filters_figure(np.ones((count, *shape)), dataset="any")
+    assert figure.get_figwidth() == 9.0
+    assert 1.25 <= figure.get_figheight() <= 9.0
