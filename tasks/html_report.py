@@ -15,7 +15,7 @@ from typing import Any
 from tasks.config import ParameterError, resolve
 from tasks.html_style import STYLE
 from tasks.html_table import table
-from tasks.report import FIGURES, headline, per_class_table
+from tasks.report import FIGURES, headline, per_class_table, warnings
 from tasks.run_summary import RunSummary
 
 # A longer history is folded away.
@@ -74,7 +74,9 @@ def page(summary: RunSummary, contents: ReportContents) -> str:
         else "",
     ]
     title = escape(headline(summary))
-    body = "\n".join([_header(summary), _numbers(summary), _decision(summary), *sections])
+    body = "\n".join(
+        [_header(summary), _numbers(summary), *_warnings(summary), _decision(summary), *sections]
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -109,6 +111,13 @@ def _numbers(summary: RunSummary) -> str:
         for number, (name, value) in enumerate(cells)
     ]
     return f'<dl class="numbers">{"".join(found)}</dl>'
+
+
+def _warnings(summary: RunSummary) -> list[str]:
+    return [
+        f'<section class="decision"><p><strong>Warning:</strong> {escape(text)}</p></section>'
+        for text in warnings(summary.metrics)
+    ]
 
 
 def _decision(summary: RunSummary) -> str:

@@ -223,3 +223,11 @@ def test_numbers_stand_to_the_right_and_values_read_well() -> None:
         ("", "–"),
     ]
     assert table([]) == ""
+
+
+def test_a_class_that_nothing_was_learnt_of_is_a_warning() -> None:
+    metrics = dict(summary().metrics)
+    assert "Warning" not in Reader(page(summary(), contents())).text
+    metrics["per_class"] = [{**metrics["per_class"][0], "training_images": 0}]
+    text = Reader(page(summary(metrics=metrics), contents())).text
+    assert "1 class has test images but no training images: seven." in text
