@@ -81,6 +81,15 @@ def test_scaling(environment: dict[str, str]):
     assert json.loads(output_of("scaling.py", ["6000"], environment))["peak"] > 0
 
 
+@pytest.mark.slow
+def test_scale(environment: dict[str, str]):
+    said = output_of("scale.py", ["--smoke"], environment, bars=True)
+    assert "| stage | 300 images | 600 images | exponent |" in said
+    for stage in ("draw", "download", "decode", "preprocess", "train", "evaluate", "plot"):
+        assert re.search(rf"^\| {stage} \| \d", said, re.MULTILINE)
+    assert re.search(r"^- decoding \d.* ratio: \d", said, re.MULTILINE)
+
+
 def test_accuracy(environment: dict[str, str], dataset: Path):
     tiny = ["epochs=1", "validation_size=20", "batch_size=20"]
     said = output_of(
