@@ -18,8 +18,7 @@ def decode(archive: Path, *, name: str, transposed: bool, scratch: Path) -> dict
     Images that are stored `transposed` are turned upright, so that nothing later need know.
     """
     from tasks.data.idx import decode as decode_idx
-    from tasks.data.upright import transpose_images
 
     # Into a file, which the store takes over: the array may be larger than the memory.
-    array = decode_idx(archive, name=name, to=scratch / "array.npy")
-    return {"array": transpose_images(array) if transposed else array}
+    target = scratch / "array.npy"
+    return {"array": decode_idx(archive, name=name, transposed=transposed, to=target)}

@@ -6,6 +6,7 @@ file format" at the foot of http://yann.lecun.com/exdb/mnist/. Files are commonl
 """
 
 import gzip
+import math
 import struct
 import sys
 from collections.abc import Iterable
@@ -44,6 +45,7 @@ def decode(
     *,
     name: str | None = None,
     max_bytes: int = MAX_BYTES,
+    transposed: bool = False,
     to: Path | None = None,
 ) -> NDArray[Any]:
     """Read one IDX file, gzipped or plain, and refuse it unless every byte is accounted for.
@@ -60,6 +62,9 @@ def decode(
     max_bytes : int
         Largest array accepted, in bytes; a header that declares more is refused before any
         memory is taken for it.
+    transposed : bool
+        The file holds images, (n, width, height), with rows and columns exchanged, as EMNIST's
+        do: turn them upright.
     to : Path, optional
         ``.npy`` file to decode into, instead of memory; replaced if it is there, removed if the
         IDX file is refused.
@@ -67,13 +72,16 @@ def decode(
     Returns
     -------
     NDArray
-        Shape as declared; uint8, int8, int16, int32, float32 or float64 in native byte order.
+        Shape as declared, of `transposed` images (n, height, width); uint8, int8, int16, int32,
+        float32 or float64 in native byte order.
         With `to` a memory map of that file.
 
     Raises
     ------
     IdxError
         If anything is not as the format says; names the file, what was expected, what was found.
+    ValueError
+        If what should be transposed images is of another number of dimensions.
     OSError
         If the file cannot be read.
     """
@@ -88,9 +96,9 @@ def decode(
             if to is None:
                 array = np.empty(header.shape, native)
                 found = stream.read_into(_bytes_of(array))
-                _swap(array)
+                array = _upright(_swapped(array), transposed)
             else:
-                found = _stream_to(to, stream, header, native)
+                found = _stream_to(to, stream, header, native, transposed)
             _check_end(stream, name, header, found)
         except BaseException:
             if to is not None:
@@ -102,20 +110,24 @@ def decode(
     return mapped
 
 
-def _stream_to(file: Path, stream: ByteStream, header: Header, native: np.dtype[Any]) -> int:
+def _stream_to(
+    file: Path, stream: ByteStream, header: Header, native: np.dtype[Any], transposed: bool
+) -> int:
     """Write an ``.npy`` file, the bytes of `numpy.save`; return how many bytes there were for it.
 
     Written, not mapped: pages of a map that is written to count as memory of this process.
     """
-    expected = header.data_size
-    block = np.empty(min(_BLOCK, expected), np.uint8)
+    # What an array of the data would be, without its memory.
+    whole = np.broadcast_to(np.empty((), native), header.shape)
+    shape = _upright(whole, transposed).shape
+    expected, length = header.data_size, _BLOCK
+    if transposed:  # whole images
+        image = max(1, math.prod(header.shape[1:]) * native.itemsize)
+        length = image * max(1, _BLOCK // image)
+    block = np.empty(min(length, expected), np.uint8)
     found = 0
     with file.open("wb") as output:
-        layout = {
-            "shape": header.shape,
-            "fortran_order": False,
-            "descr": npy.dtype_to_descr(native),
-        }
+        layout = {"shape": shape, "fortran_order": False, "descr": npy.dtype_to_descr(native)}
         npy.write_array_header_1_0(output, layout)
         while found < expected:
             piece = block[: expected - found]
@@ -123,15 +135,20 @@ def _stream_to(file: Path, stream: ByteStream, header: Header, native: np.dtype[
             found += count
             if count < len(piece):
                 break
-            _swap(piece.view(native))
-            output.write(piece.data)
+            numbers = _swapped(piece.view(native))
+            if transposed:
+                numbers = _upright(numbers.reshape(-1, *header.shape[1:]), transposed)
+            output.write(np.ascontiguousarray(numbers).data)
     return found
 
 
-def _swap(array: NDArray[Any]) -> None:
-    """Turn what was read as native, and is big-endian, into what it is."""
-    if sys.byteorder == "little":
-        array.byteswap(inplace=True)
+def _swapped(array: NDArray[Any]) -> NDArray[Any]:
+    """Turn what was read as native, and is big-endian, into what it is; in its place."""
+    return array.byteswap(inplace=True) if sys.byteorder == "little" else array
+
+
+def _upright(images: NDArray[Any], transposed: bool) -> NDArray[Any]:
+    return images.transpose(0, 2, 1) if transposed else images
 
 
 def _check_end(stream: ByteStream, name: str, header: Header, found: int) -> None:

@@ -10,6 +10,10 @@ from tasks.nn.architecture import from_arrays
 from tasks.nn.ensemble import combine_outputs, is_ensemble, split
 from tasks.nn.tutorial import predict_tutorial
 
+# Images at once in eight bytes a pixel. More than a usual test set has: BLAS may round the rows
+# of another number of images otherwise.
+_TUTORIAL_PASS = 16_384
+
 
 def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[Any]:
     """Return the outputs (n, classes) for `images`; the largest in a row is the answer.
@@ -33,8 +37,14 @@ def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[A
         return combine_outputs([predict(member, images) for member in members], loss)
     if weights.keys() == {"weights_1", "weights_2"}:
         flat = images.reshape(len(images), math.prod(images.shape[1:]))
-        pixels = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
-        return predict_tutorial(weights["weights_1"], weights["weights_2"], pixels)
+        outputs = np.empty((len(flat), weights["weights_2"].shape[1]))
+        for start in range(0, len(flat), _TUTORIAL_PASS):
+            part = flat[start : start + _TUTORIAL_PASS]
+            pixels = part / 255 if part.dtype == np.uint8 else part.astype(np.float64)
+            outputs[start : start + _TUTORIAL_PASS] = predict_tutorial(
+                weights["weights_1"], weights["weights_2"], pixels
+            )
+        return outputs
     return from_arrays(weights).predict(images)
 
 

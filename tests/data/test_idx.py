@@ -128,6 +128,28 @@ def test_decodes_into_the_file_that_numpy_would_save(file, tmp_path, monkeypatch
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+@pytest.mark.parametrize("shape", [(7, 3, 5), (1, 9, 9), (0, 3, 2)])
+def test_transposed_images_are_turned_upright(file, tmp_path, monkeypatch, dtype, shape):
+    monkeypatch.setattr("tasks.data.idx._BLOCK", 70)  # several images fit, or not even one
+    array = np.arange(math.prod(shape), dtype=dtype).reshape(shape)
+    write(file, array)
+    upright = array.swapaxes(1, 2)
+    assert np.array_equal(decode(file, transposed=True), upright)
+    mapped = decode(file, transposed=True, to=tmp_path / "x.npy")
+    assert np.array_equal(mapped, upright)
+    np.save(tmp_path / "y.npy", np.ascontiguousarray(upright))
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
+
+
+def test_only_images_can_be_turned(file, tmp_path):
+    write(file, np.zeros((2, 3), np.uint8))
+    for to in (None, tmp_path / "x.npy"):
+        with pytest.raises(ValueError, match="axes don't match array"):
+            decode(file, transposed=True, to=to)
+    assert list(tmp_path.glob("*.npy")) == []
+
+
 @pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed + b"x"])
 def test_what_is_refused_leaves_no_file(file, tmp_path, damage):
     file.write_bytes(damage(gzip.compress(GOOD)))

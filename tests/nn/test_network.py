@@ -117,13 +117,16 @@ def test_no_images_give_no_outputs() -> None:
     assert make(plain).predict(images(0)).shape == (0, 3)
 
 
-def test_the_tutorials_weights_predict_too() -> None:
+def test_the_tutorials_weights_predict_too(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     weights = {"weights_1": rng.standard_normal((64, 5)), "weights_2": rng.standard_normal((5, 3))}
     flat = images().reshape(6, 64) / 255
     expected = np.maximum(flat @ weights["weights_1"], 0) @ weights["weights_2"]
     np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
     np.testing.assert_allclose(predict(weights, flat), expected, rtol=1e-12)
+    # Many images go through some at a time.
+    monkeypatch.setattr("tasks.nn.predict._TUTORIAL_PASS", 3)
+    np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
 
 
 def test_the_seed_decides_the_weights() -> None:
