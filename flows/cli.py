@@ -187,6 +187,10 @@ def predict(
         str | None,
         Parameter(help="Write CSV to a new file, or with - print it.", allow_leading_hyphen=True),
     ] = None,
+    record: Annotated[
+        bool,
+        Parameter(negative="", help="Keep class counts and confidence, for digitflow drift."),
+    ] = False,
 ) -> int:
     """Say what is on pictures: class, probability and the runner-up.
 
@@ -195,7 +199,27 @@ def predict(
     """
     from flows.commands.predict import predict_pictures
 
-    return predict_pictures(_plain_console(), files, model, json=json, csv=csv)
+    return predict_pictures(_plain_console(), files, model, json=json, csv=csv, record=record)
+
+
+@app.command
+def drift(
+    *,
+    model: Annotated[
+        int | None, Parameter(help="Number of the version. Default: the champion.")
+    ] = None,
+    last: Annotated[
+        int, Parameter(help="So many of the newest batches.", validator=AT_LEAST_ONE)
+    ] = 10,
+    json: Json = False,
+) -> int:
+    """Say whether the pictures lately are like those of the test set. Exit code 3 if not.
+
+    Compared are the predictions that `predict --record` and the deployment `predict-batch` kept.
+    """
+    from flows.commands.drift import show_drift
+
+    return show_drift(_plain_console(), model, last, json=json)
 
 
 models = App(name="models", help="List the trained models; show, promote, roll back, export one.")

@@ -1,9 +1,8 @@
 """What the store can do without, and removing it while runs go on.
 
 A record or a run that has not been used for so many days can go, and so can what is noted of old
-predictions, then every object that
-nothing left refers to, then what killed runs left in scratch folders. Nothing goes that was
-made or used since the oldest run in progress started.
+predictions, then every object that nothing left refers to, then what killed runs left in scratch
+folders. Nothing goes that was made or used since the oldest run in progress started.
 
 No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
 whoever adds an object touches that; whoever removes a file moves it aside and looks at its time

@@ -76,11 +76,11 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
     lines += ["## Stages", "", "| stage | outcome | seconds | why it ran |", "|---|---|---:|---|"]
     lines += [
         f"| {stage.label} | {'cached' if stage.cached else 'ran'} | {stage.seconds:.2f} | "
-        f"{_cell('; '.join(stage.reasons))} |"
+        f"{cell('; '.join(stage.reasons))} |"
         for stage in summary.stages
     ]
     lines += ["", "## Parameters", "", "| parameter | value |", "|---|---|"]
-    lines += [f"| {name} | {_cell(str(value))} |" for name, value in summary.parameters.items()]
+    lines += [f"| {name} | {cell(str(value))} |" for name, value in summary.parameters.items()]
     lines += ["", f"Results: `{summary.folder}`, with all of this in `report.html`.", ""]
     return "\n".join(lines)
 
@@ -138,5 +138,6 @@ def _rounded(text: str) -> int | float | str:
         return text
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Return text as a cell of a Markdown table can bear it."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -13,9 +13,10 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,9 @@ def write_results(cache: Cache, summary: RunSummary) -> None:
     StorageError
         If an object has been lost or damaged since the stage handed it on, or the disk is full.
     """
-    folder = summary.folder.resolve()  # a link stays, and what it leads to is replaced
-    check_results_folder(folder)
     if not summary.decision:
-        summary = replace(summary, decision=_earlier_decision(summary, folder))
-    with explaining_full_disk("the results", folder.parent):
-        _write(cache, summary, folder)
+        summary = replace(summary, decision=_earlier_decision(summary, summary.folder))
+    replace_folder(summary.folder, partial(_fill, cache, summary))
 
 
 def _earlier_decision(summary: RunSummary, folder: Path) -> str:
@@ -126,22 +124,50 @@ def _earlier_decision(summary: RunSummary, folder: Path) -> str:
         return ""
 
 
-def _write(cache: Cache, summary: RunSummary, folder: Path) -> None:
+def _fill(cache: Cache, summary: RunSummary, new: Path) -> None:
+    for place, artifact in _files(summary):
+        target = new / place
+        target.parent.mkdir(exist_ok=True)
+        source = cache.objects.verify(artifact.sha256, artifact.size)
+        # A copy, not a link: whoever edits results must not damage the store.
+        shutil.copyfile(source, target)
+    run = _run_json(summary)
+    report = page(summary, _report_contents(cache, summary, new, run["versions"]))
+    (new / REPORT).write_text(report, encoding="utf-8")
+    text = json.dumps(run, indent=2, ensure_ascii=False)
+    (new / "run.json").write_text(text + "\n", encoding="utf-8")
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Write a results folder whole or not at all, replacing earlier results there.
+
+    Parameters
+    ----------
+    folder
+        Its place.
+    fill
+        Writes the results into the empty folder that it is given, and ``run.json`` with the
+        names of all the others under ``files``.
+
+    Raises
+    ------
+    ResultsFolderError
+        If the folder holds something that is not ours.
+    StorageFullError
+        If the disk is full.
+    """
+    folder = folder.resolve()  # a link stays, and what it leads to is replaced
+    check_results_folder(folder)
+    with explaining_full_disk("the results", folder.parent):
+        _replace(folder, fill)
+
+
+def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
         new = Path(temporary) / "new"
         new.mkdir()
-        for place, artifact in _files(summary):
-            target = new / place
-            target.parent.mkdir(exist_ok=True)
-            source = cache.objects.verify(artifact.sha256, artifact.size)
-            # A copy, not a link: whoever edits results must not damage the store.
-            shutil.copyfile(source, target)
-        run = _run_json(summary)
-        report = page(summary, _report_contents(cache, summary, new, run["versions"]))
-        (new / REPORT).write_text(report, encoding="utf-8")
-        text = json.dumps(run, indent=2, ensure_ascii=False)
-        (new / "run.json").write_text(text + "\n", encoding="utf-8")
+        fill(new)
         with _alone_with(folder):
             _check(folder)  # once more: what came there meanwhile is not ours to replace
             _put(new, folder, Path(temporary))

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from storage.atomic import write_bytes
 from storage.cache import Cache
 from storage.models import ModelVersion
+from tasks.batch_record import record_batch
 from tasks.config import ParameterError
 from tasks.predictions import BLANK, Prediction, as_csv, as_json, model_to_use, predict_batch
 
@@ -26,6 +27,7 @@ def predict_pictures(
     *,
     json: bool,
     csv: str | None,
+    record: bool,
 ) -> int:
     """Print what a model sees on pictures.
 
@@ -64,6 +66,8 @@ def predict_pictures(
             files, side, lambda done, total: shown.update(task, completed=done, total=total)
         )
     predictions = predict_batch(cache, model, batch)
+    if record:
+        record_batch(cache, model, predictions, len(batch.unreadable), run="digitflow predict")
     if csv == "-":
         sys.stdout.write(as_csv(predictions, batch.unreadable))
     elif csv is not None:

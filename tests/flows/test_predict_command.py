@@ -17,15 +17,10 @@ from storage.cache import Cache
 from tasks.data import idx
 from tasks.nn.predict import predict
 from tests.mnist import ROOT
-from tests.registered import register
+from tests.registered import HALVES, SIDE, register
 
 Answer = tuple[int, str, str]
 Cli = Callable[..., Answer]
-
-SIDE = 28
-# Sees how much ink there is in the upper and in the lower half.
-HALVES = np.repeat(np.eye(2), SIDE * SIDE // 2, axis=0) / 100
-WEIGHTS = {"weights_1": HALVES, "weights_2": np.eye(2)}
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     cache = Cache()
-    register(cache, weights=WEIGHTS, class_names=("head", "foot"))
+    register(cache, weights=HALVES, class_names=("head", "foot"))
     cache.models.promote(1, "test")
     return cache
 
@@ -127,7 +122,7 @@ def test_idx_gives_a_line_an_image_and_the_very_predictions(cli: Cli, store: Cac
     code, out, _ = cli("images.gz", "--json")
     assert code == 0
     found = [each["class"] for each in json.loads(out)["predictions"]]
-    answers = predict(WEIGHTS, images).argmax(axis=1)
+    answers = predict(HALVES, images).argmax(axis=1)
     assert found == [("head", "foot")[answer] for answer in answers]
 
 

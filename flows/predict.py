@@ -1,0 +1,112 @@
+"""The flow `digitflow-predict`: pictures in, a CSV and a contact sheet out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from prefect.utilities.annotations import quote
+from pydantic import Field
+
+from storage.cache import Cache
+from storage.models import ModelVersion
+from storage.runs import run_name
+from tasks.data.pictures.batch import Batch, read_batch
+from tasks.data.pictures.errors import PictureError
+from tasks.nn.predict import image_side
+from tasks.predictions import Prediction, model_to_use, predict_batch
+from tasks.publish_predictions import Predicted, publish_predictions
+from tasks.results import check_results_folder
+
+_Version = Annotated[int, Field(ge=1)]
+_SheetSize = Annotated[int, Field(ge=1, le=100)]
+
+
+@flow(
+    name="digitflow-predict",
+    log_prints=False,
+    persist_result=False,
+    result_serializer="json",
+)
+def predict(
+    pictures: str,
+    model: _Version | None = None,
+    record: bool = True,
+    sheet: _SheetSize = 40,
+    output: str | None = None,
+) -> State[Any]:
+    """Say what is on pictures, and write it as CSV with a contact sheet of the least certain.
+
+    Args:
+        pictures: Folder of pictures (PNG, JPEG, BMP, GIF, WebP, .npy), or one such or IDX file,
+            on the worker's machine.
+        model: Number of the model version. If not given: the champion.
+        record: Keep class counts and confidence (never the pictures), for digitflow drift.
+        sheet: Pictures on the contact sheet at most; of more, the least certain and some at random.
+        output: Folder for the results. If not given: results/RUN, by the run's name.
+    """
+    run = run_name(flow_run.name or "unnamed")
+    source = Path(pictures).expanduser().absolute()
+    folder = Path(output or Path("results") / run).expanduser().absolute()
+    if not source.exists():
+        message = (
+            f"pictures: expected a folder or a file on the worker's machine, found none: {source}"
+        )
+        raise PictureError(message)
+    check_results_folder(folder)
+    cache = Cache()
+    version = model_to_use(cache, model)
+    side = image_side(cache.read(version.weights))
+    # Quoted throughout: Prefect would look through every picture for states and futures.
+    batch = _read.submit(source, side, return_state=False).result()
+    predictions = _predict.submit(quote(version), quote(batch), return_state=False).result()
+    done = Predicted(run, source, version, batch, tuple(predictions), folder)
+    publish_predictions.submit(quote(done), record=record, sheet=sheet, return_state=False).result()
+    return _state(done)
+
+
+@task(
+    name="read-pictures",
+    task_run_name="read-pictures",
+    description="Decode the pictures and bring them to the form that the model was trained on.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def _read(source: Path, side: int) -> Batch:
+    batch = read_batch([source], side)
+    for name, problem in batch.unreadable:
+        get_run_logger().warning("%s: %s", name, problem)
+    if not batch.names:
+        message = f"{source}: expected pictures, found none that can be read"
+        if batch.unreadable:
+            name, problem = batch.unreadable[0]
+            message += f"; {name}: {problem}"
+        raise PictureError(message)
+    return batch
+
+
+@task(
+    name="predict",
+    task_run_name="predict",
+    description="Let the model say what is on each picture, in one pass.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def _predict(version: ModelVersion, batch: Batch) -> list[Prediction]:
+    return predict_batch(Cache(), version, batch)
+
+
+def _state(done: Predicted) -> State[Any]:
+    """Return a state that says at a glance whether every file was read."""
+    blank = sum(each.label is None for each in done.predictions)
+    unreadable = len(done.batch.unreadable)
+    message = (
+        f"{len(done.predictions):,} pictures by model {done.model.version}, {blank:,} blank, "
+        f"{unreadable:,} files unreadable; results: {done.folder}"
+    )
+    return Completed(name="Incomplete" if unreadable else "Completed", message=message)

@@ -1,0 +1,141 @@
+"""A report on drift as people read it: one line, Markdown, a picture; and as JSON for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.drift import DRIFTED, WATCH, Drift, Seen
+from tasks.drift_report import DriftReport
+
+_MEANINGS = {
+    "stable": "the pictures are like those of the test set",
+    "watch": "the pictures have begun to differ from those of the test set",
+    "drifted": "the pictures are others than those of the test set",
+    "too few": "too few pictures to tell",
+}
+
+
+def headline(report: DriftReport | None) -> str:
+    """Return the report in one line."""
+    if report is None:
+        return "Drift: nothing to go by, no predictions are recorded"
+    drift = report.drift
+    return (
+        f"Drift: PSI {drift.psi:.3f}, {_MEANINGS[drift.state]}; mean confidence "
+        f"{report.now.confidence:.3f}, {report.then.confidence:.3f} on the test set"
+    )
+
+
+def shares(seen: Seen) -> list[float]:
+    """Return the share of each class."""
+    return [count / seen.images for count in seen.counts]
+
+
+def draw(report: DriftReport, dpi: int = 110) -> bytes:
+    """Return the report's picture as PNG bytes."""
+    from tasks.figures.drift import draw_drift
+
+    return draw_drift(
+        report.model.class_names,
+        shares(report.then),
+        shares(report.now),
+        [drift.psi for _, drift in report.batches],
+        [batch.confidence for batch, _ in report.batches],
+        confidence_then=report.then.confidence,
+        thresholds=(WATCH, DRIFTED),
+        title=f"model {report.model.version}",
+        dpi=dpi,
+    )
+
+
+def markdown(report: DriftReport, picture: str) -> str:
+    """Return the report as Markdown.
+
+    Parameters
+    ----------
+    report
+        What was found.
+    picture
+        The picture as an HTML tag.
+    """
+    lines = [
+        f"# {headline(report)}",
+        "",
+        picture,
+        "",
+        f"The population stability index compares how often each class is predicted now with how "
+        f"often model {report.model.version} predicted it on its test set. From {WATCH:g} on it is "
+        f"worth a look, from {DRIFTED:g} on the pictures have drifted (Siddiqi 2006). A batch that "
+        "is too small to tell says so: the column *by chance* is what 19 of 20 batches of that "
+        "size stay below without any drift.",
+        "",
+        "| batch | predicted by | pictures | blank | unreadable | confidence | PSI | by chance | |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    lines += [
+        f"| {batch.created[:16].replace('T', ' ')} UTC, {batch.run} | model {batch.model} | "
+        f"{sum(batch.counts)} | {batch.blank} | {batch.unreadable} | {batch.confidence:.3f} | "
+        f"{_numbers(drift)} |"
+        for batch, drift in reversed(report.batches)
+    ]
+    lines += [
+        f"| **all of them** | | {report.now.images} | | | {report.now.confidence:.3f} | "
+        f"{_numbers(report.drift)} |",
+        f"| test set | model {report.model.version} | {report.then.images} | | | "
+        f"{report.then.confidence:.3f} | | | |",
+        "",
+        "| class | on the test set | now | part of the PSI |",
+        "|---|---:|---:|---:|",
+    ]
+    rows = zip(
+        report.model.class_names,
+        shares(report.then),
+        shares(report.now),
+        report.drift.terms,
+        strict=True,
+    )
+    lines += [
+        f"| {name} | {then * 100:.1f} % | {now * 100:.1f} % | {term:.3f} |"
+        for name, then, now, term in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+def as_json(report: DriftReport) -> dict[str, Any]:
+    """Return the report as a JSON object."""
+    return {
+        "model": report.model.version,
+        **_drift_json(report.drift),
+        "confidence": {"test_set": report.then.confidence, "now": report.now.confidence},
+        "classes": [
+            {"class": name, "test_set": then, "now": now, "psi": term}
+            for name, then, now, term in zip(
+                report.model.class_names,
+                report.then.counts,
+                report.now.counts,
+                report.drift.terms,
+                strict=True,
+            )
+        ],
+        "batches": [
+            {
+                "created": batch.created,
+                "run": batch.run,
+                "model": batch.model,
+                "pictures": sum(batch.counts),
+                "blank": batch.blank,
+                "unreadable": batch.unreadable,
+                "confidence": batch.confidence,
+                **_drift_json(drift),
+            }
+            for batch, drift in report.batches
+        ],
+    }
+
+
+def _drift_json(drift: Drift) -> dict[str, Any]:
+    return {"psi": drift.psi, "by_chance": drift.chance, "state": drift.state}
+
+
+def _numbers(drift: Drift) -> str:
+    return f"{drift.psi:.3f} | {drift.chance:.3f} | {drift.state}"
