@@ -70,7 +70,7 @@ def markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
             "",
         ]
     for warning in warnings(summary.metrics):
-        lines += [f"> **Warning:** {_cell(warning)}", ""]
+        lines += [f"> **Warning:** {cell(warning)}", ""]
     for name, path in figures.items():
         lines += [f"## {FIGURES[name]}", "", embedded(path, FIGURES[name]), ""]
     lines += ["## Stages", "", "| stage | outcome | seconds | why it ran |", "|---|---|---:|---|"]
