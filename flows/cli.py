@@ -286,8 +286,81 @@ def export(
     return DONE
 
 
-dataset = App(name="dataset", help="Make datasets.")
+dataset = App(name="dataset", help="List, show, add and draw datasets.")
 app.command(dataset)
+
+
+@dataset.command(name="list")
+def list_datasets(*, json: Json = False) -> int:
+    """List the datasets that have a name: those that are built in and those that were added."""
+    from flows.commands.datasets import list_datasets
+
+    list_datasets(_plain_console(), json=json)
+    return DONE
+
+
+@dataset.command(name="show")
+def show_dataset(name: str, /, *, json: Json = False) -> int:
+    """Show everything that is known of a dataset.
+
+    Parameters
+    ----------
+    name
+        Name of a dataset, a manifest (FILE.toml), or a directory with four IDX files.
+    """
+    from flows.commands.datasets import show_dataset
+
+    show_dataset(_plain_console(), name, json=json)
+    return DONE
+
+
+@dataset.command
+def add(
+    place: str,
+    /,
+    *,
+    name: Annotated[str, Parameter(help="What to call it; --dataset takes it then.")],
+    class_names: Annotated[
+        str | None,
+        Parameter(
+            help="Names of the classes in ascending order of the labels, with commas between "
+            "them. Default: the labels."
+        ),
+    ] = None,
+    transposed: Annotated[
+        bool, Parameter(negative="", help="Rows and columns of the images are exchanged.")
+    ] = False,
+    prefix: Annotated[
+        str, Parameter(help="What the files' names begin with, where several sets are there.")
+    ] = "",
+    title: Annotated[
+        str | None, Parameter(help="Its name in figures and reports. Default: NAME.")
+    ] = None,
+    replace: Annotated[
+        bool, Parameter(negative="", help="Take the place of an added dataset of that name.")
+    ] = False,
+) -> int:
+    """Give a dataset a name: write a manifest with the digests of its files as they are now.
+
+    Parameters
+    ----------
+    place
+        Directory with the four IDX files, or URL prefix below which they are served.
+    """
+    from flows.commands.datasets import add_dataset
+    from flows.terminal import Terminal
+
+    add_dataset(
+        Terminal(Console(highlight=False)),
+        place,
+        name=name,
+        title=title,
+        class_names=None if class_names is None else [n.strip() for n in class_names.split(",")],
+        transposed=transposed,
+        prefix=prefix,
+        replace=replace,
+    )
+    return DONE
 
 
 @dataset.command

@@ -100,6 +100,32 @@ def from_directory(
     )
 
 
+def check_unchanged(dataset: Dataset, remedy: str) -> None:
+    """Refuse a dataset whose files have changed in a directory since it was described.
+
+    What is not there, or is to be downloaded, is left to the stage that fetches it.
+
+    Raises
+    ------
+    DatasetError
+        With both digests of each changed file, and `remedy`.
+    """
+    changed = []
+    for mirror in dataset.mirrors:
+        directory = Path(mirror).expanduser()
+        for file in dataset.files if "://" not in mirror else ():
+            path = directory / file.name
+            if path.is_file() and (found := _describe(file.role, path)) != file:
+                changed.append(
+                    f"  {path}\n    expected {file.size:,} bytes, SHA-256 {file.sha256}\n"
+                    f"    found    {found.size:,} bytes, SHA-256 {found.sha256}"
+                )
+    if changed:
+        listed = "\n".join(changed)
+        message = f"{dataset.name} has changed since it was added:\n{listed}\n{remedy}"
+        raise DatasetError(message)
+
+
 def role_of(name: str) -> str | None:
     """Return which of `ROLES` a file name speaks of, or None."""
     stem = name.lower().removesuffix(".gz")

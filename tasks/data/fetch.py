@@ -62,6 +62,11 @@ class FetchError(Exception):
         if not self.permanent:
             kept = f"; the {self.kept:,} bytes that have arrived are kept" if self.kept else ""
             lines.append(f"Check the network and run again{kept}.")
+        if any(failure.reason.startswith("wrong bytes") for failure in self.failures):
+            lines.append(
+                "Bytes other than the dataset promises are never taken. Where they are the right "
+                "ones now, add the dataset again with --replace (digitflow dataset add)."
+            )
         lines.append(
             "To take the files from elsewhere, name another mirror (--mirror URL or DIR, "
             "or DIGITFLOW_MIRROR), or the directory that holds them (--dataset DIR)."

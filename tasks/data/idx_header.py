@@ -133,6 +133,24 @@ def truncated(name: str, expected: int, found: int) -> IdxError:
     )
 
 
+def check_complete(path: Path, name: str) -> None:
+    """Read a file to its end without keeping anything.
+
+    Raises
+    ------
+    IdxError
+        If it is damaged, or holds less or more than its header declares.
+    """
+    with open_bytes(path, name) as stream:
+        header = read_header(stream, name)
+        found = stream.count_rest(header.data_size + 1)
+    if found < header.data_size:
+        raise truncated(name, header.data_size, found)
+    if found > header.data_size:
+        message = f"{name}: expected {header.data_size:,} bytes of data, found more"
+        raise IdxError(message)
+
+
 def image_header(path: Path, name: str) -> Header:
     """Read what a file of images declares; none of its pixels are read.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tasks.data.dataset import ROLES, Dataset, DatasetError, SourceFile, check_file_name
-from tasks.data.directory import from_directory
+from tasks.data.directory import check_unchanged, from_directory
 from tasks.data.manifest import read_manifest
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "find",
     "from_directory",
     "is_path",
+    "known",
 ]
 
 # The dataset of a run that names none, and the one that needs no network.
@@ -65,6 +66,20 @@ def is_path(text: str) -> bool:
     return has_separator or text.startswith(("~", ".")) or text.endswith(".toml")
 
 
+def known() -> list[tuple[str, Dataset | DatasetError]]:
+    """Return every dataset that has a name, with what is wrong where one cannot be read.
+
+    Whether files have changed is not looked at.
+    """
+    found: list[tuple[str, Dataset | DatasetError]] = list(DATASETS.items())
+    for name, path in added().items():
+        try:
+            found.append((name, _from_manifest(path, name=name)))
+        except DatasetError as error:
+            found.append((name, error))
+    return found
+
+
 def find(dataset: str | os.PathLike[str]) -> Dataset:
     """Return the dataset of this name, of this manifest, or in this directory.
 
@@ -77,16 +92,21 @@ def find(dataset: str | os.PathLike[str]) -> Dataset:
         If it is none of these; names the known datasets and the nearest of them.
     """
     wanted = os.fspath(dataset)
-    known = DATASETS.get(wanted)
-    if known is not None:
-        return known
+    if wanted in DATASETS:
+        return DATASETS[wanted]
     if is_path(wanted):
         manifest = Path(wanted).expanduser()
         is_manifest = manifest.suffix == ".toml" and not manifest.is_dir()
         return _from_manifest(manifest) if is_manifest else from_directory(wanted)
     own = added()
     if wanted in own:
-        return _from_manifest(own[wanted], name=wanted)
+        mine = _from_manifest(own[wanted], name=wanted)
+        check_unchanged(
+            mine,
+            "Put the old files back, or trust the new ones: digitflow dataset add DIR "
+            f"--name {wanted} --replace",
+        )
+        return mine
     # A bare word that names no directory is a misspelt name.
     if wanted and Path(wanted).exists():
         return from_directory(wanted)

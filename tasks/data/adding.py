@@ -1,0 +1,191 @@
+"""Adding a dataset: what it is today is written down, and it is held to that later.
+
+Nobody has published digests of such a dataset, so the first look is trusted, and said to be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tasks.data.dataset import ROLES, Dataset, DatasetError, describe_labels
+from tasks.data.directory import STEMS, from_directory
+from tasks.data.idx_header import check_complete
+from tasks.data.idx_stream import IdxError
+from tasks.data.manifest import check_name, read_manifest, write_manifest
+from tasks.data.mirror_errors import MirrorError, RefusedError
+from tasks.data.mirrors import display, open_file
+from tasks.data.sources import DATASETS, datasets_folder
+
+# Takes a file's name and the number of bytes that have arrived.
+Progress = Callable[[str, int], None]
+
+_TIMEOUT = (5.0, 30.0)  # seconds to wait for a connection, and for each next piece of data
+
+
+class DownloadError(Exception):
+    """A file of a dataset that is to be added could not be downloaded."""
+
+
+def is_url(place: str) -> bool:
+    """Tell whether the files are to be downloaded."""
+    return place.startswith(("http://", "https://"))
+
+
+def describe(
+    place: str,
+    name: str,
+    *,
+    folder: Path,
+    title: str | None = None,
+    class_names: Sequence[str] | None = None,
+    transposed: bool = False,
+    prefix: str = "",
+    progress: Progress = lambda name, done: None,
+) -> Dataset:
+    """Describe the dataset in a directory, or below a URL, under a name of the user's.
+
+    Parameters
+    ----------
+    place : str
+        Directory with the four IDX files, or URL prefix.
+    name : str
+        What it will be called.
+    folder : Path
+        An empty folder for what is downloaded.
+    title : str, optional
+        Its name in figures; `name` if not given.
+    class_names : sequence of str, optional
+        In ascending order of the labels.
+    transposed : bool
+        Whether rows and columns of the images are exchanged.
+    prefix : str
+        What the names of the files begin with.
+    progress : callable
+        Called with a file's name and the number of bytes that have arrived.
+
+    Raises
+    ------
+    DatasetError
+        If the name is taken or not one, or the files are not a dataset's, whole and sound.
+    DownloadError
+        If a file could not be downloaded.
+    """
+    check_name(name)
+    if name in DATASETS:
+        message = f"--name {name}: a dataset of that name is built in; choose another"
+        raise DatasetError(message)
+    directory = Path(place).expanduser()
+    mirror = str(directory.absolute())
+    if is_url(place):
+        directory, mirror = folder, place
+        for role in ROLES:
+            _download(place, _spellings(role, prefix), folder, progress)
+    dataset = from_directory(
+        directory, class_names=class_names, transposed=transposed, prefix=prefix
+    )
+    for file in dataset.files:
+        try:
+            check_complete(directory / file.name, file.name)
+        except IdxError as error:
+            message = f"{place}: {error}"
+            raise DatasetError(message) from error
+    return replace(dataset, name=name, title=title or name, mirrors=(mirror,))
+
+
+def keep(dataset: Dataset, *, instead: bool) -> tuple[Path, bool]:
+    """Write a dataset's manifest into the user's folder.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    instead : bool
+        Whether it may take the place of another of that name.
+
+    Returns
+    -------
+    tuple of Path and bool
+        The manifest, and whether it was written; False if it was there already.
+
+    Raises
+    ------
+    DatasetError
+        If another dataset of that name is there and may not be replaced; says how they differ.
+    """
+    path = datasets_folder() / f"{dataset.name}.toml"
+    if path.exists() and not instead:
+        before = read_manifest(path)
+        differences = list(_differences(before, dataset))
+        if not differences:
+            return path, False
+        message = (
+            f"{dataset.name} has been added already ({path}), and what is there now is another:\n"
+            + "\n".join(f"  {each}" for each in differences)
+            + "\nIf it is right now, trust it with --replace; models that were trained on the old "
+            "one stay as they are."
+        )
+        raise DatasetError(message)
+    write_manifest(path, dataset)
+    return path, True
+
+
+def _spellings(role: str, prefix: str) -> list[str]:
+    """Return the names under which a file may be served, the most usual first."""
+    begin = f"{prefix.rstrip('-')}-" if prefix else ""
+    stems = [*STEMS[role], *(stem.replace("t10k", "test") for stem in STEMS[role])]
+    names = [begin + stem for stem in dict.fromkeys(stems)]
+    return [f"{name}{ending}" for name, ending in itertools.product(names, (".gz", ""))]
+
+
+def _download(url: str, names: Sequence[str], folder: Path, progress: Progress) -> None:
+    """Download the first of the names that is there."""
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            with (
+                open_file(url, name, begin=0, size=None, timeout=_TIMEOUT) as answer,
+                (folder / name).open("wb") as file,
+            ):
+                for chunk in answer.chunks:
+                    file.write(chunk)
+                    progress(name, file.tell())
+                return
+        except RefusedError as error:
+            if not error.permanent:
+                raise _failure(url, name, error) from error
+            reasons[name] = error.reason
+        except MirrorError as error:
+            raise _failure(url, name, error) from error
+    reason = next(iter(reasons.values()))
+    message = (
+        f"{display(url)}: expected one of {', '.join(names)}, but: {reason}; download the files "
+        "and add their directory"
+    )
+    raise DownloadError(message)
+
+
+def _failure(url: str, name: str, error: MirrorError) -> DownloadError:
+    return DownloadError(
+        f"{display(url)}: {name} could not be downloaded: {error.reason}; try again"
+    )
+
+
+def _differences(before: Dataset, now: Dataset) -> list[str]:
+    found = [
+        f"{old.role}: SHA-256 {old.sha256} then, {new.sha256} now"
+        for old, new in zip(before.files, now.files, strict=True)
+        if old.sha256 != new.sha256
+    ]
+    facts: list[tuple[str, Callable[[Dataset], object]]] = [
+        ("class names", lambda each: ", ".join(each.class_names)),
+        ("labels", lambda each: describe_labels(each.labels)),
+        ("transposed", lambda each: each.transposed),
+        ("title", lambda each: each.title),
+        ("place", lambda each: ", ".join(map(display, each.mirrors))),
+    ]
+    for what, value in facts:
+        if value(before) != value(now):
+            found.append(f"{what}: {value(before)} then, {value(now)} now")
+    return found

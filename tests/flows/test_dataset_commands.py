@@ -1,0 +1,259 @@
+"""`digitflow dataset list`, `show` and `add`, and what a run makes of an added dataset."""
+
+import gzip
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cli import main
+from flows.pipeline import SAMPLE, Selection
+from storage.cache import Cache
+from tasks.config import resolve
+from tasks.data import idx
+from tasks.data.dataset import Images
+from tasks.data.fetch import FetchError
+from tasks.data.sample import SIDE
+from tasks.data.sources import DATASETS, find
+from tests.walk import walk, write_dataset
+
+Call = Callable[..., tuple[int, str]]
+
+LETTERS = {"labels": range(1, 4), "training": 30, "test": 12}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where manifests are kept; the store is elsewhere."""
+    monkeypatch.setenv("DIGITFLOW_DATASETS", str(tmp_path / "added"))
+    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return tmp_path / "added"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "files", **LETTERS)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, str]:
+        code = main(["dataset", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return code, shown.out + shown.err
+
+    return run
+
+
+@pytest.fixture
+def served(files: Path) -> Iterator[str]:
+    """A URL below which the files are, and nothing else."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(files))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def change_a_byte(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[9] ^= 255  # of the gzip header: which system wrote it
+    file.write_bytes(data)
+
+
+def test_the_sample_is_as_large_as_it_says() -> None:
+    expected = Images(SAMPLE["training"], SAMPLE["test"], SIDE, SIDE)
+    assert DATASETS["sample"].images == expected
+
+
+def test_list(call: Call, files: Path, place: Path) -> None:
+    code, text = call("list")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()[1:5]] == list(DATASETS)
+    assert "added" not in text
+    call("add", files, "--name", "letters")
+    (place / "broken.toml").write_text("name = 1")
+    code, text = call("list")
+    assert re.search(r"letters +letters +30 +12 +9 x 7 +3 +added", text)
+    assert f"broken cannot be used: {place / 'broken.toml'}: name: should be a valid string" in text
+    assert max(map(len, text.splitlines()[:6])) <= 80
+    _, text = call("list", "--json")
+    found = {each["name"]: each for each in json.loads(text)}
+    assert found["letters"]["labels"] == [1, 2, 3]
+    assert found["letters"]["manifest"] == str(place / "letters.toml")
+    assert "error" in found["broken"]
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_show(call: Call, name: str) -> None:
+    code, text = call("show", name)
+    assert code == 0
+    assert max(map(len, text.splitlines())) <= 80
+    assert DATASETS[name].title in text
+    for file in DATASETS[name].files:
+        assert file.sha256 in text
+    assert json.loads(call("show", name, "--json")[1])["title"] == DATASETS[name].title
+
+
+def test_show_a_directory(call: Call, files: Path) -> None:
+    code, text = call("show", files)
+    assert code == 0
+    assert "9 x 7" in text
+    assert "3: 1, 2, 3" in text
+    code, text = call("show", "letter")
+    assert code == 2
+    assert "unknown dataset 'letter'" in text
+
+
+def test_add_a_directory_and_train_on_it(
+    call: Call, files: Path, place: Path, tmp_path: Path
+) -> None:
+    code, text = call(
+        "add", files, "--name", "letters", "--class-names", "a, b,c", "--title", "Three letters"
+    )
+    assert code == 0
+    assert "These digests are what was found today" in text
+    assert "digitflow run --dataset letters" in text
+    dataset = find("letters")
+    assert all(file.sha256 in text for file in dataset.files)
+    assert (dataset.title, dataset.class_names) == ("Three letters", ("a", "b", "c"))
+    assert dataset.labels == (1, 2, 3)
+    parameters = resolve("quick", {"hidden_sizes": "4", "epochs": 1})
+    cache = Cache(tmp_path / "store")
+    done = walk(cache, dataset, parameters, Selection(until="evaluate"))
+    scores = cache.read(done.output("evaluate", "metrics"))
+    assert [row["class"] for row in scores["per_class"]] == ["a", "b", "c"]
+    # The same bytes have the same keys, whatever they are called and wherever they lie.
+    moved = files.rename(tmp_path / "moved")
+    again = walk(cache, find(moved), parameters, Selection(until="evaluate"))
+    assert again.ran == ["evaluate"]  # for the names
+
+
+def test_adding_twice(call: Call, files: Path) -> None:
+    call("add", files, "--name", "letters")
+    code, text = call("add", files, "--name", "letters")
+    assert code == 0
+    assert "is there already, with these very files" in text
+    code, text = call("add", files, "--name", "letters", "--class-names", "a,b,c", "--transposed")
+    assert code == 2
+    assert "class names: 1, 2, 3 then, a, b, c now" in text
+    assert "transposed: False then, True now" in text
+    assert find("letters").class_names == ("1", "2", "3")
+    code, _ = call("add", files, "--name", "letters", "--class-names", "a,b,c", "--replace")
+    assert code == 0
+    assert find("letters").class_names == ("a", "b", "c")
+
+
+def test_changed_bytes_are_refused_with_both_digests(
+    call: Call, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("add", files, "--name", "letters")
+    before = find("letters").file("test_labels")
+    change_a_byte(files / before.name)
+    now = find(files).file("test_labels")
+    assert now.sha256 != before.sha256
+    for arguments in (["run", "--dataset", "letters"], ["plan", "--dataset", "letters"]):
+        assert main(arguments) == 2
+        text = capsys.readouterr().err
+        assert "letters has changed since it was added" in text
+        assert before.sha256 in text
+        assert now.sha256 in text
+        assert "--name letters --replace" in " ".join(text.split())
+    code, text = call("add", files, "--name", "letters")
+    assert code == 2
+    assert f"test_labels: SHA-256 {before.sha256} then, {now.sha256} now" in " ".join(text.split())
+    code, _ = call("add", files, "--name", "letters", "--replace")
+    assert code == 0
+    assert find("letters").file("test_labels") == now
+
+
+def test_add_a_url(call: Call, files: Path, served: str, tmp_path: Path) -> None:
+    code, text = call("add", served, "--name", "letters")
+    assert code == 0, text
+    dataset = find("letters")
+    assert dataset.mirrors == (served,)
+    cache = Cache(tmp_path / "store")
+    assert all(cache.objects.holds(file.sha256) for file in dataset.files)
+    # What a server sends another time must be the same.
+    change_a_byte(files / dataset.files[0].name)
+    cache.objects.path(dataset.files[0].sha256).unlink()
+    with pytest.raises(FetchError, match="add the dataset again with --replace") as caught:
+        walk(cache, dataset, selection=Selection(until="decode"))
+    assert f"expected SHA-256 {dataset.files[0].sha256}, found" in str(caught.value)
+    code, text = call("add", served, "--name", "letters")
+    assert code == 2
+    assert f"SHA-256 {dataset.files[0].sha256} then" in " ".join(text.split())
+
+
+def test_add_a_url_with_a_prefix(call: Call, files: Path, served: str) -> None:
+    for file in list(files.iterdir()):
+        file.rename(files / f"emnist-{file.name.replace('t10k', 'test')}")
+    code, text = call("add", served, "--name", "letters", "--prefix", "emnist")
+    assert code == 0, text
+    assert [file.name for file in find("letters").files] == [
+        "emnist-train-images-idx3-ubyte.gz",
+        "emnist-train-labels-idx1-ubyte.gz",
+        "emnist-test-images-idx3-ubyte.gz",
+        "emnist-test-labels-idx1-ubyte.gz",
+    ]
+
+
+def test_a_url_without_the_files(call: Call, place: Path, served: str) -> None:
+    code, text = call("add", f"{served}nowhere/", "--name", "letters")
+    assert code == 1
+    text = " ".join(text.split())
+    assert f"{served}nowhere/: expected one of train-images-idx3-ubyte.gz, " in text
+    assert "404" in text
+    code, text = call("add", "http://127.0.0.1:1/", "--name", "letters")
+    assert code == 1
+    assert "train-images-idx3-ubyte.gz could not be downloaded: " in " ".join(text.split())
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mnist", "--name mnist: a dataset of that name is built in"),
+        ("My letters", "expected a name of at most 64 lower-case letters"),
+        ("../letters", "expected a name of at most 64 lower-case letters"),
+    ],
+)
+def test_names_that_cannot_be_given(
+    call: Call, files: Path, place: Path, name: str, text: str
+) -> None:
+    code, shown = call("add", files, "--name", name)
+    assert code == 2
+    assert text in " ".join(shown.split())
+    assert not place.exists()
+
+
+def test_what_is_damaged_is_not_trusted(call: Call, files: Path, place: Path) -> None:
+    images = idx.encode(np.zeros((12, 9, 7), np.uint8))
+    file = files / "t10k-images-idx3-ubyte.gz"
+    for data, text in (
+        (images[:-5], "expected 756 bytes of data, found 751"),
+        (images + b"x", "expected 756 bytes of data, found more"),
+    ):
+        file.write_bytes(gzip.compress(data))
+        code, shown = call("add", files, "--name", "letters")
+        assert code == 2
+        assert text in " ".join(shown.split())
+    file.write_bytes(gzip.compress(images)[:-4])
+    code, shown = call("add", files, "--name", "letters")
+    assert code == 2
+    assert "the file is not complete" in " ".join(shown.split())
+    assert not place.exists()
