@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter, validators
 from rich.console import Console
 
-from flows.commands.arguments import RunArguments
+from flows.commands.arguments import RunArguments, SweepArguments
 from flows.pipeline import SAMPLE, SelectionError
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
@@ -71,6 +71,23 @@ def run(
         dataset_named=arguments.dataset is not None,
         verbose=verbose,
     )
+    return DONE
+
+
+@app.command
+def sweep(
+    arguments: SweepArguments | None = None,
+    *,
+    quiet: Annotated[bool, Parameter(negative="", help="Show errors only.")] = False,
+    verbose: Annotated[bool, Parameter(negative="", help="Show Prefect's log as well.")] = False,
+) -> int:
+    """Train a network for each point of a grid, rank them, and test the winner.
+
+    Points are chosen by the validation set. One that is trained already is not trained again.
+    """
+    from flows.commands.sweep import run_sweep
+
+    run_sweep(arguments or SweepArguments(), Console(highlight=False), quiet=quiet, verbose=verbose)
     return DONE
 
 

@@ -19,7 +19,7 @@ from tasks.draw import draw
 from tasks.evaluate import evaluate
 from tasks.plot import plot
 from tasks.preprocess import preprocess
-from tasks.stage import Handle, Refs, Stage
+from tasks.stage import Handle, Ref, Refs, Stage
 from tasks.train import train
 
 StageName = Literal[
@@ -192,22 +192,51 @@ def pipeline(
     )
 
 
+def train_network(
+    call: Call,
+    label: str,
+    prepared: Handle,
+    parameters: Parameters,
+    classes: int,
+    *,
+    member: int = 0,
+    checkpoint: Ref | None = None,
+) -> Handle:
+    """Train one network on what `preprocess` made.
+
+    Parameters
+    ----------
+    call, label
+        What calling the stage means, and the name of this call.
+    prepared
+        What `preprocess` made.
+    parameters, classes
+        Of the run, and of the dataset.
+    member
+        Which one of an ensemble.
+    checkpoint
+        To go on from: changes nothing but the time that it takes.
+    """
+    inputs = {name: prepared[name] for name in prepared.stage.outputs}
+    if checkpoint is not None:
+        inputs["checkpoint"] = checkpoint
+    settings = parameters.training(member)
+    return call(
+        train,
+        label,
+        inputs,
+        {"network": parameters.network, "settings": settings, "classes": classes},
+    )
+
+
 def _train(call: Call, prepared: Handle, parameters: Parameters, classes: int) -> Handle:
     """Train one network, or the members of an ensemble and make one model of them."""
-    inputs = {name: prepared[name] for name in prepared.stage.outputs}
-
-    def member(label: str, number: int) -> Handle:
-        settings = parameters.training(number)
-        return call(
-            train,
-            label,
-            inputs,
-            {"network": parameters.network, "settings": settings, "classes": classes},
-        )
-
     if parameters.members == 1:
-        return member("train", 0)
-    members = [member(f"train-member-{n + 1}", n) for n in range(parameters.members)]
+        return train_network(call, "train", prepared, parameters, classes)
+    members = [
+        train_network(call, f"train-member-{n + 1}", prepared, parameters, classes, member=n)
+        for n in range(parameters.members)
+    ]
     return call(
         combine,
         "combine",

@@ -83,10 +83,10 @@ class Terminal:
             case StageProgressed(label):
                 self._show_progress(event)
             case StageFinished(label):
-                self._remove_bar(label)
+                self.remove_bar(label)
                 self.finished(label, event.cached, event.seconds, event.reasons)
             case StageFailed(label):
-                self._remove_bar(label)
+                self.remove_bar(label)
                 if isinstance(event.error, StoppedError):
                     self._line("stopped", "yellow", "", label)
                     return
@@ -138,6 +138,18 @@ class Terminal:
         self.say(f"Results: {summary.folder}")
         self.say(f"Report: {summary.folder / REPORT}")
 
+    def show_bar(self, label: str, share: float, numbers: str) -> None:
+        """Move a bar that stands for several stages at once."""
+        if label not in self._bars:
+            self._bars[label] = self._progress.add_task(label, total=1.0, numbers="")
+        self._progress.update(self._bars[label], completed=share, numbers=numbers)
+
+    def remove_bar(self, label: str) -> None:
+        """Take a bar away, if there is one."""
+        bar = self._bars.pop(label, None)
+        if bar is not None:
+            self._progress.remove_task(bar)
+
     def _line(
         self, status: str, style: str, seconds: str, label: str, reasons: tuple[str, ...] = ()
     ) -> None:
@@ -181,11 +193,6 @@ class Terminal:
         if now - self._said.get(event.label, now) >= pause:
             self._said[event.label] = now
             self.say(f"  {event.label}: {_as_line(event)}")
-
-    def _remove_bar(self, label: str) -> None:
-        bar = self._bars.pop(label, None)
-        if bar is not None:
-            self._progress.remove_task(bar)
 
 
 def _beside_bar(event: StageProgressed) -> str:

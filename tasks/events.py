@@ -62,7 +62,40 @@ class StageFailed:
     tries_left: int
 
 
-Event = StageWaiting | StageStarted | StageProgressed | StageFinished | StageFailed
+@dataclass(frozen=True)
+class PointsStarted:
+    """A sweep trains points: by the labels of their stages, what tells each from the others.
+
+    All of them at most until so many `epochs` are done, and compares them then by `metric`.
+    """
+
+    points: Mapping[str, str]
+    metric: str
+    epochs: int
+    label: str = "points"
+
+
+@dataclass(frozen=True)
+class PointDone:
+    """A point of a sweep is trained (or `epochs` of it), with its score, or has failed."""
+
+    label: str
+    cached: bool
+    seconds: float
+    epochs: int
+    score: float | None
+    error: str | None
+
+
+Event = (
+    StageWaiting
+    | StageStarted
+    | StageProgressed
+    | StageFinished
+    | StageFailed
+    | PointsStarted
+    | PointDone
+)
 Observer = Callable[[Event], None]
 
 _observers: list[Observer] = []

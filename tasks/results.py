@@ -38,6 +38,8 @@ _FILES = {
     ("train", "model"): "model.npz",
     ("evaluate", "metrics"): "metrics.json",
     ("evaluate", "confusion"): "confusion.csv",
+    ("compare", "points"): "points.csv",
+    ("compare", "sweep"): "figures/sweep.png",
 }
 # What desktops leave wherever somebody has looked.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -252,6 +254,7 @@ def _code_digest(cache: Cache, stage: StageResult) -> str:
 
 
 def _run_json(summary: RunSummary) -> dict[str, Any]:
+    sweep = {} if summary.sweep is None else {"sweep": summary.sweep}
     return {
         "run": summary.name,
         "dataset": summary.dataset,
@@ -260,6 +263,7 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         "seconds": summary.seconds,
         "model": summary.model,
         "decision": summary.decision,
+        **sweep,
         "stages": summary.stages_json(),
         "versions": {
             "python": platform.python_version(),

@@ -39,6 +39,8 @@ class RunSummary:
         How many processes trained, where, with how many BLAS threads; None if this one did.
     decision
         The gate's decision about that model, as Markdown; empty if it was not put to it.
+    sweep
+        The points of a sweep, of which this is the winner's run; None if it is no sweep's.
     """
 
     name: str
@@ -52,6 +54,7 @@ class RunSummary:
     model: int | None = None
     workers: Mapping[str, Any] | None = None
     decision: str = ""
+    sweep: Mapping[str, Any] | None = None
 
     def output(self, stage: str, output: str) -> Artifact | None:
         """Return a stage's output, or None if that stage was not part of the run.

@@ -10,12 +10,13 @@ from tasks.stage import Progress, stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tasks.nn.progress import EpochReport
+    from tasks.nn.progress import BatchReport, EpochReport
     from tasks.nn.result import TrainingResult
 
 
 @stage(
     outputs={"model": "npz", "history": "csv", "predictions": "npz"},
+    ignored=("checkpoint",),
     shows_progress=True,
 )
 def train(
@@ -23,6 +24,7 @@ def train(
     training_targets: NDArray[Any],
     test_inputs: NDArray[Any],
     test_targets: NDArray[Any],
+    checkpoint: Path | None = None,
     *,
     network: str,
     settings: dict[str, Any],
@@ -33,7 +35,8 @@ def train(
     """Train the network, and try it on the test set.
 
     The predictions are handed on beside the model, so that what judges them needs no network
-    code and stays cached when that code changes without changing a byte.
+    code and stays cached when that code changes without changing a byte. A checkpoint of the same
+    training, which a rung made, saves the time until there and changes nothing else.
     """
     import pandas as pd
 
@@ -41,7 +44,7 @@ def train(
     if network == "tutorial":
         result = _train_tutorial(*data, settings, scratch, progress)
     else:
-        result = _train_layers(*data, settings, classes, scratch, progress)
+        result = _train_layers(*data, settings, classes, checkpoint, scratch, progress)
     return {
         "model": result.weights,
         "history": pd.DataFrame(result.history),
@@ -70,7 +73,7 @@ def _train_tutorial(
         learning_rate=settings["learning_rate"],
         epochs=settings["epochs"],
         seed=settings["seed"],
-        progress=lambda epoch: _report(epoch, progress),
+        progress=lambda epoch: report_epoch(epoch, progress),
         checkpoints=scratch,
     )
 
@@ -82,15 +85,12 @@ def _train_layers(
     test_labels: NDArray[Any],
     settings: dict[str, Any],
     classes: int,
+    checkpoint: Path | None,
     scratch: Path,
     progress: Progress,
 ) -> TrainingResult:
-    from tasks.nn.progress import BatchReport
     from tasks.nn.settings import TrainingSettings
     from tasks.nn.train import train_network
-
-    def report_batch(batch: BatchReport) -> None:
-        progress(batch.epoch + batch.batch / batch.batches, batch.epochs, "epochs")
 
     return train_network(
         training_images,
@@ -99,13 +99,20 @@ def _train_layers(
         test_labels,
         settings=TrainingSettings.model_validate(settings),
         classes=classes,
-        progress=lambda epoch: _report(epoch, progress),
-        batch_progress=report_batch,
+        progress=lambda epoch: report_epoch(epoch, progress),
+        batch_progress=lambda batch: report_batch(batch, progress),
         checkpoints=scratch,
+        checkpoint=checkpoint,
     )
 
 
-def _report(epoch: EpochReport, progress: Progress) -> None:
+def report_batch(batch: BatchReport, progress: Progress) -> None:
+    """Report a batch: a sign of life inside an epoch."""
+    progress(batch.epoch + batch.batch / batch.batches, batch.epochs, "epochs")
+
+
+def report_epoch(epoch: EpochReport, progress: Progress) -> None:
+    """Report an epoch with its numbers."""
     numbers = {
         "train_loss": epoch.train_loss,
         "train_accuracy": epoch.train_accuracy,

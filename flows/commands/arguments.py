@@ -1,23 +1,25 @@
-"""What `run` and `plan` take on the command line, and how it becomes run options."""
+"""What `run`, `plan` and `sweep` take on the command line, and how it becomes run options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from flows.halving import EarlyStop
 from flows.options import RunOptions
 from flows.pipeline import StageName
 from tasks.config import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
 from tasks.data.sources import DATASETS, DEFAULT_DATASET, FALLBACK_DATASET, added, is_path
+from tasks.ranking import METRICS, Metric
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RunArguments:
-    """The options of a run, as typed."""
+class DataArguments:
+    """On what is worked with which parameters, as typed."""
 
     preset: Annotated[
         str,
@@ -51,15 +53,11 @@ class RunArguments:
             "`digitflow parameters` lists them.",
         ),
     ] = None
-    members: Annotated[
-        int | None,
-        Parameter(help="Train so many networks and average their probabilities: an ensemble."),
-    ] = None
     workers: Annotated[
         int | None,
         Parameter(
-            help="Processes that train the members of an ensemble at once. Default: one for each "
-            "core."
+            help="Processes that train at once, where there are several networks to train. "
+            "Default: one for each core."
         ),
     ] = None
     scheduler: Annotated[
@@ -69,19 +67,6 @@ class RunArguments:
             help="Dask scheduler whose workers train them instead.",
         ),
     ] = None
-    refresh: Annotated[
-        list[StageName] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="Stages that run again although they are cached.",
-        ),
-    ] = None
-    from_stage: Annotated[
-        StageName | None,
-        Parameter(name="--from", help="Stage that runs again, with everything after it."),
-    ] = None
-    until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None
     output: Annotated[
         str | None,
         Parameter(help="Folder for the results. Default: results/RUN, by the run's name."),
@@ -97,26 +82,98 @@ class RunArguments:
             not acceptable.
         """
         preset, values = read_preset(self.preset)
-        assignments = list(self.assignments or [])
-        if self.members is not None:
-            assignments.append(f"members={self.members}")
         options = RunOptions(
             dataset=_absolute_dataset(self.dataset or DEFAULT_DATASET),
             preset=preset,
             mirror=_absolute_if_directory(self.mirror) if self.mirror else None,
-            refresh=tuple(self.refresh or ()),
-            from_stage=self.from_stage,
-            until=self.until,
             workers=self.workers,
             scheduler=self.scheduler,
             output=self.output,
-            overrides={**values, **parse_assignments(assignments)},
+            overrides={**values, **parse_assignments(self._assignments())},
+            **self._stages(),
         )
         options.check_samples(options.find_dataset())
         options.selection()
         options.check_workers()
         typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
         return replace(options, overrides=typed)
+
+    def _assignments(self) -> list[str]:
+        return list(self.assignments or [])
+
+    def _stages(self) -> dict[str, Any]:
+        """Return the options that choose stages."""
+        return {}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(DataArguments):
+    """The options of a run, as typed."""
+
+    members: Annotated[
+        int | None,
+        Parameter(help="Train so many networks and average their probabilities: an ensemble."),
+    ] = None
+    refresh: Annotated[
+        list[StageName] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Stages that run again although they are cached.",
+        ),
+    ] = None
+    from_stage: Annotated[
+        StageName | None,
+        Parameter(name="--from", help="Stage that runs again, with everything after it."),
+    ] = None
+    until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None
+
+    def _assignments(self) -> list[str]:
+        members = [] if self.members is None else [f"members={self.members}"]
+        return [*super()._assignments(), *members]
+
+    def _stages(self) -> dict[str, Any]:
+        return {
+            "refresh": tuple(self.refresh or ()),
+            "from_stage": self.from_stage,
+            "until": self.until,
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepArguments(DataArguments):
+    """The options of a sweep, as typed."""
+
+    preset: Annotated[
+        str,
+        Parameter(help="Parameters to start from: mlp, cnn, quick, or a TOML file of your own."),
+    ] = "quick"
+    grid: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="NAME=VALUE,VALUE",
+            consume_multiple=True,
+            negative="",
+            help="A parameter and the values to try, once for each parameter; layers are joined by "
+            "a dash: hidden_sizes=128,512-256. With --random also a range: "
+            "learning_rate=0.0001..0.01.",
+        ),
+    ] = None
+    random: Annotated[
+        int | None,
+        Parameter(help="Try so many points, drawn at random, instead of the whole grid."),
+    ] = None
+    seed: Annotated[int, Parameter(help="Seed of --random.")] = 0
+    metric: Annotated[Metric, Parameter(help="What the points are ranked by.")] = METRICS[0]
+    early_stop: Annotated[
+        EarlyStop | None,
+        Parameter(
+            name="--early-stop",
+            help="Stop the worse points early: of three, one goes on after each rung.",
+        ),
+    ] = None
 
 
 def _absolute_dataset(dataset: str) -> str:

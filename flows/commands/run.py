@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from flows.embedded_server import EmbeddedServer
+from flows.commands.session import run_flow
 from flows.options import RunOptions
 from flows.plan import PlannedStage, make_plan
-from flows.prefect_setup import (
-    flush_to_server,
-    prepare_environment,
-    run_settings,
-    server_url,
-    without_collection,
-)
+from flows.prefect_setup import server_url
 from flows.summary import summarise
 from flows.terminal import Terminal
 from storage.cache import Cache
 from storage.code_memo import memo_in
 from storage.runs import RunRecord
-from tasks import interruption
 from tasks.data.sources import DEFAULT_DATASET, FALLBACK_DATASET
-from tasks.interruption import StoppedError
 from tasks.results import check_results_folder, write_results
 
 
@@ -55,66 +44,26 @@ def run_pipeline(
     if cache.shared is not None:
         terminal.say(f"store {cache.shared.remote}", "dim")
     if not dataset_named:
-        options = _choose_dataset(cache, options, terminal)
+        options = choose_dataset(cache, options, terminal)
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
-    embedded = server_url() is None
-    if embedded:
+    if server_url() is None:
         plan = make_plan(cache, dataset, options.resolve(), options.selection())
         if all(stage.cached for stage in plan) and _serve(cache, plan):
             _refresh_results(cache, options, plan, terminal, started)
             return
-        terminal.say(
-            "starting Prefect (PREFECT_API_URL names no server, so one is embedded)", "dim"
-        )
-    prepare_environment(verbose=verbose)
-    with ExitStack() as stack:
-        server = stack.enter_context(EmbeddedServer(verbose=verbose)) if embedded else None
-        # A second of imports, while the server starts.
-        with without_collection():
-            from prefect.exceptions import CancelledRun
-
-            from flows.train import train
-
-        if server is not None:
-            server.wait()
-        stack.enter_context(run_settings(server.url if server is not None else None))
-        stack.callback(flush_to_server)
-        stack.enter_context(terminal.showing())
-        stack.enter_context(_stopping_on_interrupt(terminal))
-        try:
-            summary = train(**options.flow_parameters())
-        except CancelledRun as cancelled:
-            raise StoppedError(str(cancelled)) from cancelled
+    summary = run_flow(_load, options.flow_parameters(), terminal, verbose=verbose)
     terminal.summarise(summary)
     _suggest(options, terminal)
 
 
-@contextmanager
-def _stopping_on_interrupt(terminal: Terminal) -> Iterator[None]:
-    """Let Ctrl-C stop the stages in good order, and a second one stop everything at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
+def _load() -> Callable[..., Any]:
+    from flows.train import train
 
-    def stop(_signal: int, _frame: object) -> None:
-        interruption.request_stop()
-        terminal.say("stopping in good order; press Ctrl-C again to stop at once", "yellow")
-        signal.signal(signal.SIGINT, stop_at_once)
-
-    def stop_at_once(_signal: int, _frame: object) -> None:
-        # Threads cannot be interrupted. Dying is safe: nothing in the store is ever half written.
-        os._exit(1)
-
-    interruption.clear()
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return train
 
 
-def _choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
+def choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
     """Take the default dataset if it is in the store or can be had, and the sample if not."""
     from tasks.data.reachable import NoMirrorReachable, reachable
 

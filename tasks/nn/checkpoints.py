@@ -163,6 +163,27 @@ class CheckpointFolder:
                 return checkpoint
         return None
 
+    def newest(self, *, at_most: int) -> Path | None:
+        """Return the file of the newest checkpoint after at most so many epochs, if any."""
+        files = ((_epoch(path), path) for path in self._newest_first())
+        return next((path for epoch, path in files if epoch is not None and epoch <= at_most), None)
+
+    def adopt(self, file: Path) -> None:
+        """Take over a checkpoint of this run that was made elsewhere, whatever it is called.
+
+        One of another run, or a file that is none, is passed over with a warning in the log: it
+        would have saved time, and changes nothing.
+        """
+        try:
+            checkpoint = self._decode(file.read_bytes())
+        except _UNREADABLE as error:
+            logger.warning("%s is no checkpoint (%s); passing over it.", file, error)
+            return
+        if checkpoint is None:
+            logger.warning("Checkpoint %s is of another training; passing over it.", file)
+            return
+        self.save(checkpoint)
+
     def clear(self) -> None:
         """Remove every checkpoint of this run."""
         for path in self._newest_first():

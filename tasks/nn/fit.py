@@ -75,6 +75,9 @@ class Training:
         Called with an `EpochReport` or a `BatchReport`.
     checkpoints : CheckpointFolder, optional
         Saved to after every epoch, and gone on from.
+    stop_after : int, optional
+        Stop when so many epochs are done, to go on another time from the checkpoint. The schedule
+        is that of all `epochs`, so what comes out in the end is as if there had been no stop.
     """
 
     network: Network
@@ -92,6 +95,7 @@ class Training:
     on_epoch: EpochListener | None = None
     on_batch: BatchListener | None = None
     checkpoints: CheckpointFolder | None = None
+    stop_after: int | None = None
     history: History = field(init=False)
 
     def fit(self) -> History:
@@ -110,13 +114,14 @@ class Training:
         network = self.network
         self.optimizer.prepare(network.values.size, network.decayed, network.dtype)
         self._sum_of_passes = np.empty_like(network.gradients)
+        self._last = min(self.epochs, self.stop_after or self.epochs)
         self._resume()
         # Overflow is looked for in the loss of every batch, and reported better than a warning.
         with (
             deferred_interrupt() as self._interrupted,
             np.errstate(over="ignore", invalid="ignore", divide="ignore"),
         ):
-            while len(self.history["epoch"]) < self.epochs and not self._finished:
+            while len(self.history["epoch"]) < self._last and not self._finished:
                 self._run_epoch(len(self.history["epoch"]))
         if self.early_stopping is not None and self.early_stopping.best:
             network.restore(self.early_stopping.best)
@@ -211,7 +216,7 @@ class Training:
         self.checkpoints.save(Checkpoint(epoch, arrays, state))
 
     def _resume(self) -> None:
-        saved = self.checkpoints and self.checkpoints.load(at_most=self.epochs)
+        saved = self.checkpoints and self.checkpoints.load(at_most=self._last)
         if not saved:
             return
 

@@ -13,7 +13,7 @@ from tasks.nn.checkpoints import CheckpointFolder, run_identity
 from tasks.nn.early_stopping import EarlyStopping
 from tasks.nn.evaluation import evaluate
 from tasks.nn.feed import Feed
-from tasks.nn.fit import Examples, Training
+from tasks.nn.fit import Examples, History, Training
 from tasks.nn.network import Network
 from tasks.nn.progress import BatchListener, EpochListener
 from tasks.nn.randomness import Randomness
@@ -33,6 +33,7 @@ def train_network(
     progress: EpochListener | None = None,
     batch_progress: BatchListener | None = None,
     checkpoints: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> TrainingResult:
     """Train a network, and try it on the test set once, at the end.
 
@@ -51,6 +52,9 @@ def train_network(
     checkpoints : Path, optional
         Folder for checkpoints; a run that was killed goes on from the last one there and ends
         with the same bytes as one that was not.
+    checkpoint : Path, optional
+        Of `train_partly` for the same settings and data, to go on from; needs `checkpoints`. It
+        changes nothing but the time that it takes.
 
     Returns
     -------
@@ -76,6 +80,87 @@ def train_network(
         message = f"With {classes} classes, labels go up to {classes - 1}; found {largest}."
         raise ValueError(message)
 
+    training, _ = _prepare(
+        training_images,
+        training_labels,
+        settings,
+        classes,
+        progress=progress,
+        batch_progress=batch_progress,
+        checkpoints=checkpoints,
+        checkpoint=checkpoint,
+    )
+    history = training.fit()
+    network, loss = training.network, training.loss
+    test = Feed(test_images, network.input_shape, network.dtype)
+    rows = np.arange(len(test_images))
+    outputs, losses = evaluate(network, test, test_labels, rows, loss)
+    return TrainingResult(to_arrays(network), history, outputs, losses)
+
+
+def train_partly(
+    training_images: NDArray[np.uint8],
+    training_labels: NDArray[np.integer[Any]],
+    *,
+    settings: TrainingSettings,
+    classes: int,
+    epochs: int,
+    checkpoints: Path,
+    checkpoint: Path | None = None,
+    progress: EpochListener | None = None,
+    batch_progress: BatchListener | None = None,
+) -> tuple[History, Path]:
+    """Begin the training of `train_network`, and stop after some of its epochs.
+
+    Parameters
+    ----------
+    training_images, training_labels, settings, classes, progress, batch_progress
+        As for `train_network`. The schedule of the learning rate is that of the whole training.
+    epochs : int
+        After how many to stop, counted from the beginning of the training.
+    checkpoints : Path
+        Folder for checkpoints.
+    checkpoint : Path, optional
+        Of an earlier part, to go on from.
+
+    Returns
+    -------
+    history, checkpoint
+        Of the epochs so far, and the file to go on from.
+    """
+    _check("training", training_images, training_labels)
+    training, folder = _prepare(
+        training_images,
+        training_labels,
+        settings,
+        classes,
+        progress=progress,
+        batch_progress=batch_progress,
+        checkpoints=checkpoints,
+        checkpoint=checkpoint,
+        stop_after=epochs,
+    )
+    history = training.fit()
+    file = None if folder is None else folder.newest(at_most=epochs)
+    if file is None:
+        message = f"Checkpoints vanished from {checkpoints} while training; nothing to go on from."
+        raise ValueError(message)
+    return history, file
+
+
+def _prepare(
+    training_images: NDArray[np.uint8],
+    training_labels: NDArray[np.integer[Any]],
+    settings: TrainingSettings,
+    classes: int,
+    *,
+    progress: EpochListener | None,
+    batch_progress: BatchListener | None,
+    checkpoints: Path | None,
+    checkpoint: Path | None,
+    stop_after: int | None = None,
+) -> tuple[Training, CheckpointFolder | None]:
+    """Build a training that has not begun, and the folder of its checkpoints."""
     randomness = Randomness.from_seed(settings.seed)
     present = len(np.unique(training_labels))
     learnt_from, held_back = stratified_split(
@@ -109,10 +194,11 @@ def train_network(
         parameters = {**settings.model_dump(), "classes": classes}
         identity = run_identity(parameters, training_images, training_labels)
         folder = CheckpointFolder(checkpoints, identity)
-    loss = make_loss(settings, classes)
+        if checkpoint is not None:
+            folder.adopt(checkpoint)
     training = Training(
         network,
-        loss,
+        make_loss(settings, classes),
         make_optimizer(settings),
         Examples(altered, training_labels, learnt_from),
         randomness,
@@ -126,12 +212,9 @@ def train_network(
         on_epoch=progress,
         on_batch=batch_progress,
         checkpoints=folder,
+        stop_after=stop_after,
     )
-    history = training.fit()
-    test = Feed(test_images, shape, network.dtype)
-    rows = np.arange(len(test_images))
-    outputs, losses = evaluate(network, test, test_labels, rows, loss)
-    return TrainingResult(to_arrays(network), history, outputs, losses)
+    return training, folder
 
 
 def _check(name: str, images: NDArray[Any], labels: NDArray[Any]) -> None:

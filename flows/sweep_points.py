@@ -1,0 +1,193 @@
+"""Train the points of a sweep: all of them to the end, or the better ones after each rung."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flows.halving import rungs, survivors
+from flows.pipeline import train_network
+from flows.workers import Workers
+from storage.cache import Cache
+from tasks import interruption
+from tasks.events import PointDone, PointsStarted, emit
+from tasks.grid import Point
+from tasks.interruption import StoppedError
+from tasks.ranking import Outcome, rank, scores_of
+from tasks.rung import rung
+from tasks.stage import Handle, Ref, Refs, Stage, StageResult
+
+
+class Trainer:
+    """Trains points on workers and keeps what became of them.
+
+    Parameters
+    ----------
+    cache
+        The store.
+    workers
+        Where to train.
+    prepared
+        What `preprocess` made, for every point.
+    classes
+        Of the dataset.
+    metric
+        By which points are compared.
+
+    Attributes
+    ----------
+    trained
+        By the label of a point, its call of `train`.
+    epochs
+        So many were trained, without those that were cached.
+    """
+
+    def __init__(
+        self, cache: Cache, workers: Workers, prepared: Handle, classes: int, metric: str
+    ) -> None:
+        self._cache, self._workers, self._prepared = cache, workers, prepared
+        self._classes, self.metric = classes, metric
+        self.trained: dict[str, Handle] = {}
+        self.epochs = 0
+        self._rungs: dict[str, StageResult] = {}
+
+    def label(self, point: Point) -> str:
+        """Return the label of a point's stage."""
+        return f"train {point.label}"
+
+    def result(self, point: Point) -> StageResult:
+        """Return the result of a point that was trained to the end."""
+        result: StageResult = self.trained[point.label].source.result()
+        return result
+
+    def train(self, points: Sequence[Point]) -> list[Outcome]:
+        """Train points to the end; those that were begun go on from there."""
+
+        def submit(point: Point) -> None:
+            begun = self._rungs.get(point.label)
+            self.trained[point.label] = train_network(
+                self._call,
+                self.label(point),
+                self._prepared,
+                point.parameters,
+                self._classes,
+                checkpoint=None if begun is None else Ref(begun, "checkpoint"),
+            )
+
+        return self._run(points, max(point.parameters.epochs for point in points), submit)
+
+    def begin(self, points: Sequence[Point], until: int) -> list[Outcome]:
+        """Train the first epochs of points; those that were begun go on from there."""
+
+        def submit(point: Point) -> None:
+            inputs: dict[str, Ref] = {
+                name: self._prepared[name] for name in ("training_inputs", "training_targets")
+            }
+            begun = self._rungs.get(point.label)
+            if begun is not None:
+                inputs["checkpoint"] = Ref(begun, "checkpoint")
+            settings = point.parameters.training()
+            parameters = {"settings": settings, "classes": self._classes, "until": until}
+            self._call(rung, self.label(point), inputs, parameters)
+
+        return self._run(points, until, submit)
+
+    def _call(self, stage: Stage, label: str, inputs: Refs, parameters: Any) -> Handle:
+        return Handle(stage, self._workers.submit(stage, label, inputs, parameters))
+
+    def _run(
+        self, points: Sequence[Point], epochs: int, submit: Callable[[Point], None]
+    ) -> list[Outcome]:
+        by_label = {self.label(point): point for point in points}
+        outcomes: dict[str, Outcome] = {}
+
+        def done(label: str, result: StageResult | BaseException) -> None:
+            if isinstance(result, StoppedError):
+                return
+            outcome = self._outcome(by_label[label], result)
+            outcomes[label] = outcome
+            emit(
+                PointDone(
+                    label,
+                    outcome.status == "cached",
+                    outcome.seconds,
+                    outcome.epochs,
+                    outcome.scores.get(self.metric),
+                    outcome.error,
+                )
+            )
+
+        labels = {label: point.label for label, point in by_label.items()}
+        emit(PointsStarted(labels, self.metric, epochs))
+        for point in points:
+            submit(point)
+        self._workers.wait(done)
+        if interruption.requested() or len(outcomes) < len(points):
+            message = f"stopped with {len(outcomes)} of {len(points)} points finished"
+            raise StoppedError(message)
+        return [outcomes[label] for label in by_label]
+
+    def _outcome(self, point: Point, result: StageResult | BaseException) -> Outcome:
+        if isinstance(result, BaseException):
+            return Outcome(point, error=str(result) or type(result).__name__)
+        history = self._cache.read(result.outputs["history"])
+        before = self._rungs.get(point.label)
+        if not result.cached:
+            already = 0 if before is None else len(self._cache.read(before.outputs["history"]))
+            self.epochs += len(history) - already
+        if result.stage == rung.name:
+            self._rungs[point.label] = result
+        scores = scores_of(history, point.parameters.patience)
+        if scores[self.metric] != scores[self.metric]:  # NaN
+            return Outcome(point, error="there were no validation images to judge it by")
+        return Outcome(
+            point,
+            scores,
+            len(history),
+            "cached" if result.cached else "ran",
+            None,
+            result.key,
+            0.0 if result.cached else result.seconds,
+        )
+
+
+def train_all(trainer: Trainer, points: Sequence[Point], *, halving: bool) -> list[Outcome]:
+    """Train points and return what became of each.
+
+    Parameters
+    ----------
+    trainer
+        Trains them.
+    points
+        The points.
+    halving
+        After each rung, only the better third goes on.
+
+    Raises
+    ------
+    StoppedError
+        If a stop was asked for.
+    """
+    if not halving:
+        return trainer.train(points)
+    ended: list[Outcome] = []
+    going = list(points)
+    epochs = min(point.parameters.epochs for point in points)
+    for until in rungs(epochs, len(points)):
+        found = trainer.begin(going, until)
+        ranked = [outcome for outcome in rank(found, trainer.metric) if outcome.scores]
+        better = {outcome.point.label for outcome in ranked[: survivors(len(going))]}
+        ended += [
+            outcome if outcome.error else _stopped(outcome)
+            for outcome in found
+            if outcome.point.label not in better
+        ]
+        going = [point for point in going if point.label in better]
+        if not going:
+            break
+    return [*trainer.train(going), *ended] if going else ended
+
+
+def _stopped(outcome: Outcome) -> Outcome:
+    return replace(outcome, status="stopped early")
