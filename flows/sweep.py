@@ -123,6 +123,7 @@ def run_sweep(
     """
     started = time.perf_counter()
     dataset = options.find_dataset()
+    options.check_samples(dataset)
     run = own_name(flow_run.name or "unnamed", dataset.name, options.preset)
     check_results_folder(options.results_folder(run))
     show(run, dataset.name, options.preset, {}, tags=["sweep"])

@@ -17,6 +17,7 @@ from tasks.nn.settings import TrainingSettings
 
 MOST_POINTS = 1_000
 ALIASES = {"hidden": "hidden_sizes"}
+_MOST_DRAWS = 100  # a point, until it is one that was not drawn before
 _RANGE = ".."
 _NO_LAYERS = "none"
 # With these the points would be judged on different images, or not on any.
@@ -121,7 +122,7 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "-".join(map(str, value)) or _NO_LAYERS
     if isinstance(value, float):
-        return f"{value:g}"
+        return str(value).removesuffix(".0")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -207,8 +208,17 @@ def _draw(
             chosen = np.unravel_index(int(place), shape)
             yield [axis.values[int(n)] for axis, n in zip(axes, chosen, strict=True)]
         return
-    for _ in range(count):
-        yield [_draw_value(axis, rng) for axis in axes]
+    drawn: dict[tuple[str, ...], None] = {}
+    for _ in range(_MOST_DRAWS * count):
+        if len(drawn) < count:
+            drawn[tuple(_draw_value(axis, rng) for axis in axes)] = None
+    if len(drawn) < count:
+        message = (
+            f"random: expected {count} different points, found {len(drawn)} in such narrow ranges; "
+            "widen them, or draw fewer"
+        )
+        raise ParameterError(message)
+    yield from drawn
 
 
 def _draw_value(axis: Axis, rng: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ranking import METRICS, Outcome, rows
-from tasks.report import embedded
+from tasks.report import cell, embedded
 from tasks.sweep_summary import SweepSummary
 
 
@@ -76,14 +76,10 @@ def markdown(summary: SweepSummary, figure: Path) -> str:
     ]
     listed = table(summary)
     lines += [f"| {' | '.join(map(_named, listed[0]))} |", f"|{'---|' * len(listed[0])}"]
-    lines += [f"| {' | '.join(_cell(value) for value in row.values())} |" for row in listed]
+    lines += [f"| {' | '.join(cell(str(value)) for value in row.values())} |" for row in listed]
     lines += ["", f"Results: `{run.folder}`", ""]
     return "\n".join(lines)
 
 
 def _named(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
