@@ -19,7 +19,15 @@ from pydantic import Field
 
 from flows.pipeline import Selection, StageName
 from storage.runs import run_name
-from tasks.config import DEFAULT_PRESET, PARAMETER_NAMES, ParameterError, Parameters, resolve
+from tasks.config import (
+    DEFAULT_PRESET,
+    MOST_USED,
+    PARAMETER_NAMES,
+    ParameterError,
+    Parameters,
+    resolve,
+    rule,
+)
 from tasks.data.sources import DEFAULT_DATASET, Dataset, find
 from tasks.sample_sizes import check_sample_sizes
 
@@ -195,13 +203,17 @@ def with_run_options(
             for name, value in given.items()
             if name in Parameters.model_fields and value is not None
         }
-        others = {name: given.get(name, default) for name, default in own.items()}
-        return function(RunOptions(**options, overrides=overrides), **others)
+        rest = {name: given.get(name, default) for name, default in own.items()}
+        return function(RunOptions(**options, overrides=overrides), **rest)
 
-    parameters = [
-        *(each for each in _options() if each.name not in without),
+    dataset, preset, *others = [each for each in _options() if each.name not in without]
+    parameters = [  # the run form has this order: what is changed most comes first
+        dataset,
+        preset,
         *extra,
-        *(_parameter(name) for name in PARAMETER_NAMES),
+        *(_parameter(name) for name in MOST_USED),
+        *others,
+        *(_parameter(name) for name in PARAMETER_NAMES if name not in MOST_USED),
     ]
     listing = "\n".join(f"    {each.name}: {each.meaning}" for each in parameters)
     flat.__name__ = function.__name__
@@ -239,7 +251,10 @@ def _options() -> list[Extra]:
 
 def _parameter(name: str) -> Extra:
     described = Parameters.model_fields[name]
-    meaning = f"{described.description} If not given: the preset's, else {described.default}."
+    allowed = f" Allowed: {rule(name)}." if rule(name) else ""
+    meaning = (
+        f"{described.description}{allowed} If not given: the preset's, else {described.default}."
+    )
     return Extra(name, _optional(name), None, meaning)
 
 

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -135,10 +135,33 @@ class Parameters(TrainingSettings):
         return {**self.model_dump(mode="json", include=names), "seed": self.seed + member}
 
 
-# In the order in which people look for them.
-PARAMETER_NAMES: tuple[str, ...] = tuple(
-    dict.fromkeys(["training_sample", "test_sample", *Parameters.model_fields])
+# What people change most, and all of them, in the order in which they look for them.
+MOST_USED: tuple[str, ...] = (
+    "epochs",
+    "learning_rate",
+    "training_sample",
+    "test_sample",
+    "hidden_sizes",
+    "batch_size",
+    "members",
+    "seed",
 )
+PARAMETER_NAMES: tuple[str, ...] = tuple(dict.fromkeys([*MOST_USED, *Parameters.model_fields]))
+
+
+def rule(name: str) -> str:
+    """Return a parameter's choices or bounds, such as ``sgd, adam, adamw`` or ``> 0, ≤ 10``."""
+    described = Parameters.model_fields[name]
+    if get_origin(described.annotation) is Literal:
+        return ", ".join(get_args(described.annotation))
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    bounds = [
+        (sign, getattr(each, attribute))
+        for each in described.metadata
+        for attribute, sign in signs.items()
+        if hasattr(each, attribute)
+    ]
+    return ", ".join(f"{sign} {bound:,}" for sign, bound in bounds if bound < 2**63)
 
 
 class ParameterError(ValueError):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tasks.config import PARAMETER_NAMES, Parameters, read_preset, resolve
+from tasks.config import PARAMETER_NAMES, Parameters, read_preset, resolve, rule
 
 
 def list_parameters(console: Console, preset: str, *, json: bool) -> None:
@@ -29,8 +29,8 @@ def list_parameters(console: Console, preset: str, *, json: bool) -> None:
     table.add_column(preset, no_wrap=True, justify="right")
     table.add_column("meaning")
     for row in rows:
-        rule = f" [dim]({row['rule']})[/]" if row["rule"] else ""
-        table.add_row(row["name"], _text(row["value"]), row["meaning"] + rule)
+        allowed = f" [dim]({row['rule']})[/]" if row["rule"] else ""
+        table.add_row(row["name"], _text(row["value"]), row["meaning"] + allowed)
     console.print(table)
 
 
@@ -40,22 +40,8 @@ def _row(name: str, value: Any) -> dict[str, Any]:
         "name": name,
         "value": value,
         "meaning": described.description,
-        "rule": _rule(described.annotation, described.metadata),
+        "rule": rule(name),
     }
-
-
-def _rule(annotation: Any, metadata: list[Any]) -> str:
-    """Return choices or bounds, such as ``sgd, adam, adamw`` or ``> 0, ≤ 10``."""
-    if get_origin(annotation) is Literal:
-        return ", ".join(get_args(annotation))
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [
-        (sign, getattr(rule, attribute))
-        for rule in metadata
-        for attribute, sign in signs.items()
-        if hasattr(rule, attribute)
-    ]
-    return ", ".join(f"{sign} {bound:,}" for sign, bound in bounds if bound < 2**63)
 
 
 def _text(value: Any) -> str:
