@@ -25,8 +25,9 @@ from tasks.config import (
     PARAMETER_NAMES,
     ParameterError,
     Parameters,
+    allowed,
+    as_typed,
     resolve,
-    rule,
 )
 from tasks.data.sources import DEFAULT_DATASET, Dataset, find
 from tasks.sample_sizes import check_sample_sizes
@@ -251,10 +252,9 @@ def _options() -> list[Extra]:
 
 def _parameter(name: str) -> Extra:
     described = Parameters.model_fields[name]
-    allowed = f" Allowed: {rule(name)}." if rule(name) else ""
-    meaning = (
-        f"{described.description}{allowed} If not given: the preset's, else {described.default}."
-    )
+    bounds = f" Allowed: {allowed(name)}." if allowed(name) else ""
+    default = as_typed(described.default)
+    meaning = f"{described.description}{bounds} If not given: the preset's, else {default}."
     return Extra(name, _optional(name), None, meaning)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,11 +17,13 @@ from flows.options import Extra, RunOptions, with_run_options
 from flows.title import show
 from flows.train import run_stages
 from storage.cache import Cache
+from storage.errors import RecordDamagedError
 from tasks import decision as report
 from tasks.ask_source import ask_source
 from tasks.data.source_check import SourceAnswer
 from tasks.gate import Rules
 from tasks.judge import Verdict, judge, publish_decision
+from tasks.results import write_results
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _RULES = (
@@ -80,18 +83,22 @@ def _retrain(cache: Cache, options: RunOptions, rules: Rules) -> Verdict:
     except Exception as error:
         _say_that_it_failed(cache, error, source)
         raise
+    publish_decision(verdict.headline, verdict.markdown)
+    # Once more: whatever is wrong with the folder, the decision is made and has been told.
+    write_results(cache, replace(summary, decision=verdict.markdown))
     tags = [verdict.word.lower()]
     show(summary.name, dataset.name, options.preset, summary.metrics, tags)
     return verdict
 
 
 def _say_that_it_failed(cache: Cache, error: Exception, source: SourceAnswer | None) -> None:
-    moves = cache.models.moves()
-    champion = moves[-1].version if moves else None
-    stays = "there is no champion" if champion is None else f"version {champion} stays the champion"
-    publish_decision(
-        report.failed(error, champion, source), f"No decision: the run failed; {stays}"
-    )
+    try:
+        moves = cache.models.moves()
+        stays = f"version {moves[-1].version} stays the champion" if moves else "no champion yet"
+    except RecordDamagedError as damage:
+        stays = str(damage)
+    headline = f"No decision: the run failed; {stays}"
+    publish_decision(headline, report.failed(error, stays, source))
 
 
 def _state(verdict: Verdict) -> State[Any]:

@@ -22,7 +22,7 @@ from storage.cache import Cache
 from tasks.data.sources import Dataset
 from tasks.interruption import StoppedError
 from tasks.prefect_stage import submit
-from tasks.publish import publish
+from tasks.publish import publish, publish_report
 from tasks.results import check_results_folder
 from tasks.run_summary import RunSummary
 from tasks.stage import Handle, Refs, Stage, StageResult
@@ -102,5 +102,6 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
     summary = summarise(cache, options, run, stages, started, trained_by)
     # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
     publish.submit(quote(summary), wait_for=futures[-1:], return_state=False).result()
+    publish_report(cache, summary)
     show(run, dataset.name, options.preset, summary.metrics)
     return summary

@@ -149,7 +149,7 @@ MOST_USED: tuple[str, ...] = (
 PARAMETER_NAMES: tuple[str, ...] = tuple(dict.fromkeys([*MOST_USED, *Parameters.model_fields]))
 
 
-def rule(name: str) -> str:
+def allowed(name: str) -> str:
     """Return a parameter's choices or bounds, such as ``sgd, adam, adamw`` or ``> 0, ≤ 10``."""
     described = Parameters.model_fields[name]
     if get_origin(described.annotation) is Literal:
@@ -162,6 +162,11 @@ def rule(name: str) -> str:
         if hasattr(each, attribute)
     ]
     return ", ".join(f"{sign} {bound:,}" for sign, bound in bounds if bound < 2**63)
+
+
+def as_typed(value: Any) -> str:
+    """Return a parameter's value as people type it: ``512,256`` for several numbers."""
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 class ParameterError(ValueError):
@@ -246,9 +251,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
 
 
 def _describe(problem: Any) -> str:
-    rule = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    demand = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if not problem["loc"]:  # several parameters that do not fit together
-        return str(rule)
+        return str(demand)
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         known = Parameters.model_fields
@@ -256,7 +261,7 @@ def _describe(problem: Any) -> str:
             f"{key}: no such parameter{_nearest(key, known)}. The parameters are {', '.join(known)}"
         )
     field = Parameters.model_fields[key]
-    return f"{key}: should be {rule}, found {problem['input']!r} ({field.description})"
+    return f"{key}: should be {demand}, found {problem['input']!r} ({field.description})"
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

@@ -62,11 +62,17 @@ def nothing_to_do(said: str, champion: ModelVersion, source: SourceAnswer) -> st
     return "\n".join([*lines, *_source(source), ""])
 
 
-def failed(error: BaseException, champion: int | None, source: SourceAnswer | None) -> str:
+def failed(error: BaseException, stays: str, source: SourceAnswer | None) -> str:
     """Return what there is to say where a run failed before it came to a decision."""
-    stays = "There is no champion" if champion is None else f"Version {champion} stays the champion"
     reason = [f"    {line}" for line in f"{type(error).__name__}: {error}".splitlines()]
-    lines = ["# No decision: the run failed", "", f"{stays}.", "", *reason, ""]
+    lines = [
+        "# No decision: the run failed",
+        "",
+        f"{stays[0].upper()}{stays[1:]}.",
+        "",
+        *reason,
+        "",
+    ]
     return "\n".join([*lines, *(_source(source) if source is not None else []), ""])
 
 

@@ -1,11 +1,11 @@
-"""The last step of retraining: put the new model through the gate, and say so in the UI.
+"""The last step of retraining: put the new model through the gate.
 
 Never cached: a decision belongs to its day.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,17 +22,17 @@ from storage.models import ModelVersion
 from tasks import decision as report
 from tasks.data.source_check import SourceAnswer
 from tasks.gate import Decision, Rules, decide
-from tasks.results import write_results
 from tasks.run_summary import RunSummary
 from tasks.score import score
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a retraining ended: in one word for the state of the run, and in a sentence."""
+    """How a retraining ended: in a word for the run's state, in a sentence, and at length."""
 
     word: Literal["Promoted", "Rejected", "Unchanged", "Unconfirmed"]
     headline: str
+    markdown: str
 
 
 @task(
@@ -67,7 +67,7 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     while True:
         champion = cache.models.champion()
         if champion is not None and champion.version == challenger.version:
-            return _nothing_to_do(cache, summary, champion, source)
+            return _nothing_to_do(champion, source)
         if champion is not None:
             _check_classes(challenger, champion)
         decision = _compare(cache, summary, challenger, champion, rules)
@@ -79,36 +79,32 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
             get_run_logger().warning("Judging once more: %s", error)
     headline = report.headline(decision, challenger, champion)
     get_run_logger().info(headline)
-    markdown = report.markdown(decision, challenger, champion, source)
-    publish_decision(markdown, headline)
     _emit(summary, decision, rules, challenger, champion)
-    # Last: whatever is wrong with the folder, the decision is made and has been told.
-    write_results(cache, replace(summary, decision=markdown))
-    return Verdict("Promoted" if decision.promoted else "Rejected", headline)
+    text = report.markdown(decision, challenger, champion, source)
+    return Verdict("Promoted" if decision.promoted else "Rejected", headline, text)
 
 
-def publish_decision(markdown: str, headline: str) -> None:
-    """Leave a decision in the UI, under the key that all of them have."""
+def publish_decision(headline: str, markdown: str) -> None:
+    """Leave a decision in the UI, under the key that all of them have.
+
+    To be called by the flow itself, so that it is listed before what its tasks leave.
+    """
     create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
-def _nothing_to_do(
-    cache: Cache, summary: RunSummary, champion: ModelVersion, source: SourceAnswer
-) -> Verdict:
+def _nothing_to_do(champion: ModelVersion, source: SourceAnswer) -> Verdict:
+    word: Literal["Unconfirmed", "Unchanged"]
     if source.unconfirmed:
+        word = "Unconfirmed"
         headline = (
             f"Nothing new, but the source does not confirm it; version {champion.version} stays "
             "the champion"
         )
-        verdict = Verdict("Unconfirmed", headline)
     else:
+        word = "Unchanged"
         headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
-        verdict = Verdict("Unchanged", headline)
     get_run_logger().info(headline)
-    markdown = report.nothing_to_do(headline, champion, source)
-    publish_decision(markdown, headline)
-    write_results(cache, replace(summary, decision=markdown))
-    return verdict
+    return Verdict(word, headline, report.nothing_to_do(headline, champion, source))
 
 
 def _compare(

@@ -1,4 +1,4 @@
-"""The last step of every run: results folder, Prefect artifacts, run record.
+"""The last step of every run: results folder, run record, Prefect artifacts, the report on top.
 
 Never cached. A cached task recreates no artifacts, so a run that computes nothing would
 otherwise show nothing.
@@ -30,12 +30,12 @@ from tasks.run_summary import RunSummary
 @task(
     name="publish",
     task_run_name="publish",
-    description="Write the results folder and leave the run's report in the UI.",
+    description="Write the results folder, and leave figures and tables in the UI.",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def publish(summary: RunSummary) -> None:
-    """Write a run's results, artifacts and record.
+    """Write a run's results and record, and leave its figures and tables in the UI.
 
     Parameters
     ----------
@@ -65,16 +65,35 @@ def save_run(cache: Cache, summary: RunSummary) -> None:
     )
 
 
+def publish_report(cache: Cache, summary: RunSummary) -> None:
+    """Leave a run's report in the UI.
+
+    To be called by the flow itself: the UI lists what a flow leaves before what its tasks leave,
+    and those in no order.
+    """
+    figures = _figures(cache, summary)
+    inside = ("learning_curves", "confusion_matrix")
+    create_markdown_artifact(
+        markdown(summary, {name: figures[name] for name in inside if name in figures}),
+        key="digitflow-report",
+        description=card("Report", summary),
+    )
+
+
+def _figures(cache: Cache, summary: RunSummary) -> dict[str, Path]:
+    drawn = {name: summary.output("plot", name) for name in FIGURES}
+    return {
+        name: cache.objects.path(artifact.sha256)
+        for name, artifact in drawn.items()
+        if artifact is not None
+    }
+
+
 def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
-    """Create the artifacts, the report last: the UI lists the newest first."""
-    figures: dict[str, Path] = {}
-    for name, title in FIGURES.items():
-        artifact = summary.output("plot", name)
-        if artifact is None:
-            continue
-        figures[name] = cache.objects.path(artifact.sha256)
+    for name, path in _figures(cache, summary).items():
+        title = FIGURES[name]
         create_markdown_artifact(
-            embedded(figures[name], title),
+            embedded(path, title),
             key=f"digitflow-{name.replace('_', '-')}",
             description=card(title, summary),
         )
@@ -91,15 +110,3 @@ def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
             key="digitflow-history",
             description=card("Loss and accuracy by epoch", summary),
         )
-    create_markdown_artifact(
-        markdown(
-            summary,
-            {
-                name: figures[name]
-                for name in ("learning_curves", "confusion_matrix")
-                if name in figures
-            },
-        ),
-        key="digitflow-report",
-        description=card("Report", summary),
-    )

@@ -13,9 +13,13 @@ from flows.options import DEFAULT_DATASET, PresetName, RunOptions, with_run_opti
 from flows.pipeline import STAGE_NAMES
 from tasks.config import (
     DEFAULT_PRESET,
+    MOST_USED,
+    PARAMETER_NAMES,
     PRESETS,
     ParameterError,
     Parameters,
+    allowed,
+    as_typed,
     parse_assignments,
     read_preset,
     resolve,
@@ -429,3 +433,16 @@ class TestOptions:
         assert folder.resolve() == folder
         folder.mkdir(parents=True)  # it can be made
         assert RunOptions().results_folder(name + "2") != folder
+
+
+def test_bounds_and_choices_are_said_in_a_few_words():
+    assert allowed("epochs") == "≥ 1, ≤ 10,000"
+    assert allowed("network") == "layers, tutorial"
+    assert allowed("bias") == ""
+    assert as_typed((512, 256)) == "512,256"
+    assert as_typed(()) == "none"
+
+
+def test_what_is_changed_most_comes_first():
+    assert PARAMETER_NAMES[: len(MOST_USED)] == MOST_USED
+    assert sorted(PARAMETER_NAMES) == sorted(Parameters.model_fields)

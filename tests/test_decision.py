@@ -97,15 +97,15 @@ def test_a_silent_source_is_said_in_every_decision() -> None:
     for text in (
         markdown(judged([0], None), model(1), None, SILENT),
         nothing_to_do("Nothing new", model(1), SILENT),
-        failed(ValueError("a\nb"), 1, SILENT),
+        failed(ValueError("a\nb"), "version 1 stays the champion", SILENT),
     ):
         assert "Not known, or not what the dataset promises" in text
         assert "| a.gz | not known | https://a/: connection refused |" in text
 
 
 def test_a_failure_is_quoted_line_by_line() -> None:
-    text = failed(ValueError("first\nsecond"), None, None)
-    assert "There is no champion." in text
+    text = failed(ValueError("first\nsecond"), "no champion yet", None)
+    assert "No champion yet." in text
     assert "    ValueError: first\n    second\n" in text
 
 

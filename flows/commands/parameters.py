@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tasks.config import PARAMETER_NAMES, Parameters, read_preset, resolve, rule
+from tasks.config import PARAMETER_NAMES, Parameters, allowed, as_typed, read_preset, resolve
 
 
 def list_parameters(console: Console, preset: str, *, json: bool) -> None:
@@ -29,8 +29,8 @@ def list_parameters(console: Console, preset: str, *, json: bool) -> None:
     table.add_column(preset, no_wrap=True, justify="right")
     table.add_column("meaning")
     for row in rows:
-        allowed = f" [dim]({row['rule']})[/]" if row["rule"] else ""
-        table.add_row(row["name"], _text(row["value"]), row["meaning"] + allowed)
+        rule = f" [dim]({row['rule']})[/]" if row["rule"] else ""
+        table.add_row(row["name"], as_typed(row["value"]), row["meaning"] + rule)
     console.print(table)
 
 
@@ -40,9 +40,5 @@ def _row(name: str, value: Any) -> dict[str, Any]:
         "name": name,
         "value": value,
         "meaning": described.description,
-        "rule": rule(name),
+        "rule": allowed(name),
     }
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
