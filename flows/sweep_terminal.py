@@ -74,8 +74,8 @@ class SweepTerminal(Terminal):
                 super().show(event)
 
     def _start(self, points: Mapping[str, str], metric: str, epochs: int) -> None:
-        if self._points:
-            self.say(f"{len(points)} of them go on, until epoch {epochs}", "dim")
+        what = f"{len(points)} of them go on" if self._points else f"training {len(points)} points"
+        self.say(f"{what}, until epoch {epochs}", "dim")
         self._points, self._metric, self._epochs = dict(points), metric, epochs
         self._shares, self._done, self._started = {}, 0, time.monotonic()
 
