@@ -5,13 +5,16 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-ui lint types check format lock install clean
+.PHONY: help run up test test-all test-ui lint types check format lock install clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Install if needed and run the pipeline (preset tutorial).
 	@$(RUN) -m flows run
+
+up: $(VENV)/.run ## Install if needed; bring up server, deployments and workers until Ctrl-C.
+	@$(RUN) -m flows up
 
 test: $(VENV)/.dev ## Install if needed and run the tests, without the slow and the browser ones.
 	@$(RUN) -m pytest -m "not slow and not ui"

@@ -239,6 +239,52 @@ def drift(
     return show_drift(_plain_console(), model, last, json=json)
 
 
+@app.command
+def up(
+    *,
+    port: Annotated[
+        int | None,
+        Parameter(
+            validator=validators.Number(gte=1, lte=65535),
+            help="Of the Prefect server and its UI. Default: 4200.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        Parameter(
+            validator=validators.Number(gte=1, lte=64),
+            help="How many to start; each executes one run at a time.",
+        ),
+    ] = 2,
+) -> int:
+    """Bring up server, deployments and workers on this machine, until Ctrl-C.
+
+    A server that PREFECT_API_URL names, and that runs, is used and left alone.
+    """
+    from flows.commands.up import bring_up
+
+    bring_up(Console(highlight=False), port, workers)
+    return DONE
+
+
+@app.command
+def down() -> int:
+    """Take down what `digitflow up` has started, here or in a terminal that is gone."""
+    from flows.commands.up import take_all_down
+
+    take_all_down(Console(highlight=False))
+    return DONE
+
+
+@app.command
+def deploy() -> int:
+    """Bring work pool, deployments and automations to the server that PREFECT_API_URL names."""
+    from flows.commands.up import deploy
+
+    deploy(Console(highlight=False))
+    return DONE
+
+
 models = App(name="models", help="List the trained models; show, promote, roll back, export one.")
 app.command(models)
 

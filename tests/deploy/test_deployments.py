@@ -25,6 +25,7 @@ from tests.servers.fixtures import (
     LIST_NEXT_RUNS,
     RUN_TRAIN,
     START_WORKER,
+    TELL_OF_CHANGE,
     Deployed,
 )
 from tests.servers.prefect_server import own_name
@@ -67,11 +68,21 @@ def test_parameters_are_those_of_the_flow(name: str) -> None:
         assert declared["parameters"]["dataset"] == "mnist"  # named: never replaced by the sample
 
 
-@pytest.mark.parametrize(
-    "command", [CREATE_POOL, DEPLOY, AUTOMATE, START_WORKER, LIST_NEXT_RUNS, RUN_TRAIN]
-)
+@pytest.mark.parametrize("command", [LIST_NEXT_RUNS, RUN_TRAIN, TELL_OF_CHANGE])
 def test_readme_gives_the_commands(command: str) -> None:
-    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n.venv/bin/{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(CREATE_POOL, DEPLOY, AUTOMATE, START_WORKER),
+        *(LIST_NEXT_RUNS, RUN_TRAIN, TELL_OF_CHANGE),
+    ],
+)
+def test_the_document_gives_the_commands(command: str) -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert f"\n{command}\n" in text
 
 
 @pytest.mark.prefect

@@ -12,12 +12,15 @@ import pytest
 from tests.mnist import ROOT, has_mnist
 from tests.servers.prefect_server import PrefectServer, running_server, running_worker
 
-# As README gives them; a test compares.
+# As README and docs/deploy.md give them; a test compares.
 CREATE_POOL = "prefect --no-prompt work-pool create digitflow --type process --overwrite"
 DEPLOY = "prefect --no-prompt deploy --all"
 AUTOMATE = "prefect automation create --from-file automations.yaml"
 START_WORKER = "prefect worker start --pool digitflow"
 LIST_NEXT_RUNS = "prefect flow-run ls --state-type SCHEDULED"
+TELL_OF_CHANGE = (
+    "prefect event emit digitflow.dataset.changed --resource-id digitflow.dataset.mnist"
+)
 RUN_TRAIN = "prefect deployment run digitflow/train --param epochs=5 --watch"
 
 

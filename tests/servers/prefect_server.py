@@ -29,10 +29,13 @@ class PrefectServer:
         Of its UI; the API lies below it.
     environment
         For its clients and workers: nothing in it leads to the user's own server or store.
+    pid
+        Its process, if the test itself started it.
     """
 
     url: str
     environment: Mapping[str, str]
+    pid: int | None = None
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """POST a body to the API, or GET without one, and return the answer."""
@@ -56,6 +59,13 @@ class PrefectServer:
             session.trust_env = False  # no proxy between us
             session.mount("http://", HTTPAdapter(max_retries=busy))
             return session.request(method, f"{self.url}/api{path}", json=body, timeout=60)
+
+    def is_there(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            return self.answer("/health").ok
+        except requests.ConnectionError:
+            return False
 
     def prefect(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run `prefect` with these arguments in a folder."""
@@ -87,21 +97,31 @@ def own_name(run: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[PrefectServer]:
-    """Run a server while the context lasts, everything of it in `folder`."""
-    port = free_port()
-    server = PrefectServer(f"http://127.0.0.1:{port}", _environment(folder, port))
+def running_server(
+    folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[PrefectServer]:
+    """Run a server while the context lasts, everything of it in `folder`.
+
+    Parameters
+    ----------
+    folder
+        Home of the server, its clients and its workers.
+    port
+        Its port, for one that comes back; None for a free one.
+    settings
+        More of its environment.
+    """
+    port = port or free_port()
+    environment = {**environment_of(folder, port), **(settings or {})}
     command = [*PREFECT, "server", "start"]
     log = folder / "server.log"
-    with running(command, folder=folder, environment=server.environment, log=log) as process:
+    with running(command, folder=folder, environment=environment, log=log) as process:
+        server = PrefectServer(f"http://127.0.0.1:{port}", environment, process.pid)
 
         def healthy() -> bool:
             if process.poll() is not None:
                 raise RuntimeError(f"the server ended:\n{log.read_text()}")
-            try:
-                return server.answer("/health").ok
-            except requests.ConnectionError:
-                return False
+            return server.is_there()
 
         wait_for(healthy, seconds=180, what="the Prefect server's start")
         yield server
@@ -122,7 +142,8 @@ def running_worker(server: PrefectServer, *, pool: str, folder: Path) -> Iterato
         yield log
 
 
-def _environment(folder: Path, port: int) -> dict[str, str]:
+def environment_of(folder: Path, port: int) -> dict[str, str]:
+    """Return the environment of a server on this port, with its home in `folder`."""
     own = ("PREFECT_", "DIGITFLOW_")
     environment = {name: text for name, text in os.environ.items() if not name.startswith(own)}
     # Nobody listens on the discard port: no test goes to a real mirror.

@@ -1,0 +1,188 @@
+"""Bring the pool, the deployments and the automations of this project to a Prefect server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.services.errors import ServiceError
+from flows.services.processes import last_lines, start
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+POOL = "digitflow"
+ON_DEMAND, TO_BE_SCHEDULED = "on demand", "to be scheduled"
+_SECONDS_TO_DEPLOY = 300.0
+
+
+def project_folder() -> Path:
+    """Return the folder with ``prefect.yaml``: what is deployed, and where runs leave results.
+
+    Raises
+    ------
+    ServiceError
+        If digitflow is installed without it.
+    """
+    folder = Path(__file__).resolve().parents[2]
+    for name in ("prefect.yaml", "automations.yaml"):
+        if not (folder / name).is_file():
+            message = (
+                f"expected {name} beside the package flows, found none in {folder}: this digitflow "
+                "is installed without its deployments. Clone the repository, install from there "
+                "(make install), and use that digitflow"
+            )
+            raise ServiceError(message)
+    return folder
+
+
+def service_environment(api_url: str, project: Path) -> dict[str, str]:
+    """Return the environment for Prefect's commands: this one, and what digitflow needs of it."""
+    path = os.pathsep.join(filter(None, (str(project), os.environ.get("PYTHONPATH"))))
+    # No proxy stands between this machine and itself, whatever it has for the rest of the world.
+    past_proxies = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    past_proxies = ",".join(filter(None, (past_proxies, "127.0.0.1", "localhost")))
+    defaults = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # Seconds between two looks for runs that are due; Prefect's own value is 10.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        # On a busy machine SQLite's writers wait for each other longer than 10 s.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+    }
+    ours = {"PREFECT_API_URL": api_url, "PYTHONPATH": path}
+    return {**defaults, **os.environ, **ours, "no_proxy": past_proxies, "NO_PROXY": past_proxies}
+
+
+def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None:
+    """Make the work pool, the deployments of ``prefect.yaml`` and the automations, or update them.
+
+    Parameters
+    ----------
+    project
+        The folder with ``prefect.yaml``.
+    environment
+        Names the server: ``PREFECT_API_URL``.
+    log
+        File that the output of ``prefect deploy`` is added to.
+
+    Raises
+    ------
+    ServiceError
+        If ``prefect deploy`` fails; ends with what it said.
+    """
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        _make_pool(client)
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        deploying = start(command, folder=project, environment=environment, log=log)
+        _make_automations(client, project)
+    try:
+        code = deploying.wait(_SECONDS_TO_DEPLOY)
+    except subprocess.TimeoutExpired:
+        deploying.kill()
+        deploying.wait()
+        code = None
+    if code != 0:
+        ended = (
+            f"took longer than {_SECONDS_TO_DEPLOY:g} s" if code is None else f"ended with {code}"
+        )
+        message = f"`prefect deploy --all` {ended} in {project}; from {log}:\n{last_lines(log)}"
+        raise ServiceError(message)
+
+
+def next_runs(project: Path) -> dict[str, str]:
+    """Return each deployment's name, and when it runs next of itself: a text for people.
+
+    `ON_DEMAND` is one without a schedule, `TO_BE_SCHEDULED` one whose runs the server has not
+    made yet.
+    """
+    import yaml  # type: ignore[import-untyped]
+    from prefect.client.orchestration import get_client
+
+    declared = yaml.safe_load((project / "prefect.yaml").read_text(encoding="utf-8"))
+    names = [deployment["name"] for deployment in declared["deployments"]]
+    with get_client(sync_client=True) as client:
+        found = {each.name: each for each in client.read_deployments(limit=200)}
+        return {name: _next_run(client, found[name]) for name in names if name in found}
+
+
+def _next_run(client: SyncPrefectClient, deployment: Any) -> str:
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterDeploymentId,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    schedules = [each.schedule for each in deployment.schedules if each.active]
+    if not schedules or deployment.paused:
+        return ON_DEMAND
+    asked = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
+    order = FlowRunSort.EXPECTED_START_TIME_ASC
+    runs = client.read_flow_runs(flow_run_filter=asked, sort=order, limit=1)
+    if not runs or runs[0].expected_start_time is None:
+        return TO_BE_SCHEDULED
+    return _in_words(runs[0].expected_start_time, getattr(schedules[0], "timezone", None))
+
+
+def _in_words(time: datetime, zone: str | None) -> str:
+    from zoneinfo import ZoneInfo
+
+    local = time.astimezone(ZoneInfo(zone)) if zone else time.astimezone()
+    return f"{local:%a %d %b %H:%M} {zone or local.tzname()}"
+
+
+def _make_pool(client: SyncPrefectClient) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    try:
+        pool = client.read_work_pool(POOL)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        wanted = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
+        try:
+            client.create_work_pool(wanted)
+        except ObjectAlreadyExists:
+            return  # somebody made it just now
+        return
+    if pool.type != "process":
+        message = (
+            f"expected {POOL!r} to be a work pool of type process, found one of type {pool.type}. "
+            f"Delete it (prefect work-pool delete {POOL}) or name another server in PREFECT_API_URL"
+        )
+        raise ServiceError(message)
+
+
+def _make_automations(client: SyncPrefectClient, project: Path) -> None:
+    import yaml
+    from prefect.events.schemas.automations import AutomationCore
+
+    text = (project / "automations.yaml").read_text(encoding="utf-8")
+    for document in yaml.safe_load(text)["automations"]:
+        wanted = AutomationCore.model_validate(document)
+        found = client.read_automations_by_name(wanted.name)
+        if not found:
+            client.create_automation(wanted)
+            continue
+        # One that a person has switched off stays so.
+        wanted.enabled = found[0].enabled
+        # An update forgets what an automation has seen so far: the last signs of life of runs that
+        # died with the server.
+        declared = set(AutomationCore.model_fields)
+        if found[0].model_dump(include=declared) != wanted.model_dump(include=declared):
+            client.update_automation(found[0].id, wanted)

@@ -1,0 +1,57 @@
+"""What docs/deploy.md has its readers install: units of systemd, automations."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prefect.events.schemas.automations import AutomationCore
+from prefect.settings import Settings
+
+from tests.mnist import ROOT
+
+UNITS = sorted((ROOT / "docs" / "systemd").glob("*.service"))
+ENVIRONMENTS = sorted((ROOT / "docs" / "systemd").glob("*.env"))
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_accepts_the_units(unit: Path, tmp_path: Path) -> None:
+    # It also looks whether the program is there.
+    text = unit.read_text(encoding="utf-8")
+    assert "ExecStart=/opt/digitflow/.venv/bin/prefect " in text
+    copy = tmp_path / unit.name
+    text = text.replace("/opt/digitflow/.venv/bin/prefect", "/usr/bin/env")
+    copy.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("file", ENVIRONMENTS, ids=lambda file: file.stem)
+def test_prefect_knows_the_settings(file: Path) -> None:
+    """A misspelt one is ignored in silence."""
+    known = set(Settings().to_environment_variables(exclude_unset=False)) | {
+        *("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"),
+        *("PREFECT_API_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL"),
+    }
+    names = re.findall(r"^#?(PREFECT_\w+)=", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert names
+    assert set(names) <= known
+
+
+def test_automations_are_what_prefect_takes() -> None:
+    document = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (notify,) = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+    for text in (notify, (ROOT / "automations.yaml").read_text(encoding="utf-8")):
+        automations = yaml.safe_load(text)["automations"]
+        assert len(automations) >= 2
+        for automation in automations:
+            AutomationCore.model_validate(automation)

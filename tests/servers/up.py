@@ -1,0 +1,111 @@
+"""`digitflow up` in a home of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.mnist import has_mnist
+from tests.servers.fixtures import Deployed
+from tests.servers.prefect_server import PrefectServer, environment_of
+from tests.servers.processes import running, wait_for
+
+DIGITFLOW = (sys.executable, "-m", "flows")
+
+
+@dataclass(frozen=True)
+class Up:
+    """A `digitflow up` that has finished starting.
+
+    Attributes
+    ----------
+    process
+        Its own process.
+    deployed
+        What it has brought up.
+    screen
+        What it has shown.
+    environment
+        Its environment; no server is named in it.
+    folder
+        It was started in.
+    """
+
+    process: "subprocess.Popen[bytes]"
+    deployed: Deployed
+    screen: Path
+    environment: Mapping[str, str]
+    folder: Path
+
+    def digitflow(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run another digitflow command in the same home."""
+        return run_digitflow(self.environment, self.folder, *arguments, **changes)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that it has started, wherever it hangs: all that has its home."""
+        home = self.environment["PREFECT_HOME"]
+        found = []
+        for process in psutil.process_iter():
+            try:
+                same_home = process.environ().get("PREFECT_HOME") == home
+            except psutil.Error:
+                continue
+            if same_home and process.pid != self.process.pid:
+                found.append(process)
+        return found
+
+    def server(self) -> psutil.Process:
+        """The process of its server."""
+        (server,) = [each for each in self.processes() if "server" in each.cmdline()]
+        return server
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> str:
+        """Send it a signal, wait until it has ended, and return what it has shown."""
+        os.kill(self.process.pid, number)
+        self.process.wait(120)
+        return self.screen.read_text(encoding="utf-8")
+
+
+def run_digitflow(
+    environment: Mapping[str, str], folder: Path, *arguments: str, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a digitflow command and return how it ended."""
+    return subprocess.run(
+        [*DIGITFLOW, *arguments],
+        cwd=folder,
+        env={**environment, **changes},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@contextmanager
+def running_up(home: Path, project: Path, port: int) -> Iterator[Up]:
+    """Run `digitflow up` while the context lasts, in a home that may be new, from elsewhere."""
+    environment = {**environment_of(home, port), "PYTHONPATH": str(project), "COLUMNS": "80"}
+    server = PrefectServer(f"http://127.0.0.1:{port}", environment)
+    alone = {name: text for name, text in environment.items() if name != "PREFECT_API_URL"}
+    command = [*DIGITFLOW, "up", "--port", str(port)]
+    screen = home / "screen.txt"
+    with running(command, folder=home, environment=alone, log=screen) as process:
+
+        def is_up() -> bool:
+            text = screen.read_text(encoding="utf-8")
+            if process.poll() is not None:
+                raise RuntimeError(f"digitflow up has ended:\n{text}")
+            return "Ctrl-C takes everything down" in text
+
+        try:
+            wait_for(is_up, seconds=300, what="digitflow up")
+            deployed = Deployed(server, project, "mnist" if has_mnist() else "sample")
+            yield Up(process, deployed, screen, alone, home)
+        finally:
+            run_digitflow(alone, home, "down")
