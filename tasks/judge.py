@@ -22,6 +22,7 @@ from storage.models import ModelVersion
 from tasks import decision as report
 from tasks.data.source_check import SourceAnswer
 from tasks.gate import Decision, Rules, decide
+from tasks.publish_drift import publish_drift
 from tasks.run_summary import RunSummary
 from tasks.score import score
 
@@ -67,7 +68,7 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     while True:
         champion = cache.models.champion()
         if champion is not None and champion.version == challenger.version:
-            return _nothing_to_do(champion, source)
+            return _nothing_to_do(cache, champion, source)
         if champion is not None:
             _check_classes(challenger, champion)
         decision = _compare(cache, summary, challenger, champion, rules)
@@ -80,7 +81,7 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     headline = report.headline(decision, challenger, champion)
     get_run_logger().info(headline)
     _emit(summary, decision, rules, challenger, champion)
-    text = report.markdown(decision, challenger, champion, source)
+    text = _with_drift(cache, champion, report.markdown(decision, challenger, champion, source))
     return Verdict("Promoted" if decision.promoted else "Rejected", headline, text)
 
 
@@ -92,7 +93,7 @@ def publish_decision(headline: str, markdown: str) -> None:
     create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
-def _nothing_to_do(champion: ModelVersion, source: SourceAnswer) -> Verdict:
+def _nothing_to_do(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Verdict:
     word: Literal["Unconfirmed", "Unchanged"]
     if source.unconfirmed:
         word = "Unconfirmed"
@@ -104,7 +105,13 @@ def _nothing_to_do(champion: ModelVersion, source: SourceAnswer) -> Verdict:
         word = "Unchanged"
         headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
     get_run_logger().info(headline)
-    return Verdict(word, headline, report.nothing_to_do(headline, champion, source))
+    text = _with_drift(cache, champion, report.nothing_to_do(headline, champion, source))
+    return Verdict(word, headline, text)
+
+
+def _with_drift(cache: Cache, champion: ModelVersion | None, markdown: str) -> str:
+    """Add a line on whether what the champion is shown is still like its test images."""
+    return f"{markdown}\n{publish_drift(cache, champion)}\n"
 
 
 def _compare(

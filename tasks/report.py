@@ -44,7 +44,12 @@ def embedded(png: Path, title: str, width: int = 900) -> str:
 
     The Prefect UI shows such a picture inside Markdown; a path or a bare data URI it does not.
     """
-    data = base64.b64encode(png.read_bytes()).decode()
+    return embedded_bytes(png.read_bytes(), title, width)
+
+
+def embedded_bytes(png: bytes, title: str, width: int = 900) -> str:
+    """Return a picture as `embedded` does, given its bytes."""
+    data = base64.b64encode(png).decode()
     return f'<img width="{width}" alt="{title}" src="data:image/png;base64,{data}">'
 
 

@@ -172,3 +172,12 @@ def test_starts_without_prefect_pandas_and_matplotlib(store: Cache):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_records_only_if_asked(cli: Cli, store: Cache):
+    save("a.png", image(20, 5))
+    cli("a.png")
+    assert list(store.batches.newest_first()) == []
+    cli("a.png", "--record")
+    (batch,) = store.batches.newest_first()
+    assert (batch.counts, batch.model) == ((1, 0), 1)
