@@ -104,6 +104,17 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def docstrings(path: Path) -> set[ast.AST]:
+    """Return the nodes of a source that are docstrings."""
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    return {
+        node.body[0].value
+        for node in ast.walk(tree(path))
+        if isinstance(node, holders) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+
+
 def test_there_are_sources():
     assert len(SOURCES) > 40
     assert {path.parent.name for path in SOURCES} >= {"flows", "tasks", "storage", "nn", "data"}
@@ -224,6 +235,18 @@ class TestSources:
         assert [
             name(path) for path in paths if "mnist" in path.read_text(encoding="utf-8").lower()
         ] == []
+
+    def test_only_the_sources_know_a_dataset_by_its_name(self):
+        names = {path.stem for path in (ROOT / "tasks" / "data" / "manifests").glob("*.toml")}
+        assert {"mnist", "sample"} < names
+        broken = []
+        for path in SOURCES:
+            for node in ast.walk(tree(path)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found = node.value.lower() in names or "mnist" in node.value.lower()
+                    if found and node not in docstrings(path) and path.name != "sources.py":
+                        broken.append(f"{name(path)}:{node.lineno}: {node.value!r}")
+        assert broken == []
 
     def test_nothing_of_the_machine_that_it_was_written_on(self):
         forbidden = ("/work/", "/home/", "/root/", "/Users/", "TODO", "FIXME", "XXX")
