@@ -128,18 +128,40 @@ def running_server(
 
 
 @contextmanager
-def running_worker(server: PrefectServer, *, pool: str, folder: Path) -> Iterator[Path]:
-    """Run a worker while the context lasts; yields the path of its log."""
-    command = [*PREFECT, "worker", "start", "--pool", pool]
+def running_worker(
+    server: PrefectServer,
+    *,
+    pool: str,
+    folder: Path,
+    name: str = "only",
+    settings: Mapping[str, str] | None = None,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a worker while the context lasts.
+
+    Parameters
+    ----------
+    server
+        Whose runs it takes.
+    pool
+        Of which pool.
+    folder
+        Where it is started, and its log is written, ``worker.log``.
+    name
+        Its name in the pool.
+    settings
+        More of its environment.
+    """
+    command = [*PREFECT, "worker", "start", "--pool", pool, "--name", name]
     log = folder / "worker.log"
-    with running(command, folder=folder, environment=server.environment, log=log):
+    environment = {**server.environment, **(settings or {})}
+    with running(command, folder=folder, environment=environment, log=log) as process:
 
         def online() -> bool:
             workers = server.ask(f"/work_pools/{pool}/workers/filter", {})
-            return any(worker["status"] == "ONLINE" for worker in workers)
+            return (name, "ONLINE") in [(each["name"], each["status"]) for each in workers]
 
-        wait_for(online, seconds=180, what="the worker's start")
-        yield log
+        wait_for(online, seconds=180, what=f"the start of worker {name}")
+        yield process
 
 
 def environment_of(folder: Path, port: int) -> dict[str, str]:

@@ -56,6 +56,14 @@ def stop(process: "subprocess.Popen[bytes]", patience: float = 5.0) -> None:
             process.wait(patience)
 
 
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process started by `running`, and its descendants, as the end of a machine does."""
+    for pid in (process.pid, *_descendants(process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
 def wait_for(ask: Callable[[], Result | None], *, seconds: float, what: str) -> Result:
     """Ask again and again until the answer is true, and return it.
 
