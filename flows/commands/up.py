@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -191,8 +193,9 @@ def _show(console: Console, record: Record, scheduled: dict[str, str], logs: lis
     console.print(
         "\nIn the UI: Deployments, train, Run. Or in another terminal:\n\n"
         f"  export PREFECT_API_URL={record.api_url}\n"
-        "  prefect deployment run digitflow/train --param epochs=5 --watch\n",
+        f"  {_prefect()} deployment run digitflow/train --param epochs=5 --watch\n",
         markup=False,
+        soft_wrap=True,
     )
     if record.port is None:
         console.print("The server ran before, and is left alone.", style="dim")
@@ -200,6 +203,16 @@ def _show(console: Console, record: Record, scheduled: dict[str, str], logs: lis
         title = "Logs: " if number == 0 else "      "
         console.print(f"{title}{log}", style="dim", markup=False, soft_wrap=True)
     console.print("Ctrl-C takes everything down. Runs under way go on with the next digitflow up.")
+
+
+def _prefect() -> str:
+    """Return what a person has to type for our Prefect, here, in another terminal."""
+    ours = Path(sys.executable).with_name("prefect")
+    found = shutil.which("prefect")
+    if found is not None and Path(found).absolute() == ours:
+        return "prefect"
+    here = Path.cwd()
+    return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
 
 
 def _table(scheduled: dict[str, str]) -> Table:

@@ -47,10 +47,11 @@ class TestUp:
         nightly = r"^retrain-nightly +\w{3} \d\d \w{3} 04:15 Europe/London *$"
         assert re.search(nightly, screen, re.MULTILINE)
         assert f"export PREFECT_API_URL={up.deployed.server.url}/api" in screen
+        assert "bin/prefect deployment run digitflow/train --param epochs=5 --watch\n" in screen
         paths = [line for line in screen.splitlines() if ".log" in line]
         assert all(Path(line.removeprefix("Logs:").strip()).is_file() for line in paths)
         assert len(paths) == 3  # the server's, and two workers'
-        assert all(len(line) <= 80 for line in screen.splitlines() if line not in paths)
+        assert all(len(line) <= 80 for line in screen.splitlines() if "/" not in line)
 
     def test_deployments_are_those_of_the_project(self, up: Up) -> None:
         for name in ("train", "retrain-nightly"):
