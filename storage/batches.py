@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from storage.errors import RecordDamagedError
 from storage.fields import is_number, is_time
 from storage.sealed import read_sealed, write_sealed
 
-_FILE = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}\.json")
+_FILE = re.compile(r"\d{8}T\d{9}-[0-9a-f]{20}\.json")
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class BatchStore:
     def save(self, batch: BatchRecord) -> Path:
         """Write a record whole or not at all, and return where."""
         moment = datetime.fromisoformat(batch.created).astimezone(UTC)
-        time = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}"
-        path = self.root / f"{time}-{secrets.token_hex(4)}.json"
+        stamp = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}"
+        # Of two in one millisecond the one that is written later is the newer one.
+        path = self.root / f"{stamp}-{time.time_ns():016x}{secrets.token_hex(2)}.json"
         write_sealed(path, asdict(batch))
         return path
 

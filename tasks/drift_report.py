@@ -8,10 +8,12 @@ from itertools import islice
 from storage.batches import BatchRecord
 from storage.cache import Cache
 from storage.models import ModelVersion
-from tasks.drift import Drift, Seen, measure, pooled
+from tasks.drift import Drift, Seen, State, measure, pooled
 from tasks.predictions import loss_of
 
 LAST_BATCHES = 10
+
+_SEVERITY: tuple[State, ...] = ("too few", "stable", "watch", "drifted")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class DriftReport:
     now: Seen
     drift: Drift
     batches: tuple[tuple[BatchRecord, Drift], ...]
+
+    @property
+    def state(self) -> State:
+        """The worse of all batches together and of the newest, which may be the first of many."""
+        newest = self.batches[-1][1].state
+        return max(self.drift.state, newest, key=_SEVERITY.index)
 
 
 def report_drift(cache: Cache, model: ModelVersion, last: int = LAST_BATCHES) -> DriftReport | None:

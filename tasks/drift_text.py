@@ -19,10 +19,14 @@ def headline(report: DriftReport | None) -> str:
     """Return the report in one line."""
     if report is None:
         return "Drift: nothing to go by, no predictions are recorded"
-    drift = report.drift
+    newest, drift = report.batches[-1]
+    over = f" and {report.drift.psi:.3f} over the last {len(report.batches)}"
+    both = len(report.batches) > 1
     return (
-        f"Drift: PSI {drift.psi:.3f}, {_MEANINGS[drift.state]}; mean confidence "
-        f"{report.now.confidence:.3f}, {report.then.confidence:.3f} on the test set"
+        f"Drift: {_MEANINGS[report.state]}; PSI {drift.psi:.3f} in the newest batch"
+        f"{over if both else ''}, mean confidence {newest.confidence:.3f}"
+        f"{f' and {report.now.confidence:.3f}' if both else ''}, "
+        f"on the test set {report.then.confidence:.3f}"
     )
 
 
@@ -105,8 +109,13 @@ def as_json(report: DriftReport) -> dict[str, Any]:
     """Return the report as a JSON object."""
     return {
         "model": report.model.version,
-        **_drift_json(report.drift),
-        "confidence": {"test_set": report.then.confidence, "now": report.now.confidence},
+        "state": report.state,
+        "test_set": {"pictures": report.then.images, "confidence": report.then.confidence},
+        "together": {
+            "pictures": report.now.images,
+            "confidence": report.now.confidence,
+            **_drift_json(report.drift),
+        },
         "classes": [
             {"class": name, "test_set": then, "now": now, "psi": term}
             for name, then, now, term in zip(

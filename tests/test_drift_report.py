@@ -78,12 +78,37 @@ def test_batches_each_and_together(cache: Cache, model: ModelVersion):
     assert report.now.counts == (400, 100, 100)
     assert report.now.confidence == pytest.approx(0.75)
     assert report.drift.state == "drifted"
-    assert "the pictures are others than those of the test set" in headline(report)
-    assert "mean confidence 0.750, 0.800 on the test set" in headline(report)
+    newest = report.batches[-1][1].psi
+    assert headline(report) == (
+        "Drift: the pictures are others than those of the test set; "
+        f"PSI {newest:.3f} in the newest batch and {report.drift.psi:.3f} over the last 2, "
+        "mean confidence 0.600 and 0.750, on the test set 0.800"
+    )
 
-    newest = report_drift(cache, model, last=1)
-    assert newest is not None
-    assert newest.now.counts == (300, 0, 0)
+    only = report_drift(cache, model, last=1)
+    assert only is not None
+    assert only.now.counts == (300, 0, 0)
+    assert "over the last" not in headline(only)
+
+
+@pytest.mark.parametrize(
+    ("counts", "state"),
+    [
+        (((100, 100, 100), (300, 0, 0)), "drifted"),
+        (((1000, 1000, 1000), (100, 100, 100), (60, 180, 60)), "drifted"),  # only the newest
+        (((2000, 10, 10), (100, 100, 100)), "drifted"),  # not the newest, but all together
+        (((1000, 1000, 1000), (3, 0, 0)), "stable"),  # the newest is too small to tell
+        (((3, 0, 0),), "too few"),
+    ],
+)
+def test_the_newest_or_all_together(
+    cache: Cache, model: ModelVersion, counts: tuple[tuple[int, ...], ...], state: str
+):
+    for each in counts:
+        record(cache, model, *each)
+    report = report_drift(cache, model)
+    assert report is not None
+    assert report.state == state
 
 
 def test_batches_of_other_classes_do_not_count(cache: Cache, model: ModelVersion):
@@ -97,7 +122,7 @@ def test_markdown_and_picture(cache: Cache, model: ModelVersion):
     report = report_drift(cache, model)
     assert report is not None
     text = markdown(report, "<img>")
-    assert text.startswith("# Drift: PSI 0.000, the pictures are like those of the test set")
+    assert text.startswith("# Drift: the pictures are like those of the test set; PSI 0.000 in the")
     assert "| **all of them** | | 300 | | | 0.900 | 0.000 | 0.030 | stable |" in text
     assert "| zero | 33.3 % | 33.3 % | 0.000 |" in text
     assert "<img>" in text
@@ -125,7 +150,7 @@ class TestCommand:
         assert main(["drift"]) == 3
         out = capsys.readouterr().out
         assert all(len(line) <= 80 for line in out.splitlines())
-        for line in ("test set", "all of them", "drifted", "part of PSI", "Drift: PSI"):
+        for line in ("test set", "all of them", "drifted", "part of PSI", "Drift: the pictures"):
             assert line in out
         assert main(["drift", "--json", "--last", "1"]) == 3
         assert json.loads(capsys.readouterr().out)["state"] == "drifted"

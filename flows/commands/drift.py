@@ -23,7 +23,7 @@ def show_drift(console: Console, version: int | None, last: int, *, json: bool) 
     Returns
     -------
     int
-        3 if the pictures have drifted, else 0.
+        3 if the newest batch or all together have drifted, else 0.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def show_drift(console: Console, version: int | None, last: int, *, json: bool) 
         console.print(_classes(report))
         console.print()
         console.print(headline(report))
-    has_drifted = report is not None and report.drift.state == "drifted"
+    has_drifted = report is not None and report.state == "drifted"
     return DRIFTED if has_drifted else LIKE_THE_TEST_SET
 
 

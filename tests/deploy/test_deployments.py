@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from PIL import Image
 
 from tasks.data.sources import DATASETS
 from tasks.report import FIGURES
+from tests.data.pictures.drawing import seven
 from tests.mnist import ROOT, has_mnist, mnist_folder
 from tests.servers.fixtures import (
     AUTOMATE,
@@ -279,3 +281,38 @@ def test_wrong_bytes_fail_the_run_and_say_why(deployed: Deployed, tmp_path: Path
     assert run["state"]["data"]["serializer"]["type"] == "json"
     assert "digitflow-report" not in deployed.artifacts(run)
     assert not (deployed.folder / "results" / own_name(run)).exists()
+
+
+@pytest.mark.prefect
+class TestPredictions:
+    def test_a_folder_of_pictures(
+        self, deployed: Deployed, first_run: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """The model of the first run, named: whether there is a champion yet does not matter."""
+        for number in range(12):
+            Image.fromarray(seven(ink=5 * number)).save(tmp_path / f"{number:02}.png")
+        started = deployed.start(
+            "predict-batch", parameters={"pictures": str(tmp_path), "model": 1, "sheet": 10}
+        )
+        run = deployed.server.finished(started["id"])
+        assert run["state_type"] == "COMPLETED", run["state"]["message"]
+        results = deployed.folder / "results" / run["name"]
+        assert len((results / "predictions.csv").read_text().splitlines()) == 1 + 12
+        artifacts = deployed.artifacts(run)
+        (sheet,) = pictures(artifacts["digitflow-predictions"]["data"])
+        assert sheet == (results / "contact_sheet.png").read_bytes()
+        table = json.loads(artifacts["digitflow-predicted-classes"]["data"])
+        assert sum(row["pictures"] for row in table) == 12
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("sheet", 0), ("model", "newest"), ("pictures", None)]
+    )
+    def test_the_form_is_refused_a_wrong_value(
+        self, deployed: Deployed, name: str, value: Any
+    ) -> None:
+        refusal = deployed.server.answer(
+            f"/deployments/{deployed.read('predict-batch')['id']}/create_flow_run",
+            {"parameters": {"pictures": "somewhere", name: value}},
+        )
+        assert refusal.status_code == 409
+        assert f"'{name}" in refusal.text

@@ -43,8 +43,8 @@ def test_drift_is_shown_beside_the_decision(prefect_server: PrefectServer, tmp_p
 
     second = run(prefect_server, data)
     drift = second["digitflow-drift"]
-    assert drift["description"].startswith("Drift: PSI ")
-    assert "the pictures are others than those of the test set" in drift["description"]
+    said = "Drift: the pictures are others than those of the test set; PSI "
+    assert drift["description"].startswith(said)
     assert "data:image/png;base64," in drift["data"]
     assert len(drift["data"]) < 200_000
     assert drift["description"] in second["digitflow-decision"]["data"]
