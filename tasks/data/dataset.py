@@ -168,6 +168,10 @@ def _check_classes(dataset: str, labels: Sequence[int], names: Sequence[str]) ->
     if any(left >= right for left, right in zip(labels, labels[1:], strict=False)):
         message = f"dataset {dataset}: expected ascending labels, found {describe_labels(labels)}"
         raise DatasetError(message)
+    outside = [label for label in labels if not -(2**31) <= label < 2**31]
+    if outside:
+        message = f"dataset {dataset}: expected labels that IDX can hold, found {outside[0]}"
+        raise DatasetError(message)
     unreadable = [name for name in names if not name.strip() or not name.isprintable()]
     if unreadable:
         message = f"dataset {dataset}: expected class names to read, found {unreadable[0]!r}"

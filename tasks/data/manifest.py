@@ -89,7 +89,7 @@ def read_manifest(path: Path) -> Dataset:
         # A pipe or a device would not end.
         text = path.read_text(encoding="utf-8") if path.is_file() else None
         values = None if text is None else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{path}: expected a dataset's manifest in TOML: {error}"
         raise DatasetError(message) from error
     if values is None:
@@ -170,6 +170,11 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
     if manifest.files is not None and not manifest.mirrors:
         message = "expected at least one mirror (URL prefix or directory), found none"
         raise DatasetError(message)
+    for text in (manifest.title or "", *manifest.mirrors, manifest.licence, manifest.citation):
+        # A terminal obeys control characters, and no path or URL has any.
+        if not text.replace("\n", "").isprintable():
+            message = f"expected text to read, found {text!r}"
+            raise DatasetError(message)
     files = {} if manifest.files is None else dict(manifest.files)
     return Dataset(
         name=manifest.name,

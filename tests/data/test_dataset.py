@@ -44,6 +44,7 @@ def test_wrong_files_are_refused(change, text):
         ({"class_names": ("a", "b")}, r"expected 3 class names, .* \(1 to 3\), found 2$"),
         ({"labels": (3, 2, 1)}, "expected ascending labels, found 3, 2, 1$"),
         ({"labels": (1, 1, 2)}, "expected ascending labels"),
+        ({"labels": (1, 2, 2**31)}, "expected labels that IDX can hold, found 2147483648"),
         ({"class_names": ("a", "b", "a")}, "expected class names that differ, found 'a' twice"),
         ({"class_names": ("a", " ", "b")}, "expected class names to read, found ' '"),
         ({"class_names": ("a", "b\n", "c")}, r"expected class names to read, found 'b\\n'"),

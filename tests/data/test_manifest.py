@@ -32,7 +32,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 
 
 @given(
-    title=st.text(st.characters(exclude_categories=["Cs"])).filter(bool),
+    title=names,
     class_names=st.lists(names, min_size=2, max_size=40, unique=True),
     first=st.integers(-(2**31), 2**31),
 )
@@ -40,7 +40,7 @@ def test_any_text_is_read_back(tmp_path_factory, title, class_names, first):
     dataset = replace(
         MNIST,
         title=title,
-        citation=title,
+        citation=f"{title}\n{title}",
         class_names=tuple(class_names),
         labels=tuple(first + 2 * place for place in range(len(class_names))),
     )
@@ -91,6 +91,8 @@ def test_mirrors_start_from_the_manifest(tmp_path):
         ("[files.test_labels]", "[files.test_label]", r"files\.test_labels: missing"),
         ("mirrors = [", "mirrors = []\nothers = [", "others: no such key"),
         ("class_names", "class names", "expected a dataset's manifest in TOML"),
+        ('title = "MNIST"', 'title = "\\u001b[31m"', r"expected text to read, found '\\x1b\[31m'"),
+        ('"https://', '"\\u0000https://', r"expected text to read, found '\\x00"),
     ],
 )
 def test_mistakes_are_named(tmp_path, old, new, text):
@@ -107,7 +109,16 @@ def test_files_without_a_mirror(tmp_path):
         read_manifest(tmp_path / "it.toml")
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"= 1"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"= 1",
+        b"a = " + b"[" * 100_000,
+        b"a = " + b"9" * 5_000,
+    ],
+)
 def test_what_is_no_manifest(tmp_path, content):
     path: Path = tmp_path / "it.toml"
     path.write_bytes(content)

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.mnist import ROOT
 
 CORPUS = Path(__file__).with_name("corpus")
-TARGET_NAMES = ("idx", "record", "run", "npy", "npz", "csv", "json", "png")
+TARGET_NAMES = ("idx", "manifest", "record", "run", "npy", "npz", "csv", "json", "png")
 
 # Seconds that one input may take, and that a process may take beside fuzzing before it is
 # given up; a worker ends itself long before that.

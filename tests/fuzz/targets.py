@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ from storage.errors import ArtifactError, RecordDamagedError
 from storage.keys import differences
 from storage.records import Record
 from storage.runs import RunStore
+from tasks.data.dataset import DatasetError
 from tasks.data.idx import IdxError, decode, encode
+from tasks.data.idx_header import image_header, label_values
+from tasks.data.manifest import read_manifest, write_manifest
 
 # What a reader may take, all in all, for an input of at most so many bytes.
 MEMORY_LIMIT = 32 * 2**20
@@ -72,10 +76,31 @@ def idx(data: bytes, folder: Path) -> None:
             array = decode(file, max_bytes=2**20)
         except IdxError as error:
             check_refusal(error)
+            for look in (image_header, partial(label_values, most=100)):
+                with suppress(IdxError):
+                    look(file, "idx")
             continue
         plain = gzip.decompress(packed) if packed.startswith(b"\x1f\x8b") else packed
         if encode(array) != plain:
             raise FindingError("decoded to something else than it holds")
+        if array.ndim == 1 and array.dtype.kind in "iu":
+            expected = (len(array), set(array.tolist()))
+            if label_values(file, "idx", most=2**20) != expected:
+                raise FindingError("its labels take other values than those that were found")
+
+
+def manifest(data: bytes, folder: Path) -> None:
+    """A dataset's manifest."""
+    file = folder / "set.toml"
+    file.write_bytes(data)
+    try:
+        dataset = read_manifest(file)
+    except DatasetError as error:
+        check_refusal(error)
+        return
+    write_manifest(folder / "again.toml", dataset)
+    if read_manifest(folder / "again.toml") != dataset:
+        raise FindingError("it does not come back as it was read")
 
 
 def record(data: bytes, _folder: Path) -> None:
@@ -149,6 +174,7 @@ def png(data: bytes, folder: Path) -> None:
 
 TARGETS: dict[str, Target] = {
     "idx": idx,
+    "manifest": manifest,
     "record": record,
     "run": run,
     "npy": npy,

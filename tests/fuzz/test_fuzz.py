@@ -134,6 +134,8 @@ def replays(target: str, folder: Path) -> None:
     [
         ("idx", "decode", lambda *_, **__: np.zeros(3, np.uint8)),
         ("idx", "decode", lambda *_, **__: {}["key"]),
+        ("idx", "label_values", lambda *_, **__: (0, set())),
+        ("manifest", "read_manifest", lambda *_: object()),
         ("record", "differences", lambda old, new: old["absent"]),
         ("run", "list_runs", lambda *_, **__: "x".nothing),
         ("npy", "read_artifact", lambda *_: np.zeros(10**6)),
