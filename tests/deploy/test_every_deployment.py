@@ -13,7 +13,8 @@ from tests.servers.fixtures import TELL_OF_CHANGE, Deployed
 from tests.servers.processes import wait_for
 from tests.servers.up import run_digitflow
 
-pytestmark = pytest.mark.prefect
+# After the first run, which other tests want to have computed everything itself.
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("first_run")]
 
 
 def digitflow(deployed: Deployed, *arguments: str) -> Any:
@@ -76,8 +77,8 @@ def test_predicting_uses_the_champion(deployed: Deployed, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_sweeping(deployed: Deployed) -> None:
+    small = {"dataset": deployed.dataset, "training_sample": 1000, "validation_size": 200}
     grid = ["epochs=1,2"]
-    common = {"dataset": deployed.dataset, "preset": "tutorial", "validation_size": 100}
-    run = run_to_its_end(deployed, "sweep-weekly", **common, grid=grid, early_stop=None)
+    run = run_to_its_end(deployed, "sweep-weekly", **small, grid=grid, early_stop=None)
     assert run["state_type"] == "COMPLETED", run["state"]["message"]
     assert "digitflow-sweep" in deployed.artifacts(run)

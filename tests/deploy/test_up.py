@@ -69,8 +69,22 @@ class TestUp:
         assert again.returncode == 0
         assert again.stdout.startswith(f"digitflow is up already: {up.deployed.server.url} ")
 
-    def test_a_server_of_somebody_else_is_left_alone(self, up: Up, tmp_path: Path) -> None:
-        """Another home's `up` refuses its port, and works beside it with a worker of its own."""
+    def test_a_server_of_somebody_else_is_used_and_left_alone(
+        self, up: Up, project: Path, tmp_path: Path
+    ) -> None:
+        server = up.deployed.server
+        before = {each.pid for each in up.processes()}
+        with running_up(tmp_path, project, free_port(), foreign=server) as other:
+            assert "The server ran before, and is left alone." in other.screen.read_text()
+            names = [" ".join(each.cmdline()) for each in other.processes()]
+            assert len(names) == 1
+            assert "worker start --pool digitflow" in names[0]
+            other.end(signal.SIGINT)
+            assert other.processes() == []
+        assert server.is_there()
+        assert {each.pid for each in up.processes()} == before
+
+    def test_a_server_of_somebody_else_keeps_its_port(self, up: Up, tmp_path: Path) -> None:
         elsewhere = {"PREFECT_HOME": str(tmp_path)}
         port = str(up.deployed.server.url.rpartition(":")[2])
         refused = up.digitflow("up", "--port", port, **elsewhere)

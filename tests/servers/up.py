@@ -88,12 +88,30 @@ def run_digitflow(
 
 
 @contextmanager
-def running_up(home: Path, project: Path, port: int) -> Iterator[Up]:
-    """Run `digitflow up` while the context lasts, in a home that may be new, from elsewhere."""
+def running_up(
+    home: Path, project: Path, port: int, *, foreign: PrefectServer | None = None
+) -> Iterator[Up]:
+    """Run `digitflow up` while the context lasts, from another folder than the project's.
+
+    Parameters
+    ----------
+    home
+        Where it is at home; may be new.
+    project
+        What it deploys.
+    port
+        For its server.
+    foreign
+        A server that runs already, to be used instead.
+    """
     environment = {**environment_of(home, port), "PYTHONPATH": str(project), "COLUMNS": "80"}
-    server = PrefectServer(f"http://127.0.0.1:{port}", environment)
+    server = foreign or PrefectServer(f"http://127.0.0.1:{port}", environment)
     alone = {name: text for name, text in environment.items() if name != "PREFECT_API_URL"}
-    command = [*DIGITFLOW, "up", "--port", str(port)]
+    if foreign is None:
+        command = [*DIGITFLOW, "up", "--port", str(port)]
+    else:
+        command = [*DIGITFLOW, "up", "--workers", "1"]
+        alone["PREFECT_API_URL"] = f"{foreign.url}/api"
     screen = home / "screen.txt"
     with running(command, folder=home, environment=alone, log=screen) as process:
 
