@@ -94,6 +94,12 @@ def find(dataset: str | os.PathLike[str]) -> Dataset:
     wanted = os.fspath(dataset)
     if wanted in DATASETS:
         return DATASETS[wanted]
+    if "://" in wanted:
+        message = (
+            f"{wanted}: expected the name of a dataset, a manifest or a directory, found a URL; "
+            "give it a name first: digitflow dataset add URL --name NAME"
+        )
+        raise DatasetError(message)
     if is_path(wanted):
         manifest = Path(wanted).expanduser()
         is_manifest = manifest.suffix == ".toml" and not manifest.is_dir()

@@ -122,6 +122,8 @@ def test_what_is_not_there(tmp_path):
         find(tmp_path / "none")
     with pytest.raises(DatasetError, match="found no such file"):
         find(tmp_path / "none.toml")
+    with pytest.raises(DatasetError, match="found a URL; give it a name first: digitflow dat"):
+        find("https://example.org/letters/")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DatasetError, match="but it is a file"):
         find(tmp_path / "file")

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,18 +14,21 @@ import numpy as np
 import pytest
 
 from flows.cli import main
+from flows.commands.arguments import RunArguments
 from flows.pipeline import SAMPLE, Selection
 from storage.cache import Cache
 from tasks.config import resolve
 from tasks.data import idx
 from tasks.data.dataset import Images
 from tasks.data.fetch import FetchError
+from tasks.data.manifest import write_manifest
 from tasks.data.sample import SIDE
 from tasks.data.sources import DATASETS, find
 from tests.walk import walk, write_dataset
 
 Call = Callable[..., tuple[int, str]]
 
+NO_SAMPLE = ["training_sample=0", "test_sample=0"]
 LETTERS = {"labels": range(1, 4), "training": 30, "test": 12}
 
 
@@ -141,6 +145,36 @@ def test_add_a_directory_and_train_on_it(
     moved = files.rename(tmp_path / "moved")
     again = walk(cache, find(moved), parameters, Selection(until="evaluate"))
     assert again.ran == ["evaluate"]  # for the names
+
+
+def test_a_manifest_is_found_from_where_it_is_typed(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flow may run in another folder."""
+    write_manifest(tmp_path / "own.toml", replace(find(files), name="own", mirrors=("files",)))
+    monkeypatch.chdir(tmp_path)
+    options = RunArguments(dataset="own.toml", assignments=NO_SAMPLE).options()
+    assert options.dataset == str(tmp_path / "own.toml")
+    monkeypatch.chdir(tmp_path / "files")
+    assert options.find_dataset().files == find(files).files
+    assert options.find_dataset().mirrors == (str(tmp_path / "files"),)
+
+
+def test_a_name_stays_a_name(
+    call: Call, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("add", files, "--name", "letters")
+    (tmp_path / "letters").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert RunArguments(dataset="letters", assignments=NO_SAMPLE).options().dataset == "letters"
+
+
+def test_too_large_a_sample_is_bad_usage(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--dataset", str(files)]) == 2
+    text = " ".join(capsys.readouterr().err.split())
+    assert "training_sample: expected at most 30, the images that files has, or 0 for all" in text
+    assert "set training_sample=0 test_sample=0" in text
+    assert main(["plan", "--dataset", str(files), "--until", "decode"]) == 3
 
 
 def test_adding_twice(call: Call, files: Path) -> None:

@@ -18,7 +18,8 @@ import atheris
 # makes each start take seconds.
 _RECORD = ("json.decoder", "storage.fields", "storage.digests", "storage.artifacts")
 _READERS = {
-    "idx": ("tasks.data.idx", "tasks.data.idx_stream"),
+    "idx": ("tasks.data.idx", "tasks.data.idx_header", "tasks.data.idx_stream"),
+    "manifest": ("tomllib._parser", "tasks.data.manifest", "tasks.data.dataset"),
     "record": (*_RECORD, "storage.records", "storage.keys", "flows.commands.units"),
     "run": (*_RECORD, "storage.runs", "flows.commands.runs", "flows.commands.diff"),
     "npy": ("storage.arrays", "numpy.lib._format_impl"),
