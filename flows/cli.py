@@ -270,7 +270,7 @@ def up(
 @app.command
 def down() -> int:
     """Take down what `digitflow up` has started, here or in a terminal that is gone."""
-    from flows.commands.up import take_all_down
+    from flows.commands.down import take_all_down
 
     take_all_down(Console(highlight=False))
     return DONE
@@ -279,7 +279,7 @@ def down() -> int:
 @app.command
 def deploy() -> int:
     """Bring work pool, deployments and automations to the server that PREFECT_API_URL names."""
-    from flows.commands.up import deploy
+    from flows.commands.deploy import deploy
 
     deploy(Console(highlight=False))
     return DONE

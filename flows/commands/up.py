@@ -1,4 +1,4 @@
-"""`digitflow up`, `down`, `deploy`: server, pool, deployments and workers on one machine."""
+"""`digitflow up`: server, deployments and workers on one machine, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import uuid
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from flows.prefect_setup import prepare_environment, server_url
-from flows.services.errors import ServiceError
-from flows.services.place import answers, choose_place
+from flows.commands.down import clear_away
+from flows.commands.scheduled import as_table, wait_for_schedule
+from flows.prefect_setup import prepare_environment
+from flows.services.place import choose_place
 from flows.services.processes import start_time
 from flows.services.record import Record, Records
-from flows.services.take_down import kill_all, take_down
+from flows.services.take_down import kill_all
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_TO_SCHEDULE = 30.0
-_SECONDS_TO_GO_DOWN = 120.0
 
 
 class _Stop(BaseException):
@@ -56,7 +54,7 @@ def bring_up(console: Console, port: int | None, workers: int) -> None:
     left_over = records.load()
     if left_over is not None:
         console.print("an earlier digitflow up was killed; ending what it left", style="yellow")
-        _clear_away(console, records, left_over)
+        clear_away(console, records, left_over)
     place = choose_place(port)
     record = Record(
         mark=uuid.uuid4().hex,
@@ -75,67 +73,7 @@ def bring_up(console: Console, port: int | None, workers: int) -> None:
     except _Stop:
         console.print("\ntaking everything down; press Ctrl-C again to kill it", style="yellow")
     finally:
-        _clear_away(console, records, record)
-
-
-def take_all_down(console: Console) -> None:
-    """End what a `digitflow up` of this user has started, whether it still runs or was killed.
-
-    Raises
-    ------
-    ServiceError
-        If it does not end.
-    """
-    records = Records()
-    record = records.load()
-    if not records.take():
-        if record is not None and start_time(record.pid) == record.started:
-            os.kill(record.pid, signal.SIGTERM)
-        if not records.take(_SECONDS_TO_GO_DOWN):
-            message = (
-                f"digitflow up (process {record.pid if record else 'unknown'}) has not ended "
-                f"within {_SECONDS_TO_GO_DOWN:g} s; its logs are in {records.folder}"
-            )
-            raise ServiceError(message)
-        console.print("digitflow up has ended, and everything that it had started")
-        return
-    if record is None:
-        console.print("nothing to do: no digitflow up is running, and none has left anything")
-        return
-    prepare_environment(verbose=False)
-    _clear_away(console, records, record)
-
-
-def deploy(console: Console) -> None:
-    """Bring pool, deployments and automations to the server that ``PREFECT_API_URL`` names.
-
-    Raises
-    ------
-    ServiceError
-        If no server is named, or it does not answer, or `prefect deploy` fails.
-    """
-    from flows.services.deploying import deploy_all, project_folder, service_environment
-
-    project = project_folder()
-    named = server_url()
-    if named is None:
-        message = (
-            "expected the URL of a Prefect server in PREFECT_API_URL, found none. Name one, or "
-            "bring everything up on this machine with: digitflow up"
-        )
-        raise ServiceError(message)
-    api_url = named.rstrip("/")
-    if not answers(api_url):
-        message = f"PREFECT_API_URL names the server {api_url}, which does not answer"
-        raise ServiceError(message)
-    environment = service_environment(api_url, project)
-    os.environ.update(environment)
-    prepare_environment(verbose=False)
-    with console.status("deploying"):
-        deploy_all(project, environment, Records().folder / "deploy.log")
-        scheduled = _wait_for_schedule(project)
-    console.print(_table(scheduled))
-    console.print(f"on {api_url}, from {project}", style="dim", soft_wrap=True, markup=False)
+        clear_away(console, records, record)
 
 
 def _run(
@@ -165,7 +103,7 @@ def _run(
         status.update("starting workers")
         for number in range(1, workers + 1):
             supervisor.start_worker(number)
-        scheduled = _wait_for_schedule(project)
+        scheduled = wait_for_schedule(project)
     _show(console, record, scheduled, supervisor.logs)
 
     def say(text: str) -> None:
@@ -176,20 +114,9 @@ def _run(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _wait_for_schedule(project: Path) -> dict[str, str]:
-    from flows.services.deploying import TO_BE_SCHEDULED, next_runs
-
-    deadline = time.monotonic() + _SECONDS_TO_SCHEDULE
-    while True:
-        scheduled = next_runs(project)
-        if TO_BE_SCHEDULED not in scheduled.values() or time.monotonic() > deadline:
-            return scheduled
-        time.sleep(1.0)
-
-
 def _show(console: Console, record: Record, scheduled: dict[str, str], logs: list[Path]) -> None:
     console.print(f"[bold]digitflow is up: {record.ui_url}[/]\n")
-    console.print(_table(scheduled))
+    console.print(as_table(scheduled))
     console.print(
         "\nIn the UI: Deployments, train, Run. Or in another terminal:\n\n"
         f"  export PREFECT_API_URL={record.api_url}\n"
@@ -215,15 +142,6 @@ def _prefect() -> str:
     return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
 
 
-def _table(scheduled: dict[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("deployment", no_wrap=True)
-    table.add_column("next run", no_wrap=True)
-    for name, when in scheduled.items():
-        table.add_row(name, when)
-    return table
-
-
 def _stop_on_signals(record: Record) -> None:
     """Raise `_Stop` on the first signal that asks to end; kill everything on a second one."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -239,15 +157,6 @@ def _stop_on_signals(record: Record) -> None:
 
     for number in numbers:
         signal.signal(number, stop)
-
-
-def _clear_away(console: Console, records: Records, record: Record) -> None:
-    count = take_down(record)
-    records.remove()
-    console.print("down: everything that digitflow up had started has ended")
-    if count:
-        runs = "1 run goes on" if count == 1 else f"{count} runs go on"
-        console.print(f"{runs} from the last epoch with the next digitflow up")
 
 
 def _say_where(console: Console, records: Records) -> None:

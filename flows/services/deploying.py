@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.services.errors import ServiceError
+from flows.services.place import past_proxies
 from flows.services.processes import last_lines, start
 
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ def project_folder() -> Path:
 def service_environment(api_url: str, project: Path) -> dict[str, str]:
     """Return the environment for Prefect's commands: this one, and what digitflow needs of it."""
     path = os.pathsep.join(filter(None, (str(project), os.environ.get("PYTHONPATH"))))
-    # No proxy stands between this machine and itself, whatever it has for the rest of the world.
-    past_proxies = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    past_proxies = ",".join(filter(None, (past_proxies, "127.0.0.1", "localhost")))
     defaults = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -57,7 +55,7 @@ def service_environment(api_url: str, project: Path) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
     }
     ours = {"PREFECT_API_URL": api_url, "PYTHONPATH": path}
-    return {**defaults, **os.environ, **ours, "no_proxy": past_proxies, "NO_PROXY": past_proxies}
+    return {**defaults, **os.environ, **ours, **past_proxies()}
 
 
 def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None:
@@ -83,13 +81,15 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
         _make_pool(client)
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         deploying = start(command, folder=project, environment=environment, log=log)
-        _make_automations(client, project)
-    try:
-        code = deploying.wait(_SECONDS_TO_DEPLOY)
-    except subprocess.TimeoutExpired:
-        deploying.kill()
-        deploying.wait()
-        code = None
+        try:
+            _make_automations(client, project)
+            code: int | None = deploying.wait(_SECONDS_TO_DEPLOY)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if deploying.poll() is None:
+                deploying.kill()
+                deploying.wait()
     if code != 0:
         ended = (
             f"took longer than {_SECONDS_TO_DEPLOY:g} s" if code is None else f"ended with {code}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -76,6 +77,13 @@ def answers(api_url: str, seconds: float = 5.0) -> bool:
         return refusal.code in (401, 403)  # one that wants a password
     except (OSError, ValueError):
         return False
+
+
+def past_proxies() -> dict[str, str]:
+    """Return the variables that keep proxies out of the way between this machine and itself."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    listed = ",".join(filter(None, (known, *_LOOPBACK)))
+    return {"no_proxy": listed, "NO_PROXY": listed}
 
 
 def _is_free(port: int) -> bool:
