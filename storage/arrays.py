@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from storage.errors import ArtifactError
+from storage.mapped import pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,14 @@ def write_npy(path: Path, value: NDArray[Any]) -> dict[str, Any]:
 
     array = _plain(value, "an array")
     with path.open("wb") as file:
-        np.lib.format.write_array(file, array, allow_pickle=False)
+        # As numpy.save, but for the memory that its pages would count as.
+        if isinstance(value, np.memmap) and value.flags.c_contiguous and value.ndim:
+            header = np.lib.format.header_data_from_array_1_0(array)
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in pieces(value):
+                piece.tofile(file)
+        else:
+            np.lib.format.write_array(file, array, allow_pickle=False)
     return describe(array)
 
 

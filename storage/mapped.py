@@ -6,8 +6,15 @@ Bytes that are on the disk already need not be read and written once more to be 
 from __future__ import annotations
 
 import io
+import mmap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PIECE = 16 * 1024**2  # bytes
 
 
 def file_of(value: Any) -> Path | None:
@@ -29,11 +36,7 @@ def file_of(value: Any) -> Path | None:
 
     if not isinstance(value, np.memmap) or value.filename is None or value.mode == "c":
         return None  # what is changed in a copy-on-write map never reaches the file
-    # The map that the array is a view of, however indirectly.
-    base: Any = value
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    mapped = np.frombuffer(base.base, np.uint8)
+    mapped = np.frombuffer(_map(value), np.uint8)
     header = io.BytesIO()
     npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(value))
     start = value.ctypes.data - mapped.ctypes.data
@@ -48,5 +51,33 @@ def file_of(value: Any) -> Path | None:
     ):
         return None
     if value.mode != "r":
-        base.flush()
+        _map(value).flush()
     return file
+
+
+def pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield all rows of an array, in order and some at a time.
+
+    What was read of a memory map counts as memory of this process: its pages are given back after
+    each piece, and lie in the system's page cache all the same.
+    """
+    import numpy as np
+
+    # The pages of a map that can be written to may hold what the file does not.
+    given_back = (
+        _map(array)
+        if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED")
+        else None
+    )
+    rows = max(1, _PIECE // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+        if given_back is not None:
+            given_back.madvise(mmap.MADV_DONTNEED)
+
+
+def _map(array: Any) -> mmap.mmap:
+    """Return the map that a NumPy memory map is a view of, however indirectly."""
+    while not isinstance(array, mmap.mmap):
+        array = array.base
+    return array

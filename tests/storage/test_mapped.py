@@ -1,6 +1,8 @@
 """Which file holds an array; and such files become objects without being copied."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage.arrays import write_npy
 from storage.artifacts import Artifact
 from storage.cache import Cache
 from storage.keys import StageKey
-from storage.mapped import file_of
+from storage.mapped import file_of, pieces
 from storage.objects import ObjectStore
+from tests.mnist import ROOT
 
 ARRAY = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
 
@@ -77,6 +81,59 @@ class TestFile:
         assert file_of(mapped) is None
         file.unlink()
         assert file_of(mapped) is None
+
+
+class TestPieces:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("storage.mapped._PIECE", 20)  # a row has 12 bytes
+
+    @pytest.mark.parametrize("mode", ["r", "r+", "c", None])
+    def test_are_all_rows(self, file: Path, mode: str | None):
+        array = np.load(file, mmap_mode=mode)
+        found = list(pieces(array))
+        assert len(found) == 4
+        np.testing.assert_array_equal(np.concatenate(found), ARRAY)
+
+    def test_of_no_rows(self):
+        assert list(pieces(np.empty((0, 3)))) == []
+
+    def test_what_was_changed_in_a_copy_is_not_lost(self, file: Path):
+        changed = opened(file, "c")
+        changed[0] = 7
+        assert [int(each[0, 0, 0]) for each in pieces(changed)] == [7, 6, 12, 18]
+        assert changed[0, 0, 0] == 7
+
+    @pytest.mark.parametrize("dtype", [">i4", "f8", "M8[s]", "?"])
+    @pytest.mark.parametrize("rows", [slice(None), slice(1), slice(2, None), slice(0)])
+    def test_are_written_as_numpy_would(self, tmp_path: Path, dtype: str, rows: slice):
+        np.save(tmp_path / "x.npy", ARRAY.astype(dtype))
+        part = opened(tmp_path / "x.npy")[rows]
+        write_npy(tmp_path / "y.npy", part)
+        np.save(tmp_path / "z.npy", np.array(part))
+        assert (tmp_path / "y.npy").read_bytes() == (tmp_path / "z.npy").read_bytes()
+
+    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+    def test_writing_a_large_part_takes_no_memory(self, tmp_path: Path):
+        script = """
+import sys
+from pathlib import Path
+import numpy as np
+from storage.arrays import write_npy
+place = Path(sys.argv[1])
+np.lib.format.open_memmap(place / "x.npy", "w+", np.uint8, (200_000, 784))
+
+def peak():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+before = peak()
+write_npy(place / "y.npy", np.load(place / "x.npy", mmap_mode="r")[1:])
+print((peak() - before) // 1024)
+"""
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        assert int(done.stdout) < 40  # MB; it has 157
 
 
 class TestObjects:
