@@ -85,11 +85,19 @@ class TestPaper:
         picture = seven(120, 120)
         picture[:, 110:] = 30  # the table beside the sheet
         picture[80:82] = 100  # a ruled line
-        assert np.array_equal(form(picture), form(seven(120, 120)))
+        assert np.abs(form(picture).astype(int) - form(seven(120, 120))).mean() < 1
 
     def test_digit_that_fills_its_picture(self):
         picture = seven()[10:50, 8:32]
         assert np.abs(form(picture).astype(int) - form(seven())).mean() < 2
+
+    def test_a_small_digit_in_noise(self):
+        """Ink that takes a hundredth of the page: a threshold that splits the page in two fails."""
+        rng = np.random.default_rng(3)
+        page = np.full((390, 390), 170.0)
+        page[200:260, 300:305] = 110
+        image = form(page + rng.normal(0, 8, page.shape))
+        assert box(image) == (20, pytest.approx(3, abs=1))
 
     @pytest.mark.parametrize(
         "picture",
@@ -136,7 +144,7 @@ def test_mnist_is_in_its_own_form_already(mnist_directory: Path):
     images = idx.decode(mnist_directory / "t10k-images-idx3-ubyte.gz")[:500]
     again = np.stack([form(image) for image in images]).astype(int)
     difference = np.abs(again - images).mean(axis=(1, 2))
-    assert np.median(difference) < 1.5  # of 255; found 0.8
-    assert (difference < 4).mean() > 0.97
+    assert np.median(difference) < 0.6  # of 255; found 0.27
+    assert (difference < 4).mean() > 0.98
     kept = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(again, images, strict=True)]
-    assert np.mean(np.array(kept) > 0.98) > 0.97
+    assert np.mean(np.array(kept) > 0.98) > 0.98
