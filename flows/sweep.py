@@ -149,7 +149,9 @@ def run_sweep(
         cache, run, at_most=len(points), count=options.workers, scheduler=options.scheduler
     ) as workers:
         trainer = Trainer(cache, workers, called["preprocess"], len(dataset.labels), metric)
+        began = time.perf_counter()
         outcomes = train_all(trainer, points, halving=halving)
+        seconds = round(time.perf_counter() - began, 3)
         trained_by = workers.describe()
     ranked = rank(outcomes, metric)
     winner = ranked[0]
@@ -176,7 +178,7 @@ def run_sweep(
     own = replace(options, overrides={**options.overrides, **winner.point.values})
     summary = replace(
         summarise(cache, own, run, stages, started, trained_by),
-        sweep=_record(ranked, names, metric, trainer, halving=halving),
+        sweep=_record(ranked, names, metric, trainer, seconds, halving=halving),
     )
     found = SweepSummary(
         summary,
@@ -234,6 +236,7 @@ def _record(
     names: Sequence[str],
     metric: str,
     trainer: Trainer,
+    seconds: float,
     *,
     halving: bool,
 ) -> dict[str, Any]:
@@ -252,5 +255,6 @@ def _record(
         "metric": metric,
         "early_stop": "successive-halving" if halving else None,
         "epochs": trainer.epochs,
+        "seconds": seconds,
         "points": points,
     }

@@ -129,6 +129,14 @@ def test_overhead(environment: dict[str, str], dataset: Path):
 
 @pytest.mark.slow
 @pytest.mark.prefect
+@pytest.mark.parametrize("part", [[], ["--halving"]])
+def test_sweep(environment: dict[str, str], dataset: Path, part: list[str]):
+    said = output_of("sweep.py", ["--smoke", "--data", dataset, *part], environment, bars=True)
+    assert "identical to the last bit" in said
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
 def test_cache(environment: dict[str, str], dataset: Path):
     said = output_of(
         "cache.py",
