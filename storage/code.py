@@ -10,6 +10,7 @@ files, are not seen.
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,11 @@ from storage.digests import digest_bytes
 Code = Mapping[str, Mapping[str, str]]
 
 MODULE_LEVEL = "<module>"
+
+# Stages run in threads, and Python before 3.11.8 counts the depth of trees in one place for all of
+# them: two that parse at once may end as "AST constructor recursion depth mismatch"
+# (https://github.com/python/cpython/issues/106905).
+_parsing = threading.Lock()
 
 
 def code_of(
@@ -109,7 +115,8 @@ def _recall(path: Path, name: str, memo: CodeMemo | None) -> Findings:
 
 @lru_cache(maxsize=512)
 def _read(source: bytes, name: str, is_package: bool) -> Findings:
-    tree = ast.parse(source)
+    with _parsing:
+        tree = ast.parse(source)
     package = name if is_package else name.rpartition(".")[0]
     imports = frozenset(_imports(tree, package))
     _strip_docstrings(tree)

@@ -1,7 +1,10 @@
 """An edited function counts, in whichever module; an edited comment does not."""
 
+import gc
+import sys
 import textwrap
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -361,3 +364,28 @@ def test_a_module_that_cannot_be_parsed(project: Project):
     project.edit("far/away.py", "class", "klass")
     with pytest.raises(SyntaxError):
         project.code()
+
+
+def test_threads_may_read_at_once(tmp_path: Path):
+    """Before 3.11.8, Python's parser itself could not be used by two threads at a time."""
+    source = (Path(__file__).resolve()).read_text(encoding="utf-8")
+    names = [f"module_{number}" for number in range(24)]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text(f"{source}\n{name} = 1\n", encoding="utf-8")
+    before, interval = gc.get_threshold(), sys.getswitchinterval()
+    # Let threads change places inside the parser: it collects garbage there, which calls Python.
+    gc.callbacks.append(linger)
+    gc.set_threshold(20)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda name: code_of(name, [tmp_path]), names))
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*before)
+        gc.callbacks.remove(linger)
+    assert [set(code) for code in found] == [{f"{name}.py"} for name in names]
+
+
+def linger(_phase: str, _info: object) -> None:
+    sum(range(50))
