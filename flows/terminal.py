@@ -106,9 +106,10 @@ class Terminal:
         self._line(status, style, f"{seconds:.1f} s", label, reasons)
 
     def say(self, text: str, style: str = "") -> None:
-        """Write a line of text."""
+        """Write a line of text; in a log file it stays one line, however long."""
         if not self._quiet:
-            self.console.print(escape(text), style=style, highlight=False)
+            one_line = not self.console.is_terminal
+            self.console.print(escape(text), style=style, highlight=False, soft_wrap=one_line)
 
     def warn(self, text: str) -> None:
         """Write a line even if quiet: something is not as it was asked for."""

@@ -16,7 +16,7 @@ from flows.terminal import Terminal
 from storage.cache import Cache
 from storage.code_memo import memo_in
 from storage.runs import RunRecord
-from tasks.data.sources import DEFAULT_DATASET, FALLBACK_DATASET
+from tasks.data.sources import FALLBACK_DATASET
 from tasks.results import check_results_folder, write_results
 
 
@@ -119,5 +119,5 @@ def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:
 
 def _suggest(options: RunOptions, terminal: Terminal) -> None:
     """Say what to try next."""
-    if options.dataset == DEFAULT_DATASET and not options.overrides:
+    if replace(options, mirror=None, output=None) == RunOptions():
         terminal.say("Next: digitflow run --set training_sample=10000, then digitflow runs", "dim")
