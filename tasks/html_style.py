@@ -28,6 +28,7 @@ p { margin: .5rem 0; }
 .decision { border-left: .3rem solid var(--right); background: var(--soft); border-radius: .25rem;
   padding: .25rem 1rem 1rem; margin-top: 1.5rem; }
 .decision h1 { font-size: 1.2rem; margin: .75rem 0; }
+.decision h2 { font-size: 1rem; margin: 1.25rem 0 .5rem; border: 0; padding: 0; }
 a { color: var(--right); }
 figure { margin: 0; overflow-x: auto; break-inside: avoid; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff;

@@ -245,12 +245,14 @@ def _report_contents(
 
 
 def _code_digest(cache: Cache, stage: StageResult) -> str:
-    """Return the digest of a stage's code, or nothing if its record is not there any more."""
+    """Return the digest of a stage's code; nothing if its record is gone, or promised the bytes."""
     try:
         record = cache.local.records.load(stage.stage, stage.key)
     except RecordDamagedError:
         return ""
-    return "" if record is None else digest_json(record.document["code"])
+    if record is None or not record.document["code"]:
+        return ""
+    return digest_json(record.document["code"])
 
 
 def _run_json(summary: RunSummary) -> dict[str, Any]:
