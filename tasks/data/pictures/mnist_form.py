@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.data.pictures.ink import find_ink
+from tasks.data.pictures.pen import broaden
 
 BOX_SHARE = 20 / 28  # of the side, for images of other sizes than MNIST's
 
@@ -37,7 +38,9 @@ def to_mnist_form(picture: NDArray[Any], size: int = 28) -> NDArray[np.uint8] | 
         Light on black; None if the picture is blank: nothing stands out from its background.
     """
     ink = find_ink(np.asarray(picture, np.float64))
-    return None if ink is None else centre(fit_box(ink, round(size * BOX_SHARE)), size)
+    if ink is None:
+        return None
+    return centre(fit_box(broaden(ink), round(size * BOX_SHARE)), size)
 
 
 def fit_box(ink: NDArray[np.float64], side: int) -> NDArray[np.float64]:

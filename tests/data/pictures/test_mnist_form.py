@@ -6,6 +6,7 @@ import pytest
 from tasks.data import idx
 from tasks.data.pictures.components import label_components
 from tasks.data.pictures.mnist_form import centre, fit_box, to_mnist_form
+from tasks.data.pictures.pen import broaden, stroke_breadth
 from tests.data.pictures.drawing import seven
 
 
@@ -112,6 +113,35 @@ class TestPaper:
     )
     def test_blank(self, picture: np.ndarray):
         assert to_mnist_form(picture) is None
+
+
+class TestPen:
+    def stroke(self, breadth: int, side: int = 200) -> np.ndarray:
+        ink = np.zeros((side, side // 2))
+        ink[:, 40 : 40 + breadth] = 1.0
+        return ink
+
+    def test_breadth(self):
+        assert stroke_breadth(self.stroke(10)) == pytest.approx(10, rel=0.1)
+
+    def test_thin_strokes_become_as_broad_as_mnists(self):
+        broader = broaden(self.stroke(4))
+        assert stroke_breadth(broader) == pytest.approx(16, abs=2)
+        assert broader.max() == 1.0
+
+    @pytest.mark.parametrize(("breadth", "side"), [(20, 200), (40, 200), (1, 50)])
+    def test_others_are_left_alone(self, breadth: int, side: int):
+        ink = self.stroke(breadth, side) if side == 200 else np.eye(side)
+        assert broaden(ink) is ink
+
+    def test_a_ballpoint_gives_what_a_broad_pen_gives(self):
+        page = np.full((390, 390), 200, np.uint8)
+        broad, thin = page.copy(), page.copy()
+        for picture, breadth in ((broad, 30), (thin, 4)):
+            picture[60:330, 195 - breadth // 2 : 195 + breadth // 2] = 40
+            picture[60 : 60 + breadth, 90:300] = 40
+        kept = np.corrcoef(form(broad).ravel(), form(thin).ravel())[0, 1]
+        assert kept > 0.9
 
 
 class TestComponents:
