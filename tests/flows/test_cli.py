@@ -72,7 +72,7 @@ def cli(
     def refuse(*args: Any, **kwargs: Any) -> None:
         pytest.fail("Prefect was started")
 
-    monkeypatch.setattr("flows.commands.run.EmbeddedServer", refuse)
+    monkeypatch.setattr("flows.commands.session.EmbeddedServer", refuse)
 
     def run(*arguments: str) -> Answer:
         capsys.readouterr()
@@ -322,7 +322,7 @@ class TestNothingToDo:
             raise KeyboardInterrupt
 
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-        monkeypatch.setattr("flows.commands.run.prepare_environment", stop)
+        monkeypatch.setattr("flows.commands.session.prepare_environment", stop)
         assert run_tiny().code == 1
         assert asked == ["prepared"]
 
