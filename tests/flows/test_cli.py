@@ -234,6 +234,7 @@ class TestNothingToDo:
         found = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
         assert found == {
             "run.json",
+            "report.html",
             "history.csv",
             "model.npz",
             "metrics.json",
@@ -275,6 +276,7 @@ class TestNothingToDo:
         assert sorted(path.name for path in Path("out").iterdir()) == [
             "history.csv",
             "model.npz",
+            "report.html",
             "run.json",
         ]
 
