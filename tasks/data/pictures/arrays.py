@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tokenize
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,20 @@ from tasks.data import idx
 from tasks.data.pictures.errors import PictureError
 
 _MAX_BYTES = 2 * 1024**3
+
+# What NumPy is known to raise on damaged files: it reads the header as a Python literal.
+_DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
 
 
 def is_array_file(start: bytes) -> bool:
@@ -54,9 +70,12 @@ def read_arrays(file: Path, name: str, size: int) -> tuple[list[str], NDArray[np
 
 def _read_npy(file: Path, name: str) -> NDArray[Any]:
     try:
-        # As a map: a header that declares more than the file holds is refused, not made room for.
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, TypeError, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the header is in the style of Python 2
+            # As a map: a header that declares more than the file holds is refused, not made room
+            # for.
+            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except _DAMAGE as error:
         message = f"{name}: expected a sound .npy file of numbers: {error}"
         raise PictureError(message) from error
     return array

@@ -68,6 +68,8 @@ def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
     """
     try:
         with warnings.catch_warnings():
+            # Of oddities that do not matter, such as a thumbnail that cannot be read.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
                 _check_size(image.size, name)

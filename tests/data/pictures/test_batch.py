@@ -149,6 +149,15 @@ class TestUnreadable:
         Path("a.npy").write_bytes(data)
         assert "expected a sound .npy file of numbers" in problem("a.npy")
 
+    @pytest.mark.parametrize("damage", [b"(((((", b"{{{{{", b"'\n' \\", b"\0\0\0\0\0", b"1L + "])
+    @pytest.mark.parametrize("place", [10, 40, 60])
+    def test_header_that_is_no_python(self, folder: Path, damage: bytes, place: int):
+        np.save("a.npy", np.zeros((2, 28, 28), np.uint8))
+        data = bytearray(Path("a.npy").read_bytes())
+        data[place : place + 5] = damage[:5]
+        Path("a.npy").write_bytes(data)
+        assert "expected a sound .npy file of numbers" in problem("a.npy")
+
     def test_damaged_idx(self, folder: Path):
         Path("a.gz").write_bytes(gzip.compress(idx.encode(np.stack([IMAGE])))[:-30])
         assert problem("a.gz")
