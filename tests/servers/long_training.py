@@ -39,7 +39,11 @@ class LongTraining:
         def trained() -> bool:
             return any(self.store.glob("scratch/*/*.npz"))
 
-        wait_for(trained, seconds=240, what="the first checkpoint")
+        try:
+            wait_for(trained, seconds=240, what="the first checkpoint")
+        except TimeoutError as error:
+            error.add_note(f"the run has been {', '.join(self.states())}")
+            raise
 
     def processes(self) -> list[psutil.Process]:
         """Its worker and its own process, in this order."""
