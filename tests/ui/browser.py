@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver import Chrome
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -40,6 +41,7 @@ return [...document.querySelectorAll('img[src^="data:image/png"]')]
     .filter(image => image.complete && image.getClientRects().length)
     .map(image => ({title: image.alt, width: image.naturalWidth}));
 """
+_COMPLAINT = "return document.activeElement.validationMessage;"
 _TEXT = "return document.body.innerText;"
 # Seconds; a page takes one or two on a quiet machine.
 _PATIENCE = 60
@@ -73,13 +75,23 @@ class Browser:
         """Click what shows exactly this text: a tab, a button, a link."""
         same = f"normalize-space(.)='{text}'"
         innermost = f"//*[{same} and not(.//*[{same}])]"
+        self._click(innermost, f"no {text!r} to click")
 
-        def shown() -> list[WebElement]:
-            found = self.driver.find_elements(By.XPATH, innermost)
-            return [element for element in found if element.is_displayed()]
+    def write(self, parameter: str, text: str) -> None:
+        """Write a text into a parameter of a run form."""
+        self._overwrite(_after(parameter, "textarea"), text)
 
-        self._wait(shown, lambda: f"no {text!r} to click")
-        shown()[0].click()
+    def fill_in(self, parameter: str, kind: str, value: str) -> None:
+        """Give a parameter of a run form a value of this kind, where it has none."""
+        self._click(_after(parameter, f"button[normalize-space(.)='{kind}']"), f"no {parameter}")
+        self._overwrite(_after(parameter, "input"), value)
+
+    def wait_for_complaint(self, expected: str) -> None:
+        """Wait until the field that is being filled in says what is wrong with it."""
+        self._wait(
+            lambda: self.driver.execute_script(_COMPLAINT) == expected,
+            lambda: f"no {expected!r} at the field",
+        )
 
     def text(self) -> str:
         """The text that the page shows."""
@@ -92,16 +104,49 @@ class Browser:
         path.parent.mkdir(parents=True, exist_ok=True)
         shot.convert("RGB").quantize(colours).save(path, optimize=True)
 
+    def _click(self, path: str, missing: str) -> None:
+        def clicked() -> bool:
+            shown = [each for each in self._find(path) if each.is_displayed()]
+            if shown:
+                shown[0].click()
+            return bool(shown)
+
+        self._wait(clicked, lambda: missing)
+
+    def _overwrite(self, path: str, text: str) -> None:
+        def written() -> bool:
+            for field in self._find(path):
+                field.send_keys(Keys.CONTROL, "a")
+                field.send_keys(text)
+                # In the middle of the page, for whoever looks at it.
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)
+                return field.get_property("value") == text
+            return False
+
+        self._wait(written, lambda: f"no field that takes {text!r}")
+
+    def _find(self, path: str) -> list[WebElement]:
+        found: list[WebElement] = self.driver.find_elements(By.XPATH, path)
+        return found
+
     def _pictures(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.driver.execute_script(_PICTURES)
         return found
 
     def _wait(self, condition: Callable[[], object], missing: Callable[[], str]) -> None:
         try:
-            WebDriverWait(self.driver, _PATIENCE, 0.2).until(lambda _: condition())
+            # The page may draw itself anew between finding something and using it.
+            waiting = WebDriverWait(self.driver, _PATIENCE, 0.2, [StaleElementReferenceException])
+            waiting.until(lambda _: condition())
         except TimeoutException:
             page = f"{self.driver.current_url}:\n{self.text()[:3000]}"
             raise AssertionError(f"{missing()} on {page}") from None
+
+
+def _after(parameter: str, element: str) -> str:
+    """Where the next such element after a parameter's name is, in a run form."""
+    label = f"//*[normalize-space(text())='{parameter} (Optional)']"
+    return f"({label}/following::{element})[1]"
 
 
 @contextmanager
