@@ -15,6 +15,7 @@ from storage.digests import digest_bytes
 from storage.errors import ArtifactError, RecordDamagedError
 from storage.fields import is_number, is_output_name, is_time
 from storage.regular import open_regular
+from storage.room import explaining
 from storage.sealed import seal, unseal
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -89,10 +90,17 @@ class RunStore:
         return self.root / f"{name}.json"
 
     def save(self, run: RunRecord) -> None:
-        """Write a run's record whole or not at all."""
+        """Write a run's record whole or not at all.
+
+        Raises
+        ------
+        StorageFullError, StoreUnusableError
+            If the disk is full, or the store cannot be written.
+        """
         body = asdict(run)
         text = json.dumps(seal(body), sort_keys=True, ensure_ascii=False)
-        write_bytes(self.path(run.name), text.encode())
+        with explaining(f"the record of run {run.name}", self.root):
+            write_bytes(self.path(run.name), text.encode())
 
     def load(self, name: str) -> RunRecord:
         """Read a run's record.
