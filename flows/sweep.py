@@ -145,6 +145,7 @@ def run_sweep(
         pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
 
     walk(points[0].parameters, Selection(until="preprocess"))
+    called["preprocess"].source.result()
     with Workers(
         cache, run, at_most=len(points), count=options.workers, scheduler=options.scheduler
     ) as workers:

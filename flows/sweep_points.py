@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -52,10 +53,6 @@ class Trainer:
         self.epochs = 0
         self._rungs: dict[str, StageResult] = {}
 
-    def label(self, point: Point) -> str:
-        """Return the label of a point's stage."""
-        return f"train {point.label}"
-
     def result(self, point: Point) -> StageResult:
         """Return the result of a point that was trained to the end."""
         result: StageResult = self.trained[point.label].source.result()
@@ -64,23 +61,24 @@ class Trainer:
     def train(self, points: Sequence[Point]) -> list[Outcome]:
         """Train points to the end; those that were begun go on from there."""
 
-        def submit(point: Point) -> None:
+        def submit(label: str, point: Point) -> None:
             begun = self._rungs.get(point.label)
             self.trained[point.label] = train_network(
                 self._call,
-                self.label(point),
+                label,
                 self._prepared,
                 point.parameters,
                 self._classes,
                 checkpoint=None if begun is None else Ref(begun, "checkpoint"),
             )
 
-        return self._run(points, max(point.parameters.epochs for point in points), submit)
+        epochs = max(point.parameters.epochs for point in points)
+        return self._run({f"train {point.label}": point for point in points}, epochs, submit)
 
     def begin(self, points: Sequence[Point], until: int) -> list[Outcome]:
         """Train the first epochs of points; those that were begun go on from there."""
 
-        def submit(point: Point) -> None:
+        def submit(label: str, point: Point) -> None:
             inputs: dict[str, Ref] = {
                 name: self._prepared[name] for name in ("training_inputs", "training_targets")
             }
@@ -89,17 +87,17 @@ class Trainer:
                 inputs["checkpoint"] = Ref(begun, "checkpoint")
             settings = point.parameters.training()
             parameters = {"settings": settings, "classes": self._classes, "until": until}
-            self._call(rung, self.label(point), inputs, parameters)
+            self._call(rung, label, inputs, parameters)
 
-        return self._run(points, until, submit)
+        by_label = {f"rung {until} {point.label}": point for point in points}
+        return self._run(by_label, until, submit)
 
     def _call(self, stage: Stage, label: str, inputs: Refs, parameters: Any) -> Handle:
         return Handle(stage, self._workers.submit(stage, label, inputs, parameters))
 
     def _run(
-        self, points: Sequence[Point], epochs: int, submit: Callable[[Point], None]
+        self, by_label: Mapping[str, Point], epochs: int, submit: Callable[[str, Point], None]
     ) -> list[Outcome]:
-        by_label = {self.label(point): point for point in points}
         outcomes: dict[str, Outcome] = {}
 
         def done(label: str, result: StageResult | BaseException) -> None:
@@ -120,11 +118,12 @@ class Trainer:
 
         labels = {label: point.label for label, point in by_label.items()}
         emit(PointsStarted(labels, self.metric, epochs))
-        for point in points:
-            submit(point)
+        with suppress(StoppedError):  # what is at work is still to be waited for
+            for label, point in by_label.items():
+                submit(label, point)
         self._workers.wait(done)
-        if interruption.requested() or len(outcomes) < len(points):
-            message = f"stopped with {len(outcomes)} of {len(points)} points finished"
+        if interruption.requested() or len(outcomes) < len(by_label):
+            message = f"stopped with {len(outcomes)} of {len(by_label)} points finished"
             raise StoppedError(message)
         return [outcomes[label] for label in by_label]
 

@@ -107,7 +107,8 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        with self._stack:
+            self.wait(stop=True)
 
     def submit(
         self,
@@ -141,7 +142,7 @@ class Workers:
             self._served.append((label, future))
         return future
 
-    def wait(self, on_done: OnDone | None = None) -> None:
+    def wait(self, on_done: OnDone | None = None, *, stop: bool = False) -> None:
         """Wait until everything that was submitted is done, and tell of each as it is.
 
         If a stop is asked for meanwhile, whatever is at work ends at its next report of progress,
@@ -151,6 +152,8 @@ class Workers:
         ----------
         on_done
             Called with the label and the result, or with what was raised instead of one.
+        stop
+            As if a stop were asked for.
         """
         while self._served:
             label, future = self._served.pop(0)
@@ -159,7 +162,7 @@ class Workers:
                 on_done(label, outcome)
         asked = False
         while self._pending:
-            if interruption.requested() and not asked:
+            if (stop or interruption.requested()) and not asked:
                 asked = True
                 self._client.run(relay.stop, self._run)
             with suppress(queue.Empty):

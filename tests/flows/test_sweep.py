@@ -150,6 +150,12 @@ def test_successive_halving(tiny: Dataset, tiny_directory: Path, tmp_path: Path)
     )
     statuses = [outcome.status for outcome in early.ranked]
     assert statuses == ["ran"] * 3 + ["stopped early"] * 6
+    # Each rung is a task of its own in the UI, named after its point.
+    records = list(Cache().records.of_stage("rung"))
+    assert sorted(record.label for record in records)[0] == (
+        "rung 1 learning_rate=0.001 hidden_sizes=12"
+    )
+    assert len(records) == 9
     # A rung after the first epoch, and three go on to the sixth.
     assert [outcome.epochs for outcome in early.ranked] == [6] * 3 + [1] * 6
     assert (early.epochs, early.all_epochs) == (9 + 3 * 5, 9 * 6)
