@@ -189,4 +189,4 @@ def train_all(trainer: Trainer, points: Sequence[Point], *, halving: bool) -> li
 
 
 def _stopped(outcome: Outcome) -> Outcome:
-    return replace(outcome, status="stopped early")
+    return replace(outcome, status="stopped")

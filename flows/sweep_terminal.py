@@ -157,7 +157,7 @@ def _table(summary: SweepSummary) -> Table:
             f"[bold]{title}[/]" if metric == summary.metric else title, justify="right"
         )
     table.add_column("epochs", justify="right")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     ranked = summary.ranked[:_MOST_IN_TABLE]
     for row, outcome in zip(rows(ranked), ranked, strict=True):
         table.add_row(*_cells(row, outcome, summary), style="bold" if row["rank"] == 1 else "")

@@ -23,7 +23,7 @@ def compare(
         Line(
             tuple(_number_or_text(point[name]) for name in names),
             point[metric],
-            point["status"] != "stopped early",
+            point["status"] != "stopped",
         )
         for point in points
     ]

@@ -33,7 +33,7 @@ class Outcome:
     epochs
         How long it was trained.
     status
-        ``ran``, ``cached``, ``stopped early`` or ``failed``.
+        ``ran``, ``cached``, ``stopped`` early or ``failed``.
     error
         Why it failed.
     key
@@ -77,7 +77,7 @@ def rank(outcomes: Sequence[Outcome], metric: str) -> list[Outcome]:
         if not outcome.scores:
             return (2, 0, 0)
         # What was stopped early was worse when it was, and has seen fewer epochs.
-        late = float(outcome.status == "stopped early")
+        late = float(outcome.status == "stopped")
         return (late, *(_signed(outcome, name) for name in (metric, _OTHER[metric])))
 
     return sorted(outcomes, key=better)

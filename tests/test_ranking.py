@@ -32,7 +32,7 @@ def test_the_other_metric_decides_between_equals_and_then_the_order():
 
 
 def test_what_was_stopped_early_comes_after_what_was_not():
-    given = (outcome(0, 0.99, status="stopped early"), outcome(1, 0.9))
+    given = (outcome(0, 0.99, status="stopped"), outcome(1, 0.9))
     assert order("validation_accuracy", *given) == [2, 1]
 
 

@@ -149,7 +149,7 @@ def test_successive_halving(tiny: Dataset, tiny_directory: Path, tmp_path: Path)
         dataset=str(tiny_directory), **given, grid=rows, early_stop="successive-halving", workers=2
     )
     statuses = [outcome.status for outcome in early.ranked]
-    assert statuses == ["ran"] * 3 + ["stopped early"] * 6
+    assert statuses == ["ran"] * 3 + ["stopped"] * 6
     # Each rung is a task of its own in the UI, named after its point.
     records = list(Cache().records.of_stage("rung"))
     assert sorted(record.label for record in records)[0] == (
