@@ -29,7 +29,6 @@ ALLOWED_AT_THE_TOP = {
     "LICENSE",
     "Makefile",
     "README.md",
-    "automations.yaml",
     "benchmarks",
     "datasets",
     "docs",

@@ -31,14 +31,13 @@ def project_folder() -> Path:
         If digitflow is installed without it.
     """
     folder = Path(__file__).resolve().parents[2]
-    for name in ("prefect.yaml", "automations.yaml"):
-        if not (folder / name).is_file():
-            message = (
-                f"expected {name} beside the package flows, found none in {folder}: this digitflow "
-                "is installed without its deployments. Clone the repository, install from there "
-                "(make install), and use that digitflow"
-            )
-            raise ServiceError(message)
+    if not (folder / "prefect.yaml").is_file():
+        message = (
+            f"expected prefect.yaml beside the package flows, found none in {folder}: this "
+            "digitflow is installed without its deployments. Clone the repository, install from "
+            "there (make install), and use that digitflow"
+        )
+        raise ServiceError(message)
     return folder
 
 
@@ -172,7 +171,7 @@ def _make_automations(client: SyncPrefectClient, project: Path) -> None:
     import yaml
     from prefect.events.schemas.automations import AutomationCore
 
-    text = (project / "automations.yaml").read_text(encoding="utf-8")
+    text = (project / "flows" / "automations.yaml").read_text(encoding="utf-8")
     for document in yaml.safe_load(text)["automations"]:
         wanted = AutomationCore.model_validate(document)
         found = client.read_automations_by_name(wanted.name)

@@ -54,7 +54,7 @@ def _hand_back(api_url: str, runs: set[str]) -> int:
     """Schedule runs again whose processes are gone; return how many of them had not ended.
 
     Where the server does not answer, nothing is done: when it is back, it notices by itself that
-    they are silent (``automations.yaml``).
+    they are silent (``flows/automations.yaml``).
     """
     if not runs or not answers(api_url):
         return 0

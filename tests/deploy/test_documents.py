@@ -50,7 +50,7 @@ def test_prefect_knows_the_settings(file: Path) -> None:
 def test_automations_are_what_prefect_takes() -> None:
     document = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     (notify,) = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
-    for text in (notify, (ROOT / "automations.yaml").read_text(encoding="utf-8")):
+    for text in (notify, (ROOT / "flows/automations.yaml").read_text(encoding="utf-8")):
         automations = yaml.safe_load(text)["automations"]
         assert len(automations) >= 2
         for automation in automations:

@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Prefect sends no more than a sign of life each 30 s.
     """
     folder = copy_project(tmp_path_factory.mktemp("project"))
-    automations = folder / "automations.yaml"
+    automations = folder / "flows/automations.yaml"
     text = automations.read_text(encoding="utf-8")
     automations.write_text(text.replace("within: 90", "within: 40"), encoding="utf-8")
     return folder

@@ -15,7 +15,7 @@ from tests.servers.prefect_server import PrefectServer, running_server, running_
 # As README and docs/deploy.md give them; a test compares.
 CREATE_POOL = "prefect --no-prompt work-pool create digitflow --type process --overwrite"
 DEPLOY = "prefect --no-prompt deploy --all"
-AUTOMATE = "prefect automation create --from-file automations.yaml"
+AUTOMATE = "prefect automation create --from-file flows/automations.yaml"
 START_WORKER = "prefect worker start --pool digitflow"
 LIST_NEXT_RUNS = "prefect flow-run ls --state-type SCHEDULED"
 TELL_OF_CHANGE = (
@@ -79,8 +79,7 @@ class Deployed:
 
 def copy_project(folder: Path) -> Path:
     """Copy what runs into a folder: whoever edits the project meanwhile changes no stage there."""
-    for file in ("prefect.yaml", "automations.yaml"):
-        shutil.copy(ROOT / file, folder)
+    shutil.copy(ROOT / "prefect.yaml", folder)
     for package in ("flows", "storage", "tasks"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
     return folder
