@@ -18,8 +18,7 @@ from storage.models import ModelVersion
 from storage.runs import run_name
 from tasks.data.pictures.batch import Batch, read_batch
 from tasks.data.pictures.errors import PictureError
-from tasks.nn.predict import image_side
-from tasks.predictions import Prediction, model_to_use, predict_batch
+from tasks.predictions import Prediction, image_size_of, model_to_use, predict_batch
 from tasks.publish_predictions import Predicted, publish_predictions
 from tasks.results import check_results_folder
 
@@ -61,9 +60,9 @@ def predict(
     check_results_folder(folder)
     cache = Cache()
     version = model_to_use(cache, model)
-    side = image_side(cache.read(version.weights))
+    size = image_size_of(cache, version)
     # Quoted throughout: Prefect would look through every picture for states and futures.
-    batch = _read.submit(source, side, return_state=False).result()
+    batch = _read.submit(source, size, transposed=version.transposed, return_state=False).result()
     predictions = _predict.submit(quote(version), quote(batch), return_state=False).result()
     done = Predicted(run, source, version, batch, tuple(predictions), folder)
     publish_predictions.submit(quote(done), record=record, sheet=sheet, return_state=False).result()
@@ -77,8 +76,8 @@ def predict(
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def _read(source: Path, side: int) -> Batch:
-    batch = read_batch([source], side)
+def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
+    batch = read_batch([source], size, transposed=transposed)
     for name, problem in batch.unreadable:
         get_run_logger().warning("%s: %s", name, problem)
     if not batch.names:

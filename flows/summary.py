@@ -49,6 +49,7 @@ def summarise(
         preset=options.preset,
         dataset=dataset.title,
         class_names=dataset.class_names,
+        transposed=dataset.transposed,
         parameters=parameters,
         metrics=metrics,
     )

@@ -2,7 +2,7 @@
 
 Layout below the store's root::
 
-    models/versions/000001.json   one version; never changed once written
+    models/versions/000001.json   one version; never changed once written, but see `register`
     models/aliases/champion.json  where an alias stands and where it stood, replaced whole
 
 A version refers to its weights and predictions by digest; the sweep of the store keeps them.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,12 @@ class ModelVersion:
         What its outputs stand for.
     weights, predictions
         References to the weights, and to outputs and losses on the test set.
+    image_size
+        Height and width of the images that it takes, in pixels; None in the record of an older
+        digitflow, which did not keep them.
+    transposed
+        Whether the dataset's files hold their images with rows and columns exchanged. The model
+        takes upright ones all the same.
     """
 
     version: int
@@ -73,6 +79,8 @@ class ModelVersion:
     class_names: tuple[str, ...]
     weights: Artifact
     predictions: Artifact
+    image_size: tuple[int, int] | None = None
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class ModelStore:
     def register(self, **fields: Any) -> ModelVersion:
         """Make a trained model a version, or return the version that it is already.
 
+        One that an older digitflow registered without its image size is given it.
+
         Parameters
         ----------
         **fields
@@ -111,13 +121,10 @@ class ModelStore:
                     fields["weights"],
                     fields["data"],
                 ):
-                    return known
+                    return self._completed(known, fields)
             last = max([last, *(int(path.stem) for path in self._files())])
             model = ModelVersion(version=last + 1, created=now(), **fields)
-            body = asdict(model)
-            for name in ("weights", "predictions"):
-                body[name] = getattr(model, name).to_json()
-            write_sealed(self._path(model.version), body)
+            self._write(model)
         return model
 
     def load(self, version: int) -> ModelVersion:
@@ -135,12 +142,16 @@ class ModelStore:
             body = read_sealed(path)
             for name in ("weights", "predictions"):
                 body[name] = Artifact.from_json(body[name])
-            model = ModelVersion(**{**body, "class_names": tuple(body["class_names"])})
+            body["class_names"] = tuple(body["class_names"])
+            if body.get("image_size") is not None:
+                height, width = body["image_size"]
+                body["image_size"] = (height, width)
+            model = ModelVersion(**body)
         except FileNotFoundError:
             known = ", ".join(str(each.version) for each in self.oldest_first()) or "none yet"
             message = f"expected the number of a model version, found {version}; there are {known}"
             raise UnknownNameError(message) from None
-        except (TypeError, KeyError, ArtifactError) as error:
+        except (TypeError, KeyError, ValueError, ArtifactError) as error:
             message = f"model version {version} is damaged: {path}: {error}"
             raise RecordDamagedError(message) from error
         if model.version != version:
@@ -251,6 +262,20 @@ class ModelStore:
         for model in self.oldest_first():
             yield model.weights.sha256
             yield model.predictions.sha256
+
+    def _completed(self, known: ModelVersion, fields: Mapping[str, Any]) -> ModelVersion:
+        if known.image_size is not None or fields.get("image_size") is None:
+            return known
+        of_images = {name: fields[name] for name in ("image_size", "transposed") if name in fields}
+        completed = replace(known, **of_images)
+        self._write(completed)
+        return completed
+
+    def _write(self, model: ModelVersion) -> None:
+        body = asdict(model)
+        for name in ("weights", "predictions"):
+            body[name] = getattr(model, name).to_json()
+        write_sealed(self._path(model.version), body)
 
     def _files(self) -> list[Path]:
         folder = self.root / "versions"

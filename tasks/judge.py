@@ -20,6 +20,7 @@ from storage.cache import Cache
 from storage.errors import MovedMeanwhileError
 from storage.models import ModelVersion
 from tasks import decision as report
+from tasks.comparable import check_comparable
 from tasks.data.source_check import SourceAnswer
 from tasks.gate import Decision, Rules, decide
 from tasks.publish_drift import publish_drift
@@ -58,7 +59,8 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     Raises
     ------
     ValueError
-        If the run trained no model, or one for other classes than the champion's.
+        If the run trained no model, or one for other classes or images of another size than the
+        champion's.
     """
     if summary.model is None:
         message = "expected a run that trained a model, found one that did not"
@@ -70,7 +72,7 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
         if champion is not None and champion.version == challenger.version:
             return _nothing_to_do(cache, champion, source)
         if champion is not None:
-            _check_classes(challenger, champion)
+            check_comparable(cache, challenger, champion)
         decision = _compare(cache, summary, challenger, champion, rules)
         try:
             if decision.promoted:
@@ -132,17 +134,6 @@ def _compare(
         challenger.class_names,
         rules,
     )
-
-
-def _check_classes(challenger: ModelVersion, champion: ModelVersion) -> None:
-    if challenger.class_names != champion.class_names:
-        message = (
-            f"expected the classes of the champion, version {champion.version} "
-            f"({', '.join(champion.class_names)}), found {', '.join(challenger.class_names)}: keep "
-            "models for another task in a store of their own (DIGITFLOW_STORE), or make this one "
-            f"the champion by hand: digitflow models promote {challenger.version}"
-        )
-        raise ValueError(message)
 
 
 def _champions_outputs(cache: Cache, summary: RunSummary, champion: ModelVersion) -> Any:

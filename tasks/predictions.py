@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from storage.cache import Cache
 from storage.errors import UnknownNameError
 from storage.models import ModelVersion
+from tasks.config import ParameterError
 
 if TYPE_CHECKING:
     from tasks.data.pictures.batch import Batch
@@ -64,6 +66,39 @@ def model_to_use(cache: Cache, version: int | None) -> ModelVersion:
     )
     message = f"there is no champion to predict with; {todo}"
     raise UnknownNameError(message)
+
+
+def image_size_of(cache: Cache, model: ModelVersion) -> tuple[int, int]:
+    """Return height and width, in pixels, of the images that a model takes.
+
+    One that an older digitflow registered has no record of them: its layers may know, and what is
+    a square number of pixels is taken for a square.
+
+    Raises
+    ------
+    StorageError
+        If they are not recorded, and the model's weights are lost or damaged.
+    ParameterError
+        If they are not recorded, and cannot be told from the weights either.
+    """
+    if model.image_size is not None:
+        return model.image_size
+    from tasks.nn.predict import input_shape
+
+    shape = input_shape(dict(cache.read(model.weights)))
+    if len(shape) == 3:
+        return shape[1], shape[2]
+    (pixels,) = shape
+    side = math.isqrt(pixels)
+    if side * side != pixels:
+        message = (
+            f"expected a model whose image size is on record, found version {model.version} of an "
+            f"older digitflow: it takes {pixels} pixels, which are no square. Start the run once "
+            f"more that trained it ({model.dataset}, preset {model.preset}): it computes nothing "
+            "that is cached, and records the size"
+        )
+        raise ParameterError(message)
+    return side, side
 
 
 def predict_batch(cache: Cache, model: ModelVersion, batch: Batch) -> list[Prediction]:

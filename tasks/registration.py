@@ -21,6 +21,7 @@ def register_model(
     preset: str,
     dataset: str,
     class_names: tuple[str, ...],
+    transposed: bool,
     parameters: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> ModelVersion | None:
@@ -36,6 +37,8 @@ def register_model(
         Results of the run's stages.
     run, preset, dataset, class_names, parameters, metrics
         Of the run; of the metrics, single numbers are kept.
+    transposed
+        Whether the dataset's files hold their images with rows and columns exchanged.
     """
     trained, prepared = find_stage(stages, "train"), find_stage(stages, "preprocess")
     if trained is None or prepared is None:
@@ -51,4 +54,15 @@ def register_model(
         class_names=class_names,
         weights=trained.outputs["model"],
         predictions=trained.outputs["predictions"],
+        image_size=_image_size(stages),
+        transposed=transposed,
     )
+
+
+def _image_size(stages: tuple[StageResult, ...]) -> tuple[int, int] | None:
+    """Return what the reference to the decoded test images says, so that no array is opened."""
+    for result in stages:
+        if result.label == "decode-test-images":
+            _, height, width = result.outputs["array"].details["shape"]
+            return height, width
+    return None

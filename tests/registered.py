@@ -25,8 +25,12 @@ def register(
     class_names: tuple[str, ...],
     loss: str = "squared_error",
     outputs: NDArray[Any] | None = None,
+    **known: Any,
 ) -> ModelVersion:
-    """Store weights, and outputs on a test set, and make them a version."""
+    """Store weights, and outputs on a test set, and make them a version.
+
+    What is `known` besides, such as its image size, is recorded too.
+    """
     outputs = np.eye(len(class_names)) if outputs is None else outputs
     predictions = {"outputs": outputs, "losses": np.zeros(len(outputs))}
     stored = put(cache, weights)
@@ -41,6 +45,7 @@ def register(
         class_names=class_names,
         weights=stored,
         predictions=put(cache, predictions),
+        **known,
     )
 
 

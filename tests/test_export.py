@@ -70,7 +70,7 @@ def test_npz_has_every_array_and_needs_no_pickle(tmp_path: Path) -> None:
 
 def test_onnx_says_what_it_is(tmp_path: Path) -> None:
     weights = weights_of([Conv(4), ReLU(), Flatten(), Dense(3)], (1, 5, 7))
-    export(weights, model(), tmp_path / "model.onnx")
+    export(weights, model(image_size=(5, 7)), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     logits, shares = session.run(None, {"images": images()})
     assert np.abs(logits - predict(weights, images())).max() <= 1e-5
@@ -78,6 +78,7 @@ def test_onnx_says_what_it_is(tmp_path: Path) -> None:
     about = session.get_modelmeta().custom_metadata_map
     assert tuple(json.loads(about["class_names"])) == NAMES
     assert json.loads(about["metrics"]) == {"test_accuracy": 0.75}
+    assert json.loads(about["image_size"]) == [5, 7]
     assert about["weights_sha256"] == "ab" * 32
     assert about["test_inputs_sha256"] == "ef" * 32
     assert about["model_version"] == "3"

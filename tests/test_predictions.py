@@ -11,12 +11,13 @@ import pytest
 from storage.cache import Cache
 from storage.errors import UnknownNameError
 from storage.models import ModelVersion
+from tasks.config import ParameterError
 from tasks.data.pictures.batch import Batch
-from tasks.nn.predict import image_side
 from tasks.predictions import (
     Prediction,
     as_csv,
     as_json,
+    image_size_of,
     model_to_use,
     predict_batch,
 )
@@ -99,17 +100,29 @@ class TestModel:
             model_to_use(cache, None)
 
 
-class TestSide:
-    def test_of_the_tutorials(self):
-        assert image_side(WEIGHTS) == 2
+class TestImageSize:
+    def test_on_record(self, cache: Cache):
+        model = register(cache, weights=WEIGHTS, class_names=NAMES, image_size=(1, 4))
+        assert image_size_of(cache, model) == (1, 4)  # not the square that it could be
 
-    def test_of_other_images(self):
-        weights = {"weights_1": np.eye(6), "weights_2": np.eye(6)}
-        with pytest.raises(ValueError, match=r"square grey images, found .* shape \(6,\)"):
-            image_side(weights)
+    def test_of_an_older_record_a_square_is_taken(self, cache: Cache, model: ModelVersion):
+        assert model.image_size is None
+        assert image_size_of(cache, model) == (2, 2)
 
-    @pytest.mark.parametrize("shape", [(784,), (1, 28, 28)])
-    def test_of_layers_and_of_an_ensemble(self, shape: tuple[int, ...]):
+    def test_of_an_older_record_that_cannot_be_told(self, cache: Cache):
+        weights = {"weights_1": np.eye(6), "weights_2": np.eye(6)[:, :3]}
+        model = register(cache, weights=weights, class_names=NAMES)
+        said = r"found version 1 of an older .* 6 pixels, which are no square\. Start the run once"
+        with pytest.raises(ParameterError, match=said):
+            image_size_of(cache, model)
+
+    @pytest.mark.parametrize(
+        ("shape", "size"), [((784,), (28, 28)), ((1, 28, 28), (28, 28)), ((1, 5, 9), (5, 9))]
+    )
+    @pytest.mark.parametrize("members", [1, 2])
+    def test_of_an_older_record_of_layers_and_of_an_ensemble(
+        self, cache: Cache, shape: tuple[int, ...], size: tuple[int, int], members: int
+    ):
         from tasks.nn.architecture import to_arrays
         from tasks.nn.ensemble import join
         from tasks.nn.layers import Dense, Flatten
@@ -118,8 +131,10 @@ class TestSide:
 
         layers = [Dense(3)] if len(shape) == 1 else [Flatten(), Dense(3)]
         weights = to_arrays(Network(layers, shape, randomness=Randomness.from_seed(0)))
-        assert image_side(weights) == 28
-        assert image_side(join([weights, weights], "cross_entropy")) == 28
+        if members > 1:
+            weights = join([weights] * members, "cross_entropy")
+        model = register(cache, weights=weights, class_names=NAMES)
+        assert image_size_of(cache, model) == size
 
 
 def test_predictions_are_plain_values(cache: Cache, model: ModelVersion, batch: Batch):

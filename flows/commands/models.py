@@ -75,6 +75,8 @@ def show_model(console: Console, version: int | None, *, json: bool) -> None:
             if isinstance(value, dict)
             else [f"{move['at']}: {move['why']}" for move in value]
             if name == "moves"
+            else [" x ".join(str(side) for side in value or ())]
+            if name == "image_size"
             else [str(value)]
         )
         for number, line in enumerate(lines or ["–"]):

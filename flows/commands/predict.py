@@ -15,7 +15,15 @@ from storage.cache import Cache
 from storage.models import ModelVersion
 from tasks.batch_record import record_batch
 from tasks.config import ParameterError
-from tasks.predictions import BLANK, Prediction, as_csv, as_json, model_to_use, predict_batch
+from tasks.predictions import (
+    BLANK,
+    Prediction,
+    as_csv,
+    as_json,
+    image_size_of,
+    model_to_use,
+    predict_batch,
+)
 
 ALL_READ, SOME_UNREADABLE = 0, 1
 
@@ -55,15 +63,17 @@ def predict_pictures(
     model = model_to_use(cache, version)
 
     from tasks.data.pictures.batch import read_batch
-    from tasks.nn.predict import image_side
 
-    side = image_side(cache.read(model.weights))
+    size = image_size_of(cache, model)
     # On stderr, and gone when all is read, so that what is printed can be piped on.
     errors = Console(stderr=True, highlight=False, markup=False)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as shown:
         task = shown.add_task("reading", total=None)
         batch = read_batch(
-            files, side, lambda done, total: shown.update(task, completed=done, total=total)
+            files,
+            size,
+            lambda done, total: shown.update(task, completed=done, total=total),
+            transposed=model.transposed,
         )
     predictions = predict_batch(cache, model, batch)
     if record:

@@ -48,23 +48,22 @@ def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[A
     return from_arrays(weights).predict(images)
 
 
-def image_side(weights: dict[str, NDArray[Any]]) -> int:
-    """Return the side, in pixels, of the square grey images that a stored model takes.
+def input_shape(weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:
+    """Return the shape of what a stored model takes of one image.
+
+    Returns
+    -------
+    tuple[int, ...]
+        (pixels,) of a network that begins with a dense layer and knows no more; (channels, height,
+        width) of others.
 
     Raises
     ------
     ValueError
-        If the weights describe no network, or it takes other images.
+        If the weights describe no network.
     """
     if is_ensemble(weights):
-        return image_side(split(weights)[0][0])
+        return input_shape(split(weights)[0][0])
     if weights.keys() == {"weights_1", "weights_2"}:
-        shape: tuple[int, ...] = weights["weights_1"].shape[:1]
-    else:
-        shape = from_arrays(weights).input_shape
-    side = math.isqrt(math.prod(shape))
-    # A dense network knows only how many pixels there are.
-    if shape not in ((side * side,), (1, side, side)):
-        message = f"expected a model of square grey images, found one of the input shape {shape}"
-        raise ValueError(message)
-    return side
+        return weights["weights_1"].shape[:1]
+    return from_arrays(weights).input_shape

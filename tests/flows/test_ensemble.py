@@ -73,11 +73,13 @@ def test_is_one_model_to_whoever_comes_after(cache: Cache, tiny: Dataset, done: 
         preset="quick",
         dataset="tiny",
         class_names=tiny.class_names,
+        transposed=True,
         parameters={},
         metrics={},
     )
     assert model is not None
     assert model.weights == made.outputs["model"]
+    assert (model.image_size, model.transposed) == ((9, 7), True)
     test_inputs = cache.read(done.output("preprocess", "test_inputs"))
     np.testing.assert_array_equal(
         predict(dict(cache.read(model.weights)), test_inputs),

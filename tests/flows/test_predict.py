@@ -97,6 +97,23 @@ def test_an_idx_file_without_a_record_into_a_named_folder(
     assert list(Cache().batches.newest_first()) == []
 
 
+def test_images_that_are_no_squares_from_files_that_hold_them_transposed(
+    prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    weights = {"weights_1": np.repeat(np.eye(2), 12, axis=0) / 100, "weights_2": np.eye(2)}
+    known = {"image_size": (4, 6), "transposed": True}
+    register(Cache(), weights=weights, class_names=("head", "foot"), **known)
+    heads = np.zeros((3, 4, 6), np.uint8)
+    heads[0, 0] = heads[1, 1] = heads[2, 3] = 200
+    idx.write(tmp_path / "images.gz", heads.swapaxes(1, 2))
+    shown, _ = run(prefect_server, pictures=str(tmp_path / "images.gz"), model=1)
+    assert shown["state_name"] == "Completed"
+    rows = csv.DictReader(
+        Path("results", shown["name"], "predictions.csv").read_text().splitlines()
+    )
+    assert [row["class"] for row in rows] == ["head", "head", "foot"]
+
+
 def test_refused_before_any_work(prefect_server: PrefectServer, scans: Path) -> None:
     shown, _ = run(prefect_server, pictures="nowhere")
     assert shown["state_type"] == "FAILED"

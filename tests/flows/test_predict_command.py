@@ -126,6 +126,42 @@ def test_idx_gives_a_line_an_image_and_the_very_predictions(cli: Cli, store: Cac
     assert found == [("head", "foot")[answer] for answer in answers]
 
 
+class TestNoSquare:
+    """A model of images 4 high and 6 wide, from files that hold them transposed."""
+
+    WEIGHTS = {"weights_1": np.repeat(np.eye(2), 12, axis=0) / 100, "weights_2": np.eye(2)}
+
+    @pytest.fixture(autouse=True)
+    def _champion(self, store: Cache) -> None:
+        known = {"image_size": (4, 6), "transposed": True}
+        register(store, weights=self.WEIGHTS, class_names=("head", "foot"), **known)
+        store.models.promote(2, "test")
+
+    def said(self, cli: Cli, *names: str) -> list[str]:
+        code, out, err = cli(*names, "--json")
+        assert (code, err) == (0, "")
+        return [each["class"] for each in json.loads(out)["predictions"]]
+
+    def test_the_datasets_own_files_upright_arrays_and_a_picture(self, cli: Cli):
+        heads = np.zeros((3, 4, 6), np.uint8)
+        heads[0, 0] = heads[1, 1] = heads[2, 3] = 200
+        idx.write(Path("test-images.gz"), heads.swapaxes(1, 2))
+        np.save("upright.npy", heads)
+        assert self.said(cli, "test-images.gz", "upright.npy") == ["head", "head", "foot"] * 2
+        photo = np.full((60, 40), 230, np.uint8)
+        photo[10:16, 10:30] = photo[16:50, 18:21] = 20  # a heavy head
+        save("photo.png", photo)
+        assert self.said(cli, "photo.png") == ["head"]
+
+    def test_a_version_of_an_older_digitflow(self, cli: Cli, store: Cache):
+        weights = {name: 2 * array for name, array in self.WEIGHTS.items()}
+        register(store, weights=weights, class_names=("head", "foot"))
+        save("a.png", image(20, 5))
+        code, _, err = cli("a.png", "--model", "3")
+        assert code == 2
+        assert "24 pixels, which are no square. Start the run once more" in " ".join(err.split())
+
+
 class TestRefused:
     def test_no_file(self, cli: Cli):
         code, _, err = cli()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from storage.artifacts import Artifact
 from storage.cache import Cache
 from storage.errors import MovedMeanwhileError, RecordDamagedError, UnknownNameError
 from storage.gc import find_garbage
-from storage.models import ModelStore, Move, previous
+from storage.models import ModelStore, ModelVersion, Move, previous
+from storage.sealed import read_sealed, write_sealed
 
 DIGEST = "ab" * 32
 
@@ -52,6 +54,52 @@ def test_a_training_that_is_registered_keeps_its_version(models: ModelStore) -> 
     first = models.register(**fields())
     assert models.register(**fields(run="another-run")) == first
     assert len(list(models.oldest_first())) == 1
+
+
+def test_the_images_that_a_model_takes_come_back(models: ModelStore) -> None:
+    models.register(**fields(image_size=(9, 7), transposed=True))
+    loaded = models.load(1)
+    assert (loaded.image_size, loaded.transposed) == ((9, 7), True)
+
+
+def older(models: ModelStore, **changes: Any) -> ModelVersion:
+    """Register a version, and make its record one of a digitflow that kept no image size."""
+    model = models.register(**fields(**changes))
+    path = models.root / "versions" / f"{model.version:06d}.json"
+    body = read_sealed(path)
+    del body["image_size"], body["transposed"]
+    write_sealed(path, body)
+    return model
+
+
+def test_a_record_of_an_older_digitflow_is_read(models: ModelStore) -> None:
+    model = older(models)
+    assert models.load(1) == model
+    assert (models.load(1).image_size, models.load(1).transposed) == (None, False)
+    assert list(models.damaged()) == []
+
+
+def test_trained_once_more_an_older_version_learns_its_image_size_and_nothing_else(
+    models: ModelStore,
+) -> None:
+    model = older(models)
+    known = {"image_size": (9, 7), "transposed": True}
+    completed = models.register(**fields(run="another-run", **known))
+    assert completed == replace(model, **known)
+    assert list(models.oldest_first()) == [completed]
+    # Known once, it stays.
+    assert models.register(**fields(image_size=(7, 9))) == completed
+    assert models.register(**fields()) == completed
+    assert models.load(1) == completed
+
+
+@pytest.mark.parametrize("size", [[9], [9, 7, 1], 9, "9 x 7"])
+def test_an_image_size_that_is_none_is_damage(models: ModelStore, size: Any) -> None:
+    models.register(**fields(image_size=(9, 7)))
+    path = models.root / "versions" / "000001.json"
+    write_sealed(path, {**read_sealed(path), "image_size": size})
+    with pytest.raises(RecordDamagedError, match="model version 1 is damaged"):
+        models.load(1)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def is_array_file(start: bytes) -> bool:
     return start.startswith((b"\x93NUMPY", b"\x1f\x8b", b"\0\0"))
 
 
-def read_arrays(file: Path, name: str, size: int) -> tuple[list[str], NDArray[np.uint8]]:
+def read_arrays(
+    file: Path, name: str, size: tuple[int, int], *, transposed: bool = False
+) -> tuple[list[str], NDArray[np.uint8]]:
     """Read the pictures of a `.npy` or IDX file.
 
     Parameters
@@ -44,8 +46,11 @@ def read_arrays(file: Path, name: str, size: int) -> tuple[list[str], NDArray[np
     file : Path
     name : str
         What error messages call it.
-    size : int
-        Side of the images that the network takes: rows of size² numbers are such images.
+    size : tuple[int, int]
+        Height and width of the images that the network takes: rows of as many numbers are such
+        images.
+    transposed : bool
+        IDX files hold their images with rows and columns exchanged: turn them upright.
 
     Returns
     -------
@@ -57,11 +62,14 @@ def read_arrays(file: Path, name: str, size: int) -> tuple[list[str], NDArray[np
     ------
     PictureError
         If the file is damaged, or holds anything else than grey pictures of numbers from 0 to
-        255, or from 0 to 1 if they are floats.
+        255, or from 0 to 1 if they are floats; or images that are upright already and should be
+        `transposed`.
     """
     with file.open("rb") as stream:
         is_npy = stream.read(6) == b"\x93NUMPY"
     array = _read_npy(file, name) if is_npy else _read_idx(file, name)
+    if transposed and not is_npy:
+        array = _turned(array, name, size)
     pictures = _as_bytes(_as_pictures(array, name, size), name)
     is_single = array.ndim == 2 and len(pictures) == 1 or array.ndim == 1
     names = [name] if is_single else [f"{name}[{place}]" for place in range(len(pictures))]
@@ -88,12 +96,27 @@ def _read_idx(file: Path, name: str) -> NDArray[Any]:
         raise PictureError(str(error)) from error
 
 
-def _as_pictures(array: NDArray[Any], name: str, size: int) -> NDArray[Any]:
-    pixels = size * size
+def _turned(array: NDArray[Any], name: str, size: tuple[int, int]) -> NDArray[Any]:
+    """Turn the images of an IDX file upright; what is none is for `_as_pictures` to refuse."""
+    if array.ndim != 3:
+        return array
+    height, width = size
+    if height != width and array.shape[1:] == size:
+        message = (
+            f"{name}: expected images of {width} x {height} pixels, stored transposed as in the "
+            f"dataset that the model was trained on, found {height} x {width}; if they are upright "
+            "already, save them as .npy, which is never turned"
+        )
+        raise PictureError(message)
+    return array.transpose(0, 2, 1)
+
+
+def _as_pictures(array: NDArray[Any], name: str, size: tuple[int, int]) -> NDArray[Any]:
+    pixels = math.prod(size)
     if array.ndim == 1 and len(array) == pixels:
-        array = array.reshape(1, size, size)
+        array = array.reshape(1, *size)
     elif array.ndim == 2 and array.shape[1] == pixels:
-        array = array.reshape(-1, size, size)
+        array = array.reshape(-1, *size)
     elif array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or 0 in array.shape:

@@ -29,7 +29,7 @@ class Batch:
     names
         Of each picture: its file, with its place in a file of several.
     images
-        uint8, shape (n, size, size), light on black.
+        uint8, shape (n, height, width), light on black.
     is_blank
         Whether nothing is on the picture, shape (n,).
     unreadable
@@ -43,7 +43,11 @@ class Batch:
 
 
 def read_batch(
-    paths: Sequence[Path], size: int, progress: Callable[[int, int], None] | None = None
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    transposed: bool = False,
 ) -> Batch:
     """Read pictures, arrays of pictures and folders of pictures.
 
@@ -54,10 +58,13 @@ def read_batch(
     ----------
     paths : sequence of Path
         Of a folder, the pictures that lie in it are taken, in the order of their names.
-    size : int
-        Side of the images, in pixels.
+    size : tuple[int, int]
+        Height and width of the images, in pixels.
     progress : callable, optional
         Called with the number of files read, and of all.
+    transposed : bool
+        IDX files hold their images with rows and columns exchanged: turn them upright. Pictures and
+        `.npy` files are upright always.
     """
     unreadable: list[tuple[str, str]] = []
     files = list(_expand(paths, unreadable))
@@ -66,7 +73,7 @@ def read_batch(
     blank: list[bool] = []
     for done, file in enumerate(files, start=1):
         try:
-            found, pictures = _read(file, size)
+            found, pictures = _read(file, size, transposed)
         except PictureError as error:
             unreadable.append((str(file), str(error).removeprefix(f"{file}: ")))
         except OSError as error:
@@ -77,7 +84,7 @@ def read_batch(
             blank += [_is_blank(image) for image in pictures]
         if progress is not None:
             progress(done, len(files))
-    stacked = np.stack(images) if images else np.zeros((0, size, size), np.uint8)
+    stacked = np.stack(images) if images else np.zeros((0, *size), np.uint8)
     return Batch(tuple(names), stacked, np.array(blank, bool), tuple(unreadable))
 
 
@@ -98,7 +105,9 @@ def _expand(paths: Sequence[Path], unreadable: list[tuple[str, str]]) -> list[Pa
     return files
 
 
-def _read(file: Path, size: int) -> tuple[list[str], list[NDArray[np.uint8]]]:
+def _read(
+    file: Path, size: tuple[int, int], transposed: bool
+) -> tuple[list[str], list[NDArray[np.uint8]]]:
     name = str(file)
     if file.exists() and not file.is_file():
         message = f"{name}: expected a file, found a device or a pipe"
@@ -106,19 +115,19 @@ def _read(file: Path, size: int) -> tuple[list[str], list[NDArray[np.uint8]]]:
     with file.open("rb") as stream:
         start = stream.read(16)
     if is_array_file(start):
-        names, arrays = read_arrays(file, name, size)
-        if arrays.shape[1:] == (size, size):
+        names, arrays = read_arrays(file, name, size, transposed=transposed)
+        if arrays.shape[1:] == size:
             return names, list(arrays)
         return names, [_brought_to_form(array, size) for array in arrays]
     picture = decode_picture(file, name)
-    if picture.shape == (size, size) and _is_on_black(picture):
+    if picture.shape == size and _is_on_black(picture):
         return [name], [np.rint(picture).astype(np.uint8)]
     return [name], [_brought_to_form(picture, size)]
 
 
-def _brought_to_form(picture: NDArray[Any], size: int) -> NDArray[np.uint8]:
+def _brought_to_form(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     image = to_mnist_form(picture, size)
-    return np.zeros((size, size), np.uint8) if image is None else image
+    return np.zeros(size, np.uint8) if image is None else image
 
 
 def _is_on_black(picture: NDArray[np.float32]) -> bool:

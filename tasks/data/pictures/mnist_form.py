@@ -19,34 +19,38 @@ from PIL import Image
 from tasks.data.pictures.ink import find_ink
 from tasks.data.pictures.pen import broaden
 
-BOX_SHARE = 20 / 28  # of the side, for images of other sizes than MNIST's
+BOX_SHARE = 20 / 28  # of height and width, for images of other sizes than MNIST's
 
 
-def to_mnist_form(picture: NDArray[Any], size: int = 28) -> NDArray[np.uint8] | None:
+def to_mnist_form(
+    picture: NDArray[Any], size: tuple[int, int] = (28, 28)
+) -> NDArray[np.uint8] | None:
     """Bring a picture of one digit to the form of MNIST's images.
 
     Parameters
     ----------
     picture : NDArray, shape (height, width)
         Grey values from 0 to 255, dark on light or light on dark.
-    size : int
-        Side of the image, in pixels.
+    size : tuple[int, int]
+        Height and width of the image, in pixels.
 
     Returns
     -------
-    NDArray[uint8], shape (size, size), or None
+    NDArray[uint8], shape `size`, or None
         Light on black; None if the picture is blank: nothing stands out from its background.
     """
     ink = find_ink(np.asarray(picture, np.float64))
     if ink is None:
         return None
-    return centre(fit_box(broaden(ink), round(size * BOX_SHARE)), size)
+    height, width = size
+    box = (round(height * BOX_SHARE), round(width * BOX_SHARE))
+    return centre(fit_box(broaden(ink), box), size)
 
 
-def fit_box(ink: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Scale ink, 0 to 1, so that its longer side is `side` pixels; its aspect ratio stays."""
+def fit_box(ink: NDArray[np.float64], box: tuple[int, int]) -> NDArray[np.float64]:
+    """Scale ink, 0 to 1, to just fit a box of so many rows and columns; its aspect ratio stays."""
     height, width = ink.shape
-    scale = side / max(height, width)
+    scale = min(box[0] / height, box[1] / width)
     new = (max(1, round(width * scale)), max(1, round(height * scale)))
     if new != (width, height):
         # Pillow widens the filter as it scales down, so that every pixel counts.
@@ -57,19 +61,19 @@ def fit_box(ink: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return scaled
 
 
-def centre(ink: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
-    """Put ink, 0 to 1, on a black square so that its centre of mass is in the middle.
+def centre(ink: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Put ink, 0 to 1, on a black image of `size` so that its centre of mass is in the middle.
 
-    The middle is the point (size / 2, size / 2) counting pixels from 0, and the move is by whole
-    pixels: so it is in MNIST itself, where every centre of mass is within half a pixel of (14, 14).
+    The middle is the point `size` / 2 counting pixels from 0, and the move is by whole pixels: so
+    it is in MNIST itself, where every centre of mass is within half a pixel of (14, 14).
     """
-    image = np.zeros((size, size), np.uint8)
+    image = np.zeros(size, np.uint8)
     height, width = ink.shape
     mass = ink.sum()
     row = float(ink.sum(axis=1) @ np.arange(height)) / mass
     column = float(ink.sum(axis=0) @ np.arange(width)) / mass
     # Nothing may be cut off, however uneven the ink.
-    top = int(np.clip(round(size / 2 - row), 0, size - height))
-    left = int(np.clip(round(size / 2 - column), 0, size - width))
+    top = int(np.clip(round(size[0] / 2 - row), 0, size[0] - height))
+    left = int(np.clip(round(size[1] / 2 - column), 0, size[1] - width))
     image[top : top + height, left : left + width] = np.rint(ink * 255)
     return image

@@ -20,8 +20,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def read(*names: str, size: int = 28) -> Batch:
-    return read_batch([Path(name) for name in names], size)
+def read(*names: str, size: tuple[int, int] = (28, 28), transposed: bool = False) -> Batch:
+    return read_batch([Path(name) for name in names], size, transposed=transposed)
 
 
 def problem(name: str) -> str:
@@ -52,7 +52,7 @@ class TestPictures:
 
     def test_another_size_of_network(self, folder: Path):
         Image.fromarray(IMAGE).save("image.png")
-        assert read("image.png", size=14).images.shape == (1, 14, 14)
+        assert read("image.png", size=(14, 14)).images.shape == (1, 14, 14)
 
     def test_a_folder_in_order_without_what_is_no_picture(self, folder: Path):
         (folder / "in" / "deeper").mkdir(parents=True)
@@ -69,7 +69,7 @@ class TestPictures:
     def test_tells_how_far_it_is(self, folder: Path):
         told: list[tuple[int, int]] = []
         Image.fromarray(seven()).save("a.png")
-        read_batch([Path("a.png"), Path("missing.png")], 28, lambda *now: told.append(now))
+        read_batch([Path("a.png"), Path("missing.png")], (28, 28), lambda *now: told.append(now))
         assert told == [(1, 2), (2, 2)]
 
 
@@ -103,6 +103,64 @@ class TestArrays:
     def test_blank(self, folder: Path):
         np.save("a.npy", np.stack([IMAGE, np.zeros_like(IMAGE)]))
         assert read("a.npy").is_blank.tolist() == [False, True]
+
+
+class TestNoSquare:
+    SIZE = (9, 7)
+
+    @pytest.fixture
+    def images(self) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 256, (3, *self.SIZE)).astype(np.uint8)
+
+    def test_of_the_very_size_is_taken_as_it_is(self, folder: Path, images: np.ndarray):
+        images[0, [0, -1]] = images[0, :, [0, -1]] = 0
+        idx.write(Path("a.gz"), images)
+        np.save("b.npy", images)
+        np.save("c.npy", images.reshape(3, -1))
+        Image.fromarray(images[0]).save("d.png")
+        batch = read("a.gz", "b.npy", "c.npy", "d.png", size=self.SIZE)
+        assert np.array_equal(batch.images, [*images, *images, *images, images[0]])
+
+    def test_anything_else_is_brought_to_it(self, folder: Path, images: np.ndarray):
+        Image.fromarray(seven()).save("photo.png")
+        np.save("on-its-side.npy", images.swapaxes(1, 2))
+        batch = read("photo.png", "on-its-side.npy", size=self.SIZE)
+        assert batch.images.shape == (4, 9, 7)
+        assert np.array_equal(batch.images[0], to_mnist_form(seven(), self.SIZE))
+
+    def test_nothing_could_be_read(self, folder: Path):
+        assert read("missing.png", size=self.SIZE).images.shape == (0, 9, 7)
+
+
+class TestStoredTransposed:
+    def test_idx_is_turned_and_nothing_else(self, folder: Path):
+        images = np.stack([IMAGE, np.roll(IMAGE, 2, axis=0)])
+        idx.write(Path("a.gz"), images.swapaxes(1, 2))
+        np.save("b.npy", images)
+        Image.fromarray(IMAGE).save("c.png")
+        batch = read("a.gz", "b.npy", "c.png", transposed=True)
+        assert np.array_equal(batch.images, [*images, *images, IMAGE])
+
+    def test_of_no_square(self, folder: Path):
+        images = np.random.default_rng(0).integers(0, 256, (3, 9, 7)).astype(np.uint8)
+        idx.write(Path("a.gz"), images.swapaxes(1, 2))
+        assert np.array_equal(read("a.gz", size=(9, 7), transposed=True).images, images)
+
+    def test_upright_ones_are_refused_where_that_can_be_told(self, folder: Path):
+        idx.write(Path("a.gz"), np.ones((3, 9, 7), np.uint8))
+        batch = read("a.gz", size=(9, 7), transposed=True)
+        assert batch.unreadable == (
+            (
+                "a.gz",
+                "expected images of 7 x 9 pixels, stored transposed as in the dataset that the "
+                "model was trained on, found 9 x 7; if they are upright already, save them as "
+                ".npy, which is never turned",
+            ),
+        )
+
+    def test_labels_are_still_no_images(self, folder: Path):
+        idx.write(Path("labels"), np.arange(10, dtype=np.uint8))
+        assert "are these labels?" in read("labels", transposed=True).unreadable[0][1]
 
 
 class TestUnreadable:

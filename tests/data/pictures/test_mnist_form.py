@@ -21,10 +21,10 @@ def centre_of_mass(image: np.ndarray) -> tuple[float, float]:
     return tuple((places * image).sum(axis=(1, 2)) / image.sum())
 
 
-def form(picture: np.ndarray, size: int = 28) -> np.ndarray:
+def form(picture: np.ndarray, size: tuple[int, int] = (28, 28)) -> np.ndarray:
     image = to_mnist_form(picture, size)
     assert image is not None
-    assert image.shape == (size, size)
+    assert image.shape == size
     assert image.dtype == np.uint8
     return image
 
@@ -32,10 +32,21 @@ def form(picture: np.ndarray, size: int = 28) -> np.ndarray:
 class TestForm:
     @pytest.mark.parametrize(("size", "side"), [(28, 20), (14, 10), (32, 23)])
     def test_box_aspect_ratio_centre_of_mass(self, size: int, side: int):
-        image = form(seven(), size)
+        image = form(seven(), (size, size))
         assert image.max() == 255
         assert box(image) == (side, pytest.approx(side * 24 / 40, abs=1))
         assert centre_of_mass(image) == pytest.approx((size / 2, size / 2), abs=0.5)
+
+    @pytest.mark.parametrize(
+        ("size", "inked"),
+        [((28, 14), (17, 10)), ((14, 28), (10, 6)), ((56, 28), (33, 20)), ((1, 30), (1, 1))],
+    )
+    def test_fits_the_box_of_an_image_that_is_no_square(
+        self, size: tuple[int, int], inked: tuple[int, int]
+    ):
+        image = form(seven(), size)  # 40 pixels high, 24 wide
+        assert box(image) == pytest.approx(inked, abs=1)
+        assert centre_of_mass(image) == pytest.approx((size[0] / 2, size[1] / 2), abs=0.5)
 
     def test_either_polarity_and_any_grey_give_the_same(self):
         dark_on_light = form(seven(ink=20, paper=220))
@@ -59,13 +70,13 @@ class TestForm:
         ink = np.zeros((20, 20))
         ink[:, 0] = 1.0  # all mass at the left edge
         ink[10, :] = 0.1
-        image = centre(ink, 28)
+        image = centre(ink, (28, 28))
         assert np.count_nonzero(image) == np.count_nonzero(ink)
 
     def test_box_of_the_very_size_is_left_alone(self):
         ink = np.random.default_rng(0).random((20, 11))
         ink[0, 0] = 1.0
-        assert np.array_equal(fit_box(ink, 20), ink)
+        assert np.array_equal(fit_box(ink, (20, 20)), ink)
 
 
 class TestPaper:
