@@ -70,15 +70,7 @@ def show_model(console: Console, version: int | None, *, json: bool) -> None:
         console.print_json(json_format.dumps(document))
         return
     for name, value in document.items():
-        lines = (
-            [f"{key} = {each}" for key, each in value.items()]
-            if isinstance(value, dict)
-            else [f"{move['at']}: {move['why']}" for move in value]
-            if name == "moves"
-            else [" x ".join(str(side) for side in value or ())]
-            if name == "image_size"
-            else [str(value)]
-        )
+        lines = _lines(name, value)
         for number, line in enumerate(lines or ["–"]):
             title = name.replace("_", " ") if number == 0 else ""
             console.print(f"{title:12}  {line}", soft_wrap=True, markup=False)
@@ -140,6 +132,19 @@ def _or_champion(models: ModelStore, version: int | None) -> int:
         message = "there is no champion yet; name a version: digitflow models lists them"
         raise UnknownNameError(message)
     return champion.version
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    """Return a version's value as people read it; nothing of what is not on record."""
+    if value is None:
+        return []
+    if name == "image_size":
+        return [" x ".join(str(side) for side in value)]
+    if name == "moves":
+        return [f"{move['at']}: {move['why']}" for move in value]
+    if isinstance(value, dict):
+        return [f"{key} = {each}" for key, each in value.items()]
+    return [str(value)]
 
 
 def _document(model: ModelVersion, champion: int | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def test_the_images_that_a_model_takes(
     register(Cache(), weights=WEIGHTS, class_names=("a", "b"), image_size=size, transposed=True)
     assert main(["models", "show", "1"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["image", "size", *("9 x 7".split() if size else "–")] in lines
+    assert ["image", "size", *(["9", "x", "7"] if size else "–")] in lines
     assert ["transposed", "True"] in lines
     assert main(["models", "show", "1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
