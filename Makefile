@@ -4,6 +4,10 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 
+# Many tests wait for servers, and several wait together. A file's tests stay in one process, so
+# that they share its servers; and files in order, since the longest would come last otherwise.
+SEVERAL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help run up test test-all test-ui lint types check format lock install clean
 
@@ -17,10 +21,10 @@ up: $(VENV)/.run ## Install if needed; bring up server, deployments and workers 
 	@$(RUN) -m flows up
 
 test: $(VENV)/.dev ## Install if needed and run the tests, without the slow and the browser ones.
-	@$(RUN) -m pytest -m "not slow and not ui"
+	@$(RUN) -m pytest $(SEVERAL) -m "not slow and not ui"
 
 test-all: $(VENV)/.dev ## Run every test.
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest $(SEVERAL)
 
 test-ui: $(VENV)/.dev ## Run the tests that look at the Prefect UI in a browser (needs chromium).
 	@$(RUN) -m pytest -m ui

@@ -41,7 +41,7 @@ def plot(
     dpi: int,
 ) -> dict[str, bytes]:
     """Draw learning curves, confusion, worst mistakes, first layer and training images."""
-    from tasks.data.encode import class_ids
+    from tasks.data.labels import class_ids
     from tasks.figures.confusion import draw_confusion
     from tasks.figures.filters import draw_filters, first_layer_filters
     from tasks.figures.gallery import choose_gallery, draw_gallery

@@ -34,13 +34,8 @@ def preprocess(
     What scales batch by batch while it trains takes the bytes as they are. Labels become classes
     0, 1, … by their place in `labels`, the values that the dataset's labels take.
     """
-    from tasks.data.encode import (
-        check_images,
-        class_ids,
-        flatten_and_scale,
-        one_hot,
-        take_first,
-    )
+    from tasks.data.encode import check_images, flatten_and_scale, one_hot, take_first
+    from tasks.data.labels import class_ids
 
     training = take_first("training", training_images, training_labels, training_sample)
     test = take_first("test", test_images, test_labels, test_sample)

@@ -12,7 +12,7 @@ from flows.pipeline import Selection
 from storage.cache import Cache
 from tasks.config import Parameters, resolve
 from tasks.data import idx
-from tasks.data.encode import SampleError
+from tasks.data.labels import SampleError
 from tasks.data.sources import Dataset, from_directory
 from tasks.report import warnings
 from tests.walk import Walk, walk, write_dataset

@@ -188,7 +188,8 @@ def test_a_store_that_cannot_be_reached_ends_a_run_before_any_work(
     digitflow: Digitflow, first_machine: FirstMachine, url: str, tmp_path: Path
 ) -> None:
     dataset = str(first_machine.dataset)
-    run = digitflow("run", "--dataset", dataset, AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    everything = ("--set", "training_sample=0", "test_sample=0")
+    run = digitflow("run", "--dataset", dataset, *everything, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert run.returncode == 1
     assert run.stdout == ""  # not even the dataset has been settled
     assert run.stderr.startswith(f"error: the shared store {url} cannot be used")
