@@ -69,6 +69,8 @@ class Network:
         learning = [index for index, layer in enumerate(self.layers) if layer.parameters]
         self._first = min(learning, default=0)
         self.layers[self._first].is_first = True
+        self._convolves = any(isinstance(layer, Conv) for layer in self.layers)
+        self._normalizes = any(isinstance(layer, BatchNorm) for layer in self.layers)
 
     def forward(self, x: Floats, *, training: bool = False) -> Floats:
         """Return the outputs for the batch `x`, in a buffer that the next call overwrites."""
@@ -93,15 +95,14 @@ class Network:
     @property
     def prediction_pass(self) -> int:
         """How many images `predict` sends through at once."""
-        convolves = any(isinstance(layer, Conv) for layer in self.layers)
-        return CONVOLUTION_PASS if convolves else DENSE_PASS
+        return CONVOLUTION_PASS if self._convolves else DENSE_PASS
 
     def training_pass(self, batch_size: int) -> int:
         """How many images of a batch pass at once; their gradients are summed.
 
         Batch normalisation needs the whole batch, since it averages over it.
         """
-        if any(isinstance(layer, BatchNorm) for layer in self.layers):
+        if self._normalizes:
             return batch_size
         return min(batch_size, self.prediction_pass)
 

@@ -19,8 +19,8 @@ from tasks.nn.buffer import aligned
 
 Vector = NDArray[np.floating[Any]]
 
-# Numbers per piece: five vectors of 32,768 float32 are 640 KB, within a 1 MB second-level cache.
-PIECE = 32_768
+# Bytes that one piece of all vectors takes together: half of a 1 MB second-level cache.
+PIECE_BYTES = 512 * 1024
 
 
 class Optimizer(ABC):
@@ -47,8 +47,10 @@ class Optimizer(ABC):
         """Start afresh for `size` parameters, the first `decayed` of which are weights."""
         self.steps = 0
         self.state = {name: aligned((size,), dtype) for name in self.names}
-        self._work = aligned((PIECE,), dtype)
-        edges = [*range(0, decayed, PIECE), *range(decayed, size, PIECE), size]
+        vectors = 2 + len(self.names)  # values, gradients, state
+        piece = PIECE_BYTES // (vectors * np.dtype(dtype).itemsize)
+        self._work = aligned((piece,), dtype)
+        edges = [*range(0, decayed, piece), *range(decayed, size, piece), size]
         self._pieces = [
             (slice(start, stop), self.weight_decay if start < decayed else 0.0)
             for start, stop in zip(edges[:-1], edges[1:], strict=True)

@@ -65,8 +65,8 @@ def test_pieces_make_no_difference(make: Any, monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     start, gradients = rng.standard_normal(23), rng.standard_normal((4, 23))
     results = []
-    for piece in (32_768, 5):
-        monkeypatch.setattr(optimizers, "PIECE", piece)
+    for size in (512 * 1024, 160):
+        monkeypatch.setattr(optimizers, "PIECE_BYTES", size)
         optimizer, values = make(), start.copy()
         optimizer.prepare(23, 13, np.float64)
         for gradient in gradients:
