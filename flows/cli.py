@@ -9,8 +9,11 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter, validators
 from rich.console import Console
 
+from flows.cli_dataset import dataset
+from flows.cli_models import models
 from flows.commands.arguments import RunArguments, SweepArguments
-from flows.pipeline import SAMPLE, SelectionError
+from flows.commands.flags import AT_LEAST_ONE, BAD_USAGE, DONE, FAILED, Json, plain_console
+from flows.pipeline import SelectionError
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError
@@ -18,7 +21,6 @@ from tasks.export_error import ExportError
 from tasks.interruption import StoppedError
 from tasks.results import ResultsFolderError
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
 _BAD_REQUESTS = (
     ExportError,
     ParameterError,
@@ -39,7 +41,6 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, for scripts.")]
 Shared = Annotated[
     bool,
     Parameter(
@@ -47,7 +48,6 @@ Shared = Annotated[
         help="With a URL in DIGITFLOW_STORE: what lies there, not the copies of this machine.",
     ),
 ]
-AT_LEAST_ONE = validators.Number(gte=1)
 
 
 @app.command
@@ -113,7 +113,7 @@ def runs(*, json: Json = False) -> int:
     """List the finished runs, newest first."""
     from flows.commands.runs import list_runs
 
-    list_runs(_plain_console(), json=json)
+    list_runs(plain_console(), json=json)
     return DONE
 
 
@@ -130,7 +130,7 @@ def diff(run: str, other: str | None = None, /, *, json: Json = False) -> int:
     """
     from flows.commands.diff import show_difference
 
-    show_difference(_plain_console(), run, other, json=json)
+    show_difference(plain_console(), run, other, json=json)
     return DONE
 
 
@@ -146,7 +146,7 @@ def show(name: str, /, *, json: Json = False) -> int:
     """
     from flows.commands.show import show_anything
 
-    show_anything(_plain_console(), name, json=json)
+    show_anything(plain_console(), name, json=json)
     return DONE
 
 
@@ -164,11 +164,11 @@ def gc(
     if shared:
         from flows.commands.shared_store import collect_shared_garbage
 
-        collect_shared_garbage(_plain_console(), keep_days, apply=apply, json=json)
+        collect_shared_garbage(plain_console(), keep_days, apply=apply, json=json)
         return DONE
     from flows.commands.store import collect_garbage
 
-    collect_garbage(_plain_console(), keep_days, apply=apply, json=json)
+    collect_garbage(plain_console(), keep_days, apply=apply, json=json)
     return DONE
 
 
@@ -185,10 +185,10 @@ def verify(
     if shared:
         from flows.commands.shared_store import verify_shared_store
 
-        return verify_shared_store(_plain_console(), repair=repair, json=json)
+        return verify_shared_store(plain_console(), repair=repair, json=json)
     from flows.commands.store import verify_store
 
-    return verify_store(_plain_console(), repair=repair, json=json)
+    return verify_store(plain_console(), repair=repair, json=json)
 
 
 @app.command
@@ -216,7 +216,7 @@ def predict(
     """
     from flows.commands.predict import predict_pictures
 
-    return predict_pictures(_plain_console(), files, model, json=json, csv=csv, record=record)
+    return predict_pictures(plain_console(), files, model, json=json, csv=csv, record=record)
 
 
 @app.command
@@ -236,7 +236,7 @@ def drift(
     """
     from flows.commands.drift import show_drift
 
-    return show_drift(_plain_console(), model, last, json=json)
+    return show_drift(plain_console(), model, last, json=json)
 
 
 @app.command
@@ -285,174 +285,8 @@ def deploy() -> int:
     return DONE
 
 
-models = App(name="models", help="List the trained models; show, promote, roll back, export one.")
 app.command(models)
-
-Version = Annotated[int, Parameter(help="Number of the version.")]
-VersionOrChampion = Annotated[
-    int | None, Parameter(help="Number of the version. Default: the champion.")
-]
-
-
-@models.default
-def list_models(*, json: Json = False) -> int:
-    """List the trained models, newest first."""
-    from flows.commands.models import list_models
-
-    list_models(_plain_console(), json=json)
-    return DONE
-
-
-@models.command(name="show")
-def show_model(version: VersionOrChampion = None, /, *, json: Json = False) -> int:
-    """Show everything that is known of a model."""
-    from flows.commands.models import show_model
-
-    show_model(_plain_console(), version, json=json)
-    return DONE
-
-
-@models.command
-def promote(
-    version: Version,
-    /,
-    *,
-    why: Annotated[str, Parameter(help="Reason, for the history.")] = "promoted by hand",
-) -> int:
-    """Make a model the champion."""
-    from flows.commands.models import promote_model
-
-    promote_model(_plain_console(), version, why)
-    return DONE
-
-
-@models.command
-def rollback() -> int:
-    """Make the champion before this one the champion again."""
-    from flows.commands.models import rollback_model
-
-    rollback_model(_plain_console())
-    return DONE
-
-
-@models.command
-def export(
-    version: VersionOrChampion = None,
-    /,
-    *,
-    to: Annotated[Path, Parameter(help="New file: .npz for NumPy, .onnx for other runtimes.")],
-) -> int:
-    """Write a model to a file that needs no digitflow."""
-    from flows.commands.models import export_model
-
-    export_model(_plain_console(), version, to)
-    return DONE
-
-
-dataset = App(name="dataset", help="List, show, add and draw datasets.")
 app.command(dataset)
-
-
-@dataset.command(name="list")
-def list_datasets(*, json: Json = False) -> int:
-    """List the datasets that have a name: those that are built in and those that were added."""
-    from flows.commands.datasets import list_datasets
-
-    list_datasets(_plain_console(), json=json)
-    return DONE
-
-
-@dataset.command(name="show")
-def show_dataset(name: str, /, *, json: Json = False) -> int:
-    """Show everything that is known of a dataset.
-
-    Parameters
-    ----------
-    name
-        Name of a dataset, a manifest (FILE.toml), or a directory with four IDX files.
-    """
-    from flows.commands.datasets import show_dataset
-
-    show_dataset(_plain_console(), name, json=json)
-    return DONE
-
-
-@dataset.command
-def add(
-    place: str,
-    /,
-    *,
-    name: Annotated[str, Parameter(help="What to call it; --dataset takes it then.")],
-    class_names: Annotated[
-        str | None,
-        Parameter(
-            help="Names of the classes in ascending order of the labels, with commas between "
-            "them. Default: the labels."
-        ),
-    ] = None,
-    transposed: Annotated[
-        bool, Parameter(negative="", help="Rows and columns of the images are exchanged.")
-    ] = False,
-    prefix: Annotated[
-        str, Parameter(help="What the files' names begin with, where several sets are there.")
-    ] = "",
-    title: Annotated[
-        str | None, Parameter(help="Its name in figures and reports. Default: NAME.")
-    ] = None,
-    replace: Annotated[
-        bool, Parameter(negative="", help="Take the place of an added dataset of that name.")
-    ] = False,
-) -> int:
-    """Give a dataset a name: write a manifest with the digests of its files as they are now.
-
-    Parameters
-    ----------
-    place
-        Directory with the four IDX files, or URL prefix below which they are served.
-    """
-    from flows.commands.datasets import add_dataset
-    from flows.terminal import Terminal
-
-    add_dataset(
-        Terminal(Console(highlight=False)),
-        place,
-        name=name,
-        title=title,
-        class_names=None if class_names is None else [n.strip() for n in class_names.split(",")],
-        transposed=transposed,
-        prefix=prefix,
-        replace=replace,
-    )
-    return DONE
-
-
-@dataset.command
-def sample(
-    *,
-    count: Annotated[int, Parameter(help="Training images.", validator=AT_LEAST_ONE)],
-    to: Annotated[Path, Parameter(help="New or empty folder.")],
-    test: Annotated[
-        int | None,
-        Parameter(help="Test images. Default: a sixth of COUNT.", validator=AT_LEAST_ONE),
-    ] = None,
-    seed: Annotated[
-        int,
-        Parameter(
-            help="Seed of everything random. Default: that of the dataset sample.",
-            validator=validators.Number(gte=0),
-        ),
-    ] = SAMPLE["seed"],
-) -> int:
-    """Draw a dataset of any size, as the dataset sample is drawn, and write its four IDX files.
-
-    The same numbers give the same bytes.
-    """
-    from flows.commands.sample import write_sample_set
-    from flows.terminal import Terminal
-
-    test = max(1, count // 6) if test is None else test
-    terminal = Terminal(Console(highlight=False))
-    return DONE if write_sample_set(terminal, to, count, test, seed) else FAILED
 
 
 @app.command
@@ -500,11 +334,6 @@ def main(arguments: list[str] | None = None) -> int:
             errors.print("Add --verbose for the whole story.", style="dim")
         return FAILED
     return result if isinstance(result, int) else DONE
-
-
-def _plain_console() -> Console:
-    """Return a console that prints names as they are, with brackets or without."""
-    return Console(highlight=False, markup=False)
 
 
 def _show(errors: Console, error: Exception) -> None:
