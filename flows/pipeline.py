@@ -26,6 +26,16 @@ StageName = Literal[
     "draw", "download", "decode", "preprocess", "train", "combine", "evaluate", "plot"
 ]
 STAGE_NAMES: tuple[str, ...] = get_args(StageName)
+STAGES: tuple[Stage, ...] = (
+    draw,
+    download,
+    decode,
+    preprocess,
+    train,
+    combine,
+    evaluate,
+    plot,
+)
 
 # Seed and sizes of the built-in dataset: six times what the tutorial trains on.
 SAMPLE = {"training": 6_000, "test": 1_000, "seed": 20_260_101}

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from flows.halving import EarlyStop, check_halving
 from flows.options import Extra, RunOptions, with_run_options
-from flows.pipeline import Selection, pipeline
+from flows.pipeline import STAGES, Selection, pipeline
 from flows.summary import summarise
 from flows.sweep_points import Trainer, train_all
 from flows.title import own_name, show
@@ -132,6 +132,8 @@ def run_sweep(
 
     from flows.workers import Workers  # imports Dask
 
+    for stage in (*STAGES, compare):
+        stage.digest_code(cache)
     called: dict[str, Handle] = {}
 
     def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:

@@ -15,7 +15,7 @@ from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
 from flows.options import RunOptions, with_run_options
-from flows.pipeline import pipeline
+from flows.pipeline import STAGES, pipeline
 from flows.summary import summarise
 from flows.title import own_name, show
 from storage.cache import Cache
@@ -68,6 +68,8 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
     logger.info("Dataset %s, preset %s, %s", dataset.title, options.preset, parameters)
     show(run, dataset.name, options.preset, {})
 
+    for stage in STAGES:
+        stage.digest_code(cache)
     selection = options.selection()
     futures = []
     with ExitStack() as stack:

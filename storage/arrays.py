@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from storage.errors import ArtifactError
 from storage.mapped import pieces
+from storage.parsing import PARSING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,8 @@ def read_npy(path: Path) -> NDArray[Any]:
 
     with path.open("rb") as file:
         _check_header(file, path.stat().st_size, str(path))
-    array: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    with PARSING:
+        array: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
 
@@ -79,7 +81,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             with archive.open(member) as file:
                 _check_header(file, member.file_size, what)
                 file.seek(0)
-                array = np.lib.format.read_array(file, allow_pickle=False)
+                with PARSING:
+                    array = np.lib.format.read_array(file, allow_pickle=False)
             arrays[member.filename.removesuffix(".npy")] = array
     return arrays
 
@@ -115,7 +118,8 @@ def _check_header(file: IO[bytes], size: int, what: str) -> None:
         message = f"{what} declares a header of {length:,} bytes, expected at most 10,000"
         raise ArtifactError(message)
     file.seek(npy.MAGIC_LEN)
-    shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(file)
+    with PARSING:
+        shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(file)
     if dtype.hasobject:
         message = f"{what} names Python objects, which are never loaded"
         raise ArtifactError(message)

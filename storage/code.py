@@ -10,23 +10,18 @@ files, are not seen.
 from __future__ import annotations
 
 import ast
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from storage.code_memo import CodeMemo, Findings, key_of
 from storage.digests import digest_bytes
+from storage.parsing import PARSING
 
 # Path of a module → its definitions → a digest of each.
 Code = Mapping[str, Mapping[str, str]]
 
 MODULE_LEVEL = "<module>"
-
-# Stages run in threads, and Python before 3.11.8 counts the depth of trees in one place for all of
-# them: two that parse at once may end as "AST constructor recursion depth mismatch"
-# (https://github.com/python/cpython/issues/106905).
-_parsing = threading.Lock()
 
 
 def code_of(
@@ -115,7 +110,7 @@ def _recall(path: Path, name: str, memo: CodeMemo | None) -> Findings:
 
 @lru_cache(maxsize=512)
 def _read(source: bytes, name: str, is_package: bool) -> Findings:
-    with _parsing:
+    with PARSING:
         tree = ast.parse(source)
     package = name if is_package else name.rpartition(".")[0]
     imports = frozenset(_imports(tree, package))

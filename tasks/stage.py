@@ -209,6 +209,10 @@ class Stage:
         module, root = _source(self.function)
         return code_of(module, [root, _OUR_ROOT], _NOT_CODE, memo)
 
+    def digest_code(self, cache: Cache) -> None:
+        """Digest the code now, so that threads that run stages need not parse it."""
+        self._recall_code(cache).save()
+
     def _recall_code(self, cache: Cache) -> CodeMemo:
         """Digest the code, if that has not been done, with what the store remembers of it."""
         memo = memo_in(cache.root)

@@ -3,12 +3,15 @@
 import gc
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from storage.arrays import read_npy, write_npy
 from storage.code import MODULE_LEVEL, Code, code_of
 from storage.digests import digest_json
 from storage.keys import StageKey, differences
@@ -366,25 +369,48 @@ def test_a_module_that_cannot_be_parsed(project: Project):
         project.code()
 
 
-def test_threads_may_read_at_once(tmp_path: Path):
-    """Before 3.11.8, Python's parser itself could not be used by two threads at a time."""
-    source = (Path(__file__).resolve()).read_text(encoding="utf-8")
-    names = [f"module_{number}" for number in range(24)]
-    for name in names:
-        (tmp_path / f"{name}.py").write_text(f"{source}\n{name} = 1\n", encoding="utf-8")
+@contextmanager
+def restless() -> Iterator[None]:
+    """Let threads change places inside the parser: it collects garbage there, which calls Python.
+
+    Before 3.11.8, Python's parser itself could not be used by two threads at a time.
+    """
     before, interval = gc.get_threshold(), sys.getswitchinterval()
-    # Let threads change places inside the parser: it collects garbage there, which calls Python.
     gc.callbacks.append(linger)
     gc.set_threshold(20)
     sys.setswitchinterval(1e-6)
     try:
-        with ThreadPoolExecutor(6) as pool:
-            found = list(pool.map(lambda name: code_of(name, [tmp_path]), names))
+        yield
     finally:
         sys.setswitchinterval(interval)
         gc.set_threshold(*before)
         gc.callbacks.remove(linger)
+
+
+def write_modules(folder: Path, count: int) -> list[str]:
+    source = (Path(__file__).resolve()).read_text(encoding="utf-8")
+    names = [f"module_{number}" for number in range(count)]
+    for name in names:
+        (folder / f"{name}.py").write_text(f"{source}\n{name} = 1\n", encoding="utf-8")
+    return names
+
+
+def test_threads_may_read_at_once(tmp_path: Path):
+    names = write_modules(tmp_path, 24)
+    with restless(), ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda name: code_of(name, [tmp_path]), names))
     assert [set(code) for code in found] == [{f"{name}.py"} for name in names]
+
+
+def test_threads_may_open_arrays_meanwhile(tmp_path: Path):
+    """NumPy parses, too: a .npy file's header is a Python literal."""
+    names = write_modules(tmp_path, 12)
+    write_npy(tmp_path / "array.npy", np.arange(5))
+    with restless(), ThreadPoolExecutor(6) as pool:
+        read = [pool.submit(code_of, name, [tmp_path]) for name in names]
+        opened = [pool.submit(read_npy, tmp_path / "array.npy") for _ in range(200)]
+        assert [set(each.result()) for each in read] == [{f"{name}.py"} for name in names]
+        assert all(each.result().tolist() == [0, 1, 2, 3, 4] for each in opened)
 
 
 def linger(_phase: str, _info: object) -> None:
