@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from tasks.drift import DRIFTED, WATCH, Drift, Seen
@@ -33,6 +34,17 @@ def headline(report: DriftReport | None) -> str:
 def shares(seen: Seen) -> list[float]:
     """Return the share of each class."""
     return [count / seen.images for count in seen.counts]
+
+
+def by_class(report: DriftReport) -> Iterator[tuple[str, float, float, float]]:
+    """Yield each class: its name, its share on the test set and now, its part of the index."""
+    return zip(
+        report.model.class_names,
+        shares(report.then),
+        shares(report.now),
+        report.drift.terms,
+        strict=True,
+    )
 
 
 def draw(report: DriftReport, dpi: int = 110) -> bytes:
@@ -91,16 +103,9 @@ def markdown(report: DriftReport, picture: str) -> str:
         "| class | on the test set | now | part of the PSI |",
         "|---|---:|---:|---:|",
     ]
-    rows = zip(
-        report.model.class_names,
-        shares(report.then),
-        shares(report.now),
-        report.drift.terms,
-        strict=True,
-    )
     lines += [
         f"| {name} | {then * 100:.1f} % | {now * 100:.1f} % | {term:.3f} |"
-        for name, then, now, term in rows
+        for name, then, now, term in by_class(report)
     ]
     return "\n".join([*lines, ""])
 

@@ -11,7 +11,7 @@ from flows.commands.units import local_time
 from storage.cache import Cache
 from tasks.drift import Drift
 from tasks.drift_report import DriftReport, report_drift
-from tasks.drift_text import as_json, headline, shares
+from tasks.drift_text import as_json, by_class, headline
 from tasks.predictions import model_to_use
 
 LIKE_THE_TEST_SET, DRIFTED = 0, 3
@@ -69,14 +69,7 @@ def _batches(report: DriftReport) -> Table:
 
 def _classes(report: DriftReport) -> Table:
     table = _table("class", "test set", "now", "part of PSI")
-    rows = zip(
-        report.model.class_names,
-        shares(report.then),
-        shares(report.now),
-        report.drift.terms,
-        strict=True,
-    )
-    for name, then, now, term in rows:
+    for name, then, now, term in by_class(report):
         table.add_row(name, f"{then * 100:.1f} %", f"{now * 100:.1f} %", f"{term:.3f}")
     return table
 
