@@ -6,7 +6,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 
 # Many tests wait for servers, and several wait together. A file's tests stay in one process, so
 # that they share its servers; and files in order, since the longest would come last otherwise.
-SEVERAL := -n 3 --dist loadfile --no-loadscope-reorder
+SEVERAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run up test test-all test-ui lint types check format lock install clean
