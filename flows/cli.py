@@ -14,6 +14,8 @@ from flows.cli_models import models
 from flows.commands.arguments import RunArguments, SweepArguments
 from flows.commands.flags import AT_LEAST_ONE, BAD_USAGE, DONE, FAILED, Json, plain_console
 from flows.pipeline import SelectionError
+from flows.services.monitor import Patience
+from flows.services.place import POOL
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError
@@ -276,9 +278,38 @@ def down() -> int:
     return DONE
 
 
+@app.command(name="monitor")
+def look_after(
+    *,
+    pool: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=" ".join,
+            help="Work pool whose runs are looked after; can be given several times.",
+        ),
+    ] = (POOL,),
+    silence: Annotated[
+        int,
+        Parameter(
+            validator=validators.Number(gte=35),
+            help="Seconds without a heartbeat (one each 30 s) after which a run counts as dead.",
+        ),
+    ] = int(Patience.running),
+) -> int:
+    """Start runs again that died with their worker, on the server that PREFECT_API_URL names.
+
+    Runs until it is stopped; each server needs one. digitflow up has one of its own.
+    """
+    from flows.commands.monitor import monitor
+
+    monitor(Console(highlight=False), pool, Patience(running=silence))
+    return DONE
+
+
 @app.command
 def deploy() -> int:
-    """Bring work pool, deployments and automations to the server that PREFECT_API_URL names."""
+    """Bring work pool and deployments to the server that PREFECT_API_URL names."""
     from flows.commands.deploy import deploy
 
     deploy(Console(highlight=False))

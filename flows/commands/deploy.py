@@ -1,4 +1,4 @@
-"""`digitflow deploy`: pool, deployments and automations, on a server that runs already."""
+"""`digitflow deploy`: pool and deployments, on a server that runs already."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows.services.record import Records
 
 
 def deploy(console: Console) -> None:
-    """Bring pool, deployments and automations to the server that ``PREFECT_API_URL`` names.
+    """Bring pool and deployments to the server that ``PREFECT_API_URL`` names.
 
     Raises
     ------

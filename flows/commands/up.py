@@ -103,6 +103,7 @@ def _run(
         status.update("starting workers")
         for number in range(1, workers + 1):
             supervisor.start_worker(number)
+        supervisor.start_monitor()
         scheduled = wait_for_schedule(project)
     _show(console, record, scheduled, supervisor.logs)
 

@@ -1,4 +1,4 @@
-"""Bring the pool, the deployments and the automations of this project to a Prefect server."""
+"""Bring the pool and the deployments of this project to a Prefect server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.services.errors import ServiceError
-from flows.services.place import past_proxies
+from flows.services.place import POOL, past_proxies
 from flows.services.processes import last_lines, start
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-POOL = "digitflow"
 ON_DEMAND, TO_BE_SCHEDULED = "on demand", "to be scheduled"
 _SECONDS_TO_DEPLOY = 300.0
 
@@ -58,7 +57,7 @@ def service_environment(api_url: str, project: Path) -> dict[str, str]:
 
 
 def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None:
-    """Make the work pool, the deployments of ``prefect.yaml`` and the automations, or update them.
+    """Make the work pool and the deployments of ``prefect.yaml``, or update them.
 
     Parameters
     ----------
@@ -81,7 +80,6 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         deploying = start(command, folder=project, environment=environment, log=log)
         try:
-            _make_automations(client, project)
             code: int | None = deploying.wait(_SECONDS_TO_DEPLOY)
         except subprocess.TimeoutExpired:
             code = None
@@ -165,23 +163,3 @@ def _make_pool(client: SyncPrefectClient) -> None:
             f"Delete it (prefect work-pool delete {POOL}) or name another server in PREFECT_API_URL"
         )
         raise ServiceError(message)
-
-
-def _make_automations(client: SyncPrefectClient, project: Path) -> None:
-    import yaml
-    from prefect.events.schemas.automations import AutomationCore
-
-    text = (project / "flows" / "automations.yaml").read_text(encoding="utf-8")
-    for document in yaml.safe_load(text)["automations"]:
-        wanted = AutomationCore.model_validate(document)
-        found = client.read_automations_by_name(wanted.name)
-        if not found:
-            client.create_automation(wanted)
-            continue
-        # One that a person has switched off stays so.
-        wanted.enabled = found[0].enabled
-        # An update forgets what an automation has seen so far: the last signs of life of runs that
-        # died with the server.
-        declared = set(AutomationCore.model_fields)
-        if found[0].model_dump(include=declared) != wanted.model_dump(include=declared):
-            client.update_automation(found[0].id, wanted)

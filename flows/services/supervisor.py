@@ -1,4 +1,4 @@
-"""The Prefect server and the workers of one `digitflow up`: started, watched, started again."""
+"""What one `digitflow up` runs, server, workers and monitor: started, watched, started again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.services.deploying import POOL
 from flows.services.errors import ServiceError
-from flows.services.place import Place, answers
+from flows.services.place import POOL, Place, answers
 from flows.services.processes import MARK, last_lines, start
 
 _SECONDS_TO_START = 180.0
@@ -32,7 +31,7 @@ class _Service:
 
 
 class Supervisor:
-    """A server, if there is none yet, and workers.
+    """A server, if there is none yet, workers, and a monitor of their runs.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ class Supervisor:
             # With --port alone the UI would ask port 4200.
             "PREFECT_SERVER_API_PORT": str(self.place.port),
         }
-        self._start("server", ["server", "start"], environment)
+        self._start("server", _prefect("server", "start"), environment)
 
     def wait_for_server(self) -> None:
         """Wait until the server answers.
@@ -93,7 +92,12 @@ class Supervisor:
         """Start a worker that executes one run at a time."""
         name = f"{socket.gethostname()}-{number}"
         command = ["worker", "start", "--pool", POOL, "--name", name, "--limit", "1"]
-        self._start(f"worker-{number}", command, self._environment)
+        self._start(f"worker-{number}", _prefect(*command), self._environment)
+
+    def start_monitor(self) -> None:
+        """Start what starts lost runs again."""
+        command = [sys.executable, "-m", "flows", "monitor", "--pool", POOL]
+        self._start("monitor", command, self._environment)
 
     def watch(self, say: Callable[[str], None]) -> None:
         """Start again what has ended by itself; to be called again and again.
@@ -120,8 +124,7 @@ class Supervisor:
             service.due = now + service.pause
             service.pause = min(2 * service.pause, _LONGEST_PAUSE)
 
-    def _start(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "prefect", *arguments]
+    def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
         service = _Service(name, command, environment, self._folder / f"{name}.log")
         self._services.append(service)
         self._launch(service)
@@ -134,3 +137,7 @@ class Supervisor:
             log=service.log,
         )
         service.started = time.monotonic()
+
+
+def _prefect(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]

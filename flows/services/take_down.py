@@ -28,12 +28,20 @@ def take_down(record: Record) -> int:
     runs = {each.run for each in found if each.run is not None}
     # Told to stop, a worker takes nothing new. What it does with its run differs: it waits for
     # it, or kills it and says nothing.
-    end([each.pid for each in found if _is_worker(each)], signal.SIGINT, _SECONDS_FOR_WORKERS)
+    end(
+        [each.pid for each in found if _is_worker_or_monitor(each)],
+        signal.SIGINT,
+        _SECONDS_FOR_WORKERS,
+    )
     left = [each for each in marked(record.mark) if each.service != _SERVER]
     runs |= {each.run for each in left if each.run is not None}
     # Workers first: one that sees its run die would report a crash.
-    end([each.pid for each in left if _is_worker(each)], signal.SIGKILL, _SECONDS_TO_DIE)
-    end([each.pid for each in left if not _is_worker(each)], signal.SIGKILL, _SECONDS_TO_DIE)
+    end([each.pid for each in left if _is_worker_or_monitor(each)], signal.SIGKILL, _SECONDS_TO_DIE)
+    end(
+        [each.pid for each in left if not _is_worker_or_monitor(each)],
+        signal.SIGKILL,
+        _SECONDS_TO_DIE,
+    )
     try:
         return _hand_back(record.api_url, runs)
     finally:
@@ -46,15 +54,15 @@ def kill_all(record: Record) -> None:
     end([each.pid for each in marked(record.mark)], signal.SIGKILL, _SECONDS_TO_DIE)
 
 
-def _is_worker(each: Marked) -> bool:
+def _is_worker_or_monitor(each: Marked) -> bool:
     return each.service != _SERVER and each.run is None
 
 
 def _hand_back(api_url: str, runs: set[str]) -> int:
     """Schedule runs again whose processes are gone; return how many of them had not ended.
 
-    Where the server does not answer, nothing is done: when it is back, it notices by itself that
-    they are silent (``flows/automations.yaml``).
+    Where the server does not answer, nothing is done: when it is back, a monitor notices that they
+    are silent.
     """
     if not runs or not answers(api_url):
         return 0

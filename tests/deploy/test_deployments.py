@@ -21,11 +21,11 @@ from tasks.report import FIGURES
 from tests.data.pictures.drawing import seven
 from tests.mnist import ROOT, has_mnist, mnist_folder
 from tests.servers.fixtures import (
-    AUTOMATE,
     CREATE_POOL,
     DEPLOY,
     LIST_NEXT_RUNS,
     RUN_TRAIN,
+    START_MONITOR,
     START_WORKER,
     TELL_OF_CHANGE,
     Deployed,
@@ -78,7 +78,7 @@ def test_readme_gives_the_commands(command: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *(CREATE_POOL, DEPLOY, AUTOMATE, START_WORKER),
+        *(CREATE_POOL, DEPLOY, START_WORKER, START_MONITOR),
         *(LIST_NEXT_RUNS, RUN_TRAIN, TELL_OF_CHANGE),
     ],
 )

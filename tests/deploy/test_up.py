@@ -27,9 +27,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Prefect sends no more than a sign of life each 30 s.
     """
     folder = copy_project(tmp_path_factory.mktemp("project"))
-    automations = folder / "flows/automations.yaml"
-    text = automations.read_text(encoding="utf-8")
-    automations.write_text(text.replace("within: 90", "within: 40"), encoding="utf-8")
+    monitor = folder / "flows/services/monitor.py"
+    text = monitor.read_text(encoding="utf-8")
+    assert "running: float = 90.0" in text
+    monitor.write_text(text.replace("running: float = 90.0", "running: float = 40.0"), "utf-8")
     return folder
 
 
@@ -50,7 +51,7 @@ class TestUp:
         assert "bin/prefect deployment run digitflow/train --param epochs=5 --watch\n" in screen
         paths = [line for line in screen.splitlines() if ".log" in line]
         assert all(Path(line.removeprefix("Logs:").strip()).is_file() for line in paths)
-        assert len(paths) == 3  # the server's, and two workers'
+        assert len(paths) == 4  # the server's, two workers', and the monitor's
         assert all(len(line) <= 80 for line in screen.splitlines() if "/" not in line)
 
     def test_deployments_are_those_of_the_project(self, up: Up) -> None:
@@ -77,8 +78,9 @@ class TestUp:
         with running_up(tmp_path, project, free_port(), foreign=server) as other:
             assert "The server ran before, and is left alone." in other.screen.read_text()
             names = [" ".join(each.cmdline()) for each in other.processes()]
-            assert len(names) == 1
-            assert "worker start --pool digitflow" in names[0]
+            assert len(names) == 2
+            assert any("worker start --pool digitflow" in name for name in names)
+            assert any("flows monitor --pool digitflow" in name for name in names)
             other.end(signal.SIGINT)
             assert other.processes() == []
         assert server.is_there()
@@ -119,9 +121,8 @@ class TestUp:
         wait_for(lambda: not up.deployed.server.is_there(), seconds=60, what="the server's end")
         wait_for(up.deployed.server.is_there, seconds=180, what="the server's return")
         run = training.finished()
-        # That it is never taken for dead meanwhile is tested with the silence that is deployed, on
-        # PostgreSQL: 40 s are less than a server's return and two heartbeats on a busy machine.
-        assert training.states()[-1] == "Completed"
+        assert training.states()[-2:] == ["Running", "Completed"]
+        assert run["run_count"] == 1
         assert "digitflow-report" in up.deployed.artifacts(run)
 
 

@@ -224,7 +224,8 @@ def check_events(server: PrefectServer, week: list[tuple[Night, float]]) -> None
     assert "more accurate than the champion" in poisoned["unmet"]
     assert "not more accurate than the champion (-0.0" in poisoned["headline"]
     assert set(poisoned["recalls"]) == set("0123456789")
-    changes = [event["payload"]["dataset"] for event in found["digitflow.dataset.changed"]]
+    # Others on this server, as `prefect event emit`, say less in theirs.
+    changes = [event["payload"].get("dataset") for event in found["digitflow.dataset.changed"]]
     assert changes.count("digits") == 4  # Tuesday, Thursday, Saturday, Sunday
 
 

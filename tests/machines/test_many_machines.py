@@ -189,7 +189,7 @@ def start(server: PrefectServer, parameters: Mapping[str, Any]) -> dict[str, Any
 def start_again(server: PrefectServer, run: Mapping[str, Any]) -> None:
     """Schedule a run whose process has died once more.
 
-    automations.yaml does it after ninety seconds without a sign of life; this does it at once.
+    `digitflow monitor` does it after ninety seconds without a sign of life; this does it at once.
     """
     for state in ({"type": "CRASHED"}, {"type": "SCHEDULED", "name": "AwaitingRetry"}):
         server.ask(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})

@@ -15,8 +15,8 @@ from tests.servers.prefect_server import PrefectServer, running_server, running_
 # As README and docs/deploy.md give them; a test compares.
 CREATE_POOL = "prefect --no-prompt work-pool create digitflow --type process --overwrite"
 DEPLOY = "prefect --no-prompt deploy --all"
-AUTOMATE = "prefect automation create --from-file flows/automations.yaml"
 START_WORKER = "prefect worker start --pool digitflow"
+START_MONITOR = "digitflow monitor"
 LIST_NEXT_RUNS = "prefect flow-run ls --state-type SCHEDULED"
 TELL_OF_CHANGE = (
     "prefect event emit digitflow.dataset.changed --resource-id digitflow.dataset.mnist"
@@ -100,7 +100,7 @@ def deployed(
     folder = copy_project(tmp_path_factory.mktemp("project"))
     environment = {**prefect_server.environment, "PYTHONPATH": str(folder)}
     server = replace(prefect_server, environment=environment)
-    for command in (CREATE_POOL, DEPLOY, AUTOMATE):
+    for command in (CREATE_POOL, DEPLOY):
         done = server.prefect(*shlex.split(command)[1:], folder=folder)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     elsewhere = tmp_path_factory.mktemp("worker")

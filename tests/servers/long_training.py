@@ -1,6 +1,7 @@
 """A training that lasts long enough to be interrupted, and what becomes of it."""
 
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,10 @@ class LongTraining:
         """Wait until it has finished an epoch, which it can go on from."""
 
         def trained() -> bool:
-            return any(self.store.glob("scratch/*/*.npz"))
+            # Finished stages take their folders away while they are looked through.
+            with suppress(FileNotFoundError):
+                return any(self.store.glob("scratch/*/*.npz"))
+            return False
 
         try:
             wait_for(trained, seconds=240, what="the first checkpoint")
