@@ -197,6 +197,7 @@ def _abandoned(cache: Cache, cutoffs: _Cutoffs) -> Iterator[Item]:
         if _newest(folder) < cutoffs.objects:
             yield _item("scratch", folder)
     for path in [
+        *cache.root.glob(".tmp-*"),
         *_entries(cache.objects.root / "tmp"),
         *cache.records.root.glob("*/.tmp-*"),
         *cache.runs.root.glob(".tmp-*"),
