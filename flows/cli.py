@@ -278,6 +278,18 @@ def down() -> int:
     return DONE
 
 
+@app.command
+def server() -> int:
+    """Start a Prefect server: prefect server start, made patient where its database is SQLite.
+
+    Prefect's settings hold, such as PREFECT_SERVER_API_PORT. digitflow up has one of its own.
+    """
+    from flows.services.server import serve
+
+    serve()
+    return DONE
+
+
 @app.command(name="monitor")
 def look_after(
     *,

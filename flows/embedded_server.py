@@ -115,6 +115,9 @@ def _serve(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    from flows.services.sqlite import let_writers_wait
+
+    let_writers_wait()
     app = create_app(ephemeral=True, final=True)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="on")
     server = uvicorn.Server(config)

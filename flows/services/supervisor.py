@@ -68,7 +68,7 @@ class Supervisor:
             # With --port alone the UI would ask port 4200.
             "PREFECT_SERVER_API_PORT": str(self.place.port),
         }
-        self._start("server", _prefect("server", "start"), environment)
+        self._start("server", [sys.executable, "-m", "flows", "server"], environment)
 
     def wait_for_server(self) -> None:
         """Wait until the server answers.
@@ -91,8 +91,9 @@ class Supervisor:
     def start_worker(self, number: int) -> None:
         """Start a worker that executes one run at a time."""
         name = f"{socket.gethostname()}-{number}"
-        command = ["worker", "start", "--pool", POOL, "--name", name, "--limit", "1"]
-        self._start(f"worker-{number}", _prefect(*command), self._environment)
+        command = [sys.executable, "-m", "prefect", "worker", "start"]
+        command += ["--pool", POOL, "--name", name, "--limit", "1"]
+        self._start(f"worker-{number}", command, self._environment)
 
     def start_monitor(self) -> None:
         """Start what starts lost runs again."""
@@ -137,7 +138,3 @@ class Supervisor:
             log=service.log,
         )
         service.started = time.monotonic()
-
-
-def _prefect(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "prefect", *arguments]

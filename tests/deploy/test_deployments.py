@@ -26,6 +26,7 @@ from tests.servers.fixtures import (
     LIST_NEXT_RUNS,
     RUN_TRAIN,
     START_MONITOR,
+    START_SERVER,
     START_WORKER,
     TELL_OF_CHANGE,
     Deployed,
@@ -78,7 +79,7 @@ def test_readme_gives_the_commands(command: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *(CREATE_POOL, DEPLOY, START_WORKER, START_MONITOR),
+        *(START_SERVER, CREATE_POOL, DEPLOY, START_WORKER, START_MONITOR),
         *(LIST_NEXT_RUNS, RUN_TRAIN, TELL_OF_CHANGE),
     ],
 )

@@ -15,6 +15,7 @@ from tests.servers.prefect_server import PrefectServer, running_server, running_
 # As README and docs/deploy.md give them; a test compares.
 CREATE_POOL = "prefect --no-prompt work-pool create digitflow --type process --overwrite"
 DEPLOY = "prefect --no-prompt deploy --all"
+START_SERVER = "digitflow server"
 START_WORKER = "prefect worker start --pool digitflow"
 START_MONITOR = "digitflow monitor"
 LIST_NEXT_RUNS = "prefect flow-run ls --state-type SCHEDULED"
