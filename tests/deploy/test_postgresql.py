@@ -125,8 +125,11 @@ def test_a_server_killed_during_a_run_loses_nothing(
 def test_a_run_killed_with_its_worker_goes_on_with_another(
     on_postgresql: OnPostgresql, tmp_path: Path
 ) -> None:
-    """With the times that are deployed: 90 s of silence, 20 s before it starts again."""
-    killed = start_long_training(on_postgresql.deployed, tmp_path / "killed")
+    """With the times that are deployed: 90 s of silence, 20 s before it starts again.
+
+    The one that is killed held the only place that its deployment has.
+    """
+    killed = start_long_training(on_postgresql.deployed, tmp_path / "killed", "retrain-nightly")
     killed.wait_for_epochs()
     killed.kill_with_its_worker()
     on_postgresql.start_worker()

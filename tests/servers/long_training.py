@@ -18,7 +18,7 @@ LONG = {"preset": "mlp", "epochs": 8}
 
 @dataclass(frozen=True)
 class LongTraining:
-    """A run of `train` with a store of its own, under way.
+    """A run that trains, with a store of its own, under way.
 
     Attributes
     ----------
@@ -88,11 +88,11 @@ class LongTraining:
         return model.weights.sha256
 
 
-def start_long_training(deployed: Deployed, store: Path) -> LongTraining:
-    """Start a run of `train` with a store of its own."""
-    declared = deployed.read("train")["job_variables"]["env"]
+def start_long_training(deployed: Deployed, store: Path, deployment: str = "train") -> LongTraining:
+    """Start a run of a deployment that trains, with a store of its own."""
+    declared = deployed.read(deployment)["job_variables"]["env"]
     run = deployed.start(
-        "train",
+        deployment,
         parameters={**LONG, "dataset": deployed.dataset},
         job_variables={"env": {**declared, "DIGITFLOW_STORE": str(store)}},
     )
