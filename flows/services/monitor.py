@@ -29,6 +29,7 @@ HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 SECONDS_BETWEEN_LOOKS = 5.0
 _LONGEST_GAP = 20.0
 STARTS = 3
+# Prefect's own limit for one answer. Of more crashed runs, the newest are looked after.
 _MOST_RUNS = 200
 # Whoever wants an older one to go on says so (prefect flow-run retry).
 _CRASHED_WITHIN = timedelta(days=1)
@@ -124,6 +125,7 @@ class Monitor:
     def _read_runs(self) -> list[FlowRun]:
         from prefect.client.schemas import filters
         from prefect.client.schemas.objects import StateType
+        from prefect.client.schemas.sorting import FlowRunSort
 
         def in_states(*kinds: StateType) -> filters.FlowRunFilterState:
             return filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=list(kinds)))
@@ -140,7 +142,10 @@ class Monitor:
         found: list[FlowRun] = []
         for each in wanted:
             found += self._client.read_flow_runs(
-                flow_run_filter=each, work_pool_filter=pools, limit=_MOST_RUNS
+                flow_run_filter=each,
+                work_pool_filter=pools,
+                sort=FlowRunSort.END_TIME_DESC,
+                limit=_MOST_RUNS,
             )
         return found
 

@@ -47,7 +47,7 @@ class Server:
         return [state.name for state in self.states[run]]
 
     def read_flow_runs(
-        self, flow_run_filter: Any, work_pool_filter: Any, limit: int
+        self, flow_run_filter: Any, work_pool_filter: Any, sort: Any, limit: int
     ) -> list[FlowRun]:
         if self.away:
             raise httpx.ConnectError("refused")
