@@ -12,40 +12,50 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from flows.services.sqlite import WaitingSqlite
 
 
-async def count_and_add(
-    configuration: AioSqliteConfiguration, session: AsyncSession, *, pause: float
-) -> int:
-    """Read, wait, and write what was read: what two of at once must not get in the way of."""
-    async with configuration.begin_transaction(session):
-        count = (await session.execute(text("SELECT count(*) FROM runs"))).scalar_one()
-        await asyncio.sleep(pause)
-        await session.execute(text(f"INSERT INTO runs VALUES ({count})"))
-    return int(count)
+async def count(session: AsyncSession) -> int:
+    return int((await session.execute(text("SELECT count(*) FROM runs"))).scalar_one())
 
 
-async def two_at_once(configuration: AioSqliteConfiguration) -> list[int]:
+async def add(session: AsyncSession, number: int) -> None:
+    await session.execute(text(f"INSERT INTO runs VALUES ({number})"))
+
+
+async def two_at_once(configuration: AioSqliteConfiguration, seconds: float) -> list[int]:
+    """Let a second writer come between the first one's reading and writing.
+
+    The first one waits for the second for some seconds. Returns what each has counted.
+    """
     engine = await configuration.engine()
-    sessions = [await configuration.session(engine) for _ in range(2)]
+    first, second = [await configuration.session(engine) for _ in range(2)]
+
+    async def come_between() -> int:
+        async with configuration.begin_transaction(second):
+            found = await count(second)
+            await add(second, found)
+        return found
+
     try:
-        async with configuration.begin_transaction(sessions[0]):
-            await sessions[0].execute(text("CREATE TABLE runs (number INTEGER)"))
-        slow = asyncio.create_task(count_and_add(configuration, sessions[0], pause=0.5))
-        await asyncio.sleep(0.1)
-        quick = asyncio.create_task(count_and_add(configuration, sessions[1], pause=0.0))
-        return [await quick, await slow]
+        async with configuration.begin_transaction(first):
+            await first.execute(text("CREATE TABLE runs (number INTEGER)"))
+        async with configuration.begin_transaction(first):
+            found = await count(first)
+            other = asyncio.create_task(come_between())
+            await asyncio.wait([other], timeout=seconds)
+            await add(first, found)
+        return [found, await other]
     finally:
-        for session in sessions:
-            await session.close()
+        await first.close()
+        await second.close()
         await engine.dispose()
 
 
 def test_writers_wait_for_each_other(tmp_path: Path) -> None:
     configuration = WaitingSqlite(f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}")
-    assert asyncio.run(two_at_once(configuration)) == [1, 0]
+    assert asyncio.run(two_at_once(configuration, 0.5)) == [0, 1]
 
 
 def test_those_of_prefect_fail(tmp_path: Path) -> None:
     """Should this fail one day, Prefect has mended it, and `WaitingSqlite` can go."""
     configuration = AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}")
     with pytest.raises(OperationalError, match="database is locked"):
-        asyncio.run(two_at_once(configuration))
+        asyncio.run(two_at_once(configuration, 30.0))
