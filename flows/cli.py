@@ -14,8 +14,8 @@ from flows.cli_models import models
 from flows.commands.arguments import RunArguments, SweepArguments
 from flows.commands.flags import AT_LEAST_ONE, BAD_USAGE, DONE, FAILED, Json, plain_console
 from flows.pipeline import SelectionError
-from flows.services.monitor import Patience
-from flows.services.place import POOL
+from flows.services.pool import POOL
+from flows.services.silence import Patience
 from storage.errors import UnknownNameError
 from tasks.config import DEFAULT_PRESET, ParameterError
 from tasks.data.sources import DatasetError

@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import httpx
 from rich.console import Console
 
+from flows.commands.flags import print_with_time
 from flows.prefect_setup import prepare_environment, server_url
 from flows.services.errors import ServiceError
-from flows.services.monitor import SECONDS_BETWEEN_LOOKS, Monitor, Patience
+from flows.services.monitor import SECONDS_BETWEEN_LOOKS, Monitor
 from flows.services.place import past_proxies
+from flows.services.silence import Patience
 
 
 def monitor(console: Console, pools: Sequence[str], patience: Patience) -> None:
@@ -47,9 +50,7 @@ def monitor(console: Console, pools: Sequence[str], patience: Patience) -> None:
     # Ended by systemd or `up` in the same way as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    def say(text: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
-
+    say = partial(print_with_time, console)
     say(f"looking after the runs of {', '.join(pools)} on {named}")
     try:
         _look_for_ever(pools, patience, say)

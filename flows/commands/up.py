@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from flows.commands.down import clear_away
+from flows.commands.flags import print_with_time
 from flows.commands.scheduled import as_table, wait_for_schedule
 from flows.prefect_setup import prepare_environment
 from flows.services.place import choose_place
@@ -107,9 +109,7 @@ def _run(
         scheduled = wait_for_schedule(project)
     _show(console, record, scheduled, supervisor.logs)
 
-    def say(text: str) -> None:
-        console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
-
+    say = partial(print_with_time, console)
     while True:
         supervisor.watch(say)
         time.sleep(_SECONDS_BETWEEN_LOOKS)

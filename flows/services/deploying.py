@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.services.errors import ServiceError
-from flows.services.place import POOL, past_proxies
+from flows.services.place import past_proxies
+from flows.services.pool import POOL
 from flows.services.processes import last_lines, start
 
 if TYPE_CHECKING:

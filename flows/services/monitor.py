@@ -12,14 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 
-from flows.services.silence import Look, Phase, Silences
+from flows.services.silence import Look, Patience, Phase, Silences
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -34,34 +33,6 @@ _MOST_RUNS = 200
 # Whoever wants an older one to go on says so (prefect flow-run retry).
 _CRASHED_WITHIN = timedelta(days=1)
 _SHOWN = {"PENDING": Phase.TAKEN, "RUNNING": Phase.RUNNING, "CRASHED": Phase.CRASHED}
-
-
-@dataclass(frozen=True)
-class Patience:
-    """After how many seconds in which nothing is heard of a run something is done.
-
-    Attributes
-    ----------
-    running
-        Three heartbeats: it has lost its process.
-    taken
-        Its worker died before the run had begun.
-    crashed
-        Before it starts again. Not at once: a worker reports the same crash a second time some ten
-        seconds later, and that would hit the new start.
-    """
-
-    running: float = 90.0
-    taken: float = 300.0
-    crashed: float = 20.0
-
-    def of(self, phase: Phase) -> float:
-        """Return the seconds for a phase."""
-        return {
-            Phase.RUNNING: self.running,
-            Phase.TAKEN: self.taken,
-            Phase.CRASHED: self.crashed,
-        }[phase]
 
 
 class Monitor:

@@ -14,7 +14,6 @@ from flows.prefect_setup import server_url
 from flows.services.errors import ServiceError
 
 DEFAULT_PORT = 4200
-POOL = "digitflow"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

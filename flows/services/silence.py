@@ -43,6 +43,34 @@ class Look:
     heartbeat: UUID | None = None
 
 
+@dataclass(frozen=True)
+class Patience:
+    """After how many seconds in which nothing is heard of a run something is done.
+
+    Attributes
+    ----------
+    running
+        Three heartbeats: it has lost its process.
+    taken
+        Its worker died before the run had begun.
+    crashed
+        Before it starts again. Not at once: a worker reports the same crash a second time some ten
+        seconds later, and that would hit the new start.
+    """
+
+    running: float = 90.0
+    taken: float = 300.0
+    crashed: float = 20.0
+
+    def of(self, phase: Phase) -> float:
+        """Return the seconds for a phase."""
+        return {
+            Phase.RUNNING: self.running,
+            Phase.TAKEN: self.taken,
+            Phase.CRASHED: self.crashed,
+        }[phase]
+
+
 class Silences:
     """How long each run has looked the same.
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.services.errors import ServiceError
-from flows.services.place import POOL, Place, answers
+from flows.services.place import Place, answers
+from flows.services.pool import POOL
 from flows.services.processes import MARK, last_lines, start
 
 _SECONDS_TO_START = 180.0

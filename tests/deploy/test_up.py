@@ -27,10 +27,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Prefect sends no more than a sign of life each 30 s.
     """
     folder = copy_project(tmp_path_factory.mktemp("project"))
-    monitor = folder / "flows/services/monitor.py"
-    text = monitor.read_text(encoding="utf-8")
+    silence = folder / "flows/services/silence.py"
+    text = silence.read_text(encoding="utf-8")
     assert "running: float = 90.0" in text
-    monitor.write_text(text.replace("running: float = 90.0", "running: float = 40.0"), "utf-8")
+    silence.write_text(text.replace("running: float = 90.0", "running: float = 40.0"), "utf-8")
     return folder
 
 

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running, Scheduled
 
-from flows.services.monitor import HEARTBEAT, Monitor, Patience
-from flows.services.silence import Look, Phase, Silences
+from flows.services.monitor import HEARTBEAT, Monitor
+from flows.services.silence import Look, Patience, Phase, Silences
 
 SPEAKS = {"env": {HEARTBEAT: "30"}}
 

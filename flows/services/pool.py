@@ -1,0 +1,3 @@
+"""The work pool that the deployments of this project run in."""
+
+POOL = "digitflow"
