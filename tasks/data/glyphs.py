@@ -5,11 +5,10 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
+
+from tasks.agg import FontProperties, TextPath, matplotlib
 
 DIGITS = "0123456789"
 FACES = (
@@ -71,7 +70,7 @@ def load_glyphs() -> Glyphs:
 
 def _edges(face: str, digit: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return starts and ends of a digit's outline, both of shape (edges, 2)."""
-    file = Path(mpl.get_data_path(), "fonts", "ttf", f"{face}.ttf")
+    file = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
     path = TextPath((0, 0), digit, size=_DRAWING_SIZE, prop=FontProperties(fname=file))
     polygons = [np.asarray(polygon) * (1, -1) for polygon in path.to_polygons()]
     low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-
+from tasks.agg import Figure, FontProperties, findfont, get_font
 from tasks.figures.style import TITLE_SIZE
 
 ELLIPSIS = "…"

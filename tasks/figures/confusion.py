@@ -7,12 +7,9 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from tasks.agg import Axes, Figure, LinearSegmentedColormap, PercentFormatter
 from tasks.figures.captions import set_title, shorten, width
 from tasks.figures.style import (
     FULL_WIDTH,

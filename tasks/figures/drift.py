@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from tasks.agg import Axes, Figure, MaxNLocator, PercentFormatter
 from tasks.figures.captions import set_title, shorten
 from tasks.figures.style import FULL_WIDTH, HIGHLIGHT, MUTED, RIGHT, WRONG, render
 

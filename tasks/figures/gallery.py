@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tasks.agg import Figure
 from tasks.figures.captions import fit, set_title
 from tasks.figures.style import FULL_WIDTH, render
 from tasks.figures.tiles import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from matplotlib.figure import Figure
-
+from tasks.agg import Figure
 from tasks.figures.captions import set_title
 from tasks.figures.style import render
 from tasks.figures.tiles import Pixels, brightness, check_images, show_tile

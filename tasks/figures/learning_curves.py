@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from tasks.agg import Axes, Figure, FuncFormatter
 from tasks.figures.captions import set_title
 from tasks.figures.style import FULL_WIDTH, HIGHLIGHT, INK, MUTED, RIGHT, WRONG, render
 

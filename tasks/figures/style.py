@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from PIL import Image
 
+from tasks.agg import Figure, FigureCanvasAgg, matplotlib
 from tasks.figures.palette import encode_png
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour vision.
@@ -105,8 +102,8 @@ def render(build: Callable[[], Figure], *, dpi: int) -> bytes:
         raise ValueError(message)
     with look():
         figure = build()
-        drawn = BytesIO()
-        figure.savefig(drawn, format="png", dpi=dpi)
-    with Image.open(drawn) as image:
-        pixels = np.asarray(image.convert("RGB"))
+        figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
     return encode_png(pixels, dpi)

@@ -10,10 +10,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from tasks.agg import Axes, Figure, colormaps
 from tasks.figures.captions import fit, set_title
 from tasks.figures.style import FULL_WIDTH, INK, MUTED, RIGHT, SMALLEST_SIZE, WRONG, render
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from tasks.agg import Axes
 from tasks.figures.style import FULL_WIDTH, MUTED
 
 # Figures of tiles have five in a row; what stands above and below one, centred, must not reach

@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +13,9 @@ from matplotlib.font_manager import FontProperties, findfont
 
 from tasks.figures.image import draw_image
 from tasks.figures.style import HIGHLIGHT, RIGHT, WRONG, look, render
+from tests.walk import write_dataset
 
+ROOT = Path(__file__).parents[2]
 IMAGE = np.arange(100, dtype=np.uint8).reshape(10, 10)
 
 
@@ -58,18 +62,58 @@ def test_threads_do_not_leave_their_settings_behind():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_same_bytes_in_another_process():
-    code = (
-        "import sys, numpy as np\n"
-        "from tasks.figures.image import draw_image\n"
-        "image = np.arange(100, dtype=np.uint8).reshape(10, 10)\n"
-        "png = draw_image(image, 3, number=1, dataset='sample', dpi=60)\n"
-        "sys.stdout.buffer.write(png)\n"
-        "sys.exit('matplotlib.pyplot' in sys.modules or 'prefect' in sys.modules)\n"
+DRAW = """
+import sys, numpy as np
+from tasks.figures.image import draw_image
+image = np.arange(100, dtype=np.uint8).reshape(10, 10)
+sys.stdout.buffer.write(draw_image(image, 3, number=1, dataset='sample', dpi=60))
+sys.exit('matplotlib.pyplot' in sys.modules or 'prefect' in sys.modules)
+"""
+
+
+def python(code: str, **variables: str) -> bytes:
+    """Run Python with these variables in its environment, and return what it writes."""
+    environment = {**os.environ, **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
-    assert done.stdout == draw()
+    return done.stdout
+
+
+def test_same_bytes_in_another_process():
+    assert python(DRAW) == draw()
+
+
+@pytest.mark.parametrize(
+    "backend", ["module://matplotlib_inline.backend_inline", "no-such-backend", "TkAgg", "pdf"]
+)
+def test_no_backend_in_the_environment_is_in_the_way(backend):
+    assert python(DRAW, MPLBACKEND=backend) == draw()
+
+
+@pytest.mark.parametrize("settings", ["backend: no-such-backend", "font.size: 30\nfigure.dpi: 7"])
+def test_no_matplotlibrc_is_in_the_way(tmp_path, settings):
+    (tmp_path / "matplotlibrc").write_text(settings)
+    assert python(DRAW, MATPLOTLIBRC=str(tmp_path / "matplotlibrc")) == draw()
+
+
+def test_a_notebook_that_draws_itself_finds_its_own_backend():
+    code = (
+        "import os, tasks.figures.image, matplotlib.pyplot as plt\n"
+        "print(plt.get_backend(), os.environ['MPLBACKEND'])"
+    )
+    assert python(code, MPLBACKEND="svg").split() == [b"svg", b"svg"]
+
+
+def test_a_run_from_a_notebook_draws_its_figures(tmp_path):
+    dataset = write_dataset(tmp_path / "tiny")
+    arguments = ["-m", "tests.walk", str(tmp_path / "store"), str(dataset)]
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "plot.learning_curves" in json.loads(done.stdout)["digests"]
 
 
 @pytest.mark.parametrize("module", [
@@ -77,7 +121,7 @@ def test_same_bytes_in_another_process():
     "tiles",
 ])  # fmt: skip
 def test_sources_draw_without_pyplot_or_orchestration(module):
-    source = (Path(__file__).parents[2] / "tasks" / "figures" / f"{module}.py").read_text()
+    source = (ROOT / "tasks" / "figures" / f"{module}.py").read_text()
     for forbidden in ("pyplot", "prefect", "storage", "rcParams["):
         assert forbidden not in source
 
