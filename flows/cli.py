@@ -13,6 +13,7 @@ from flows.cli_dataset import dataset
 from flows.cli_models import models
 from flows.commands.arguments import RunArguments, SweepArguments
 from flows.commands.flags import AT_LEAST_ONE, BAD_USAGE, DONE, FAILED, Json, plain_console
+from flows.loopback import bypass_proxies
 from flows.pipeline import SelectionError
 from flows.services.pool import POOL
 from flows.services.silence import Patience
@@ -355,6 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     errors = Console(stderr=True, highlight=False)
     arguments = sys.argv[1:] if arguments is None else arguments
+    bypass_proxies()
     try:
         result = app(arguments, exit_on_error=False)
     except CycloptsError:

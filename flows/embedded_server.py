@@ -14,12 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock
+
+from flows.services.place import answers
 
 _SECONDS_TO_START = 180.0
 
@@ -95,11 +95,9 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
                 self._fail(f"ended with exit code {self._process.returncode} before it answered")
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=2):  # noqa: S310 - ours
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+            if answers(self.url, seconds=2.0):
+                return
+            time.sleep(0.05)
         self._fail(f"did not answer within {_SECONDS_TO_START:.0f} s")
 
     def _fail(self, what: str) -> NoReturn:

@@ -22,6 +22,7 @@ from tasks.events import (
     StageStarted,
     StageWaiting,
 )
+from tasks.grid import shown
 from tasks.ranking import METRICS, Outcome, rows
 from tasks.sweep_report import effort, first_line, score_text
 from tasks.sweep_summary import SweepSummary
@@ -167,7 +168,7 @@ def _table(summary: SweepSummary) -> Table:
 def _cells(row: dict[str, Any], outcome: Outcome, summary: SweepSummary) -> list[str]:
     return [
         str(row["rank"] or "–"),
-        *(escape(row[name]) for name in summary.names),
+        *(escape(shown(outcome.point.values[name])) for name in summary.names),
         *(score_text(metric, outcome.scores.get(metric)) for metric in METRICS),
         str(outcome.epochs),
         outcome.status,

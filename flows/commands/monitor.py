@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from flows.commands.flags import print_with_time
 from flows.prefect_setup import prepare_environment, server_url
 from flows.services.errors import ServiceError
 from flows.services.monitor import SECONDS_BETWEEN_LOOKS, Monitor
-from flows.services.place import past_proxies
 from flows.services.silence import Patience
 
 
@@ -45,7 +43,6 @@ def monitor(console: Console, pools: Sequence[str], patience: Patience) -> None:
             "whose runs are to be looked after; digitflow up does it by itself"
         )
         raise ServiceError(message)
-    os.environ.update(past_proxies())
     prepare_environment(verbose=False)
     # Ended by systemd or `up` in the same way as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

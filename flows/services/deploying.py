@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.services.errors import ServiceError
-from flows.services.place import past_proxies
 from flows.services.pool import POOL
 from flows.services.processes import last_lines, start
 
@@ -54,7 +53,7 @@ def service_environment(api_url: str, project: Path) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
     }
     ours = {"PREFECT_API_URL": api_url, "PYTHONPATH": path}
-    return {**defaults, **os.environ, **ours, **past_proxies()}
+    return {**defaults, **os.environ, **ours}
 
 
 def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from flows.loopback import is_this_machine
 from flows.prefect_setup import server_url
 from flows.services.errors import ServiceError
 
 DEFAULT_PORT = 4200
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ def choose_place(port: int | None) -> Place:
                 raise ServiceError(message)
             return Place(api_url, None)
         parts = urlsplit(api_url)
-        if parts.hostname not in _LOOPBACK:
+        if parts.hostname is None or not is_this_machine(parts.hostname):
             message = (
                 f"PREFECT_API_URL names the server {api_url}, which does not answer. Start it, or "
                 "unset PREFECT_API_URL to start one on this machine"
@@ -64,26 +60,17 @@ def choose_place(port: int | None) -> Place:
 
 
 def answers(api_url: str, seconds: float = 5.0) -> bool:
-    """Tell whether a Prefect server answers there."""
-    # No proxy stands between this machine and itself, whatever the environment says.
-    local = urlsplit(api_url).hostname in _LOOPBACK
-    handlers = [urllib.request.ProxyHandler({})] if local else []
+    """Tell whether a Prefect server answers there, within `seconds`."""
+    import httpx  # as Prefect's client asks: through the same proxies, or none
+
+    # Loading certificates takes longer than the rest, and http has none.
+    secure = api_url.startswith("https")
     try:
-        with urllib.request.build_opener(*handlers).open(
-            f"{api_url}/health", timeout=seconds
-        ) as reply:
-            return json.loads(reply.read(100)) is True
-    except urllib.error.HTTPError as refusal:
-        return refusal.code in (401, 403)  # one that wants a password
-    except (OSError, ValueError):
+        reply = httpx.get(f"{api_url}/health", timeout=seconds, verify=secure)
+        # One that wants a password is a server, too.
+        return reply.status_code in (401, 403) or (reply.is_success and reply.json() is True)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return False
-
-
-def past_proxies() -> dict[str, str]:
-    """Return the variables that keep proxies out of the way between this machine and itself."""
-    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    listed = ",".join(filter(None, (known, *_LOOPBACK)))
-    return {"no_proxy": listed, "NO_PROXY": listed}
 
 
 def _is_free(port: int) -> bool:

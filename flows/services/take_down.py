@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from uuid import UUID
 
-from flows.services.place import answers, past_proxies
+from flows.services.place import answers
 from flows.services.processes import Marked, end, marked
 from flows.services.record import Record
 
@@ -66,7 +65,6 @@ def _hand_back(api_url: str, runs: set[str]) -> int:
     """
     if not runs or not answers(api_url):
         return 0
-    os.environ.update(past_proxies())
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.states import AwaitingRetry

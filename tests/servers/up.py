@@ -107,6 +107,8 @@ def running_up(
     environment = {**environment_of(home, port), "PYTHONPATH": str(project), "COLUMNS": "80"}
     server = foreign or PrefectServer(f"http://127.0.0.1:{port}", environment)
     alone = {name: text for name, text in environment.items() if name != "PREFECT_API_URL"}
+    # Nor does anybody tell it to ask this machine without the proxy: that it has to know itself.
+    alone["no_proxy"] = "corp.example"
     if foreign is None:
         command = [*DIGITFLOW, "up", "--port", str(port)]
     else:
