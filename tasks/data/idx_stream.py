@@ -104,10 +104,14 @@ class GzipStream(ByteStream):
                 raise IdxError(message)
 
     def _begin_member(self) -> bool:
-        """Go on to the next member; False at the end of the file."""
-        rest = b"" if self._member is None else self._member.unused_data
+        """Go on to the next member; False at the end of the file.
+
+        Zero bytes behind a member are padding to the block size of a tape or a disk, and skipped
+        as gzip skips them.
+        """
+        rest = b"" if self._member is None else self._member.unused_data.lstrip(b"\0")
         while len(rest) <= _FLAGS_AT and (more := self._file.read(INPUT_CHUNK)):
-            rest += more
+            rest = (rest + more).lstrip(b"\0")
         if not rest:
             return False
         if not rest.startswith(GZIP_MAGIC):

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from tasks.data.idx import IdxError, check_pair, decode, encode, write, write_blocks
+from tasks.data.idx_header import check_complete
 
 CODES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -104,8 +105,32 @@ def test_gzip_of_several_members(file):
 def test_chunks_may_end_anywhere(file, monkeypatch, input_chunk, output_chunk):
     monkeypatch.setattr("tasks.data.idx_stream.INPUT_CHUNK", input_chunk)
     monkeypatch.setattr("tasks.data.idx_stream.OUTPUT_CHUNK", output_chunk)
-    file.write_bytes(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:]))
+    file.write_bytes(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:]) + bytes(7))
     assert decode(file).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("padding", [1, 2, 3, 4, 511, 2**16, 2**17 + 5])
+@pytest.mark.parametrize("where", ["behind", "between", "both"])
+def test_zero_padding_is_no_data(file, padding, where):
+    """A tape or a disk image leaves members padded to its block size; gzip reads them, too."""
+    between = bytes(padding) if where != "behind" else b""
+    behind = bytes(padding) if where != "between" else b""
+    members = gzip.compress(GOOD[:9]), gzip.compress(b""), gzip.compress(GOOD[9:])
+    file.write_bytes(between.join(members) + behind)
+    assert gzip.decompress(file.read_bytes()) == GOOD
+    assert decode(file).tolist() == [[0, 1, 2], [3, 4, 5]]
+    check_complete(file, "x")
+
+
+def test_padding_is_passed_over_in_little_memory(file):
+    file.write_bytes(gzip.compress(GOOD) + bytes(2**25))
+    tracemalloc.start()
+    try:
+        decode(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
 
 
 def test_gzip_is_told_by_content_not_by_name(tmp_path):
@@ -245,9 +270,10 @@ def test_damaged_gzip(file):
         )
 
 
-@pytest.mark.parametrize("garbage", [b"\0", b"\x1f", b"x" * 100_000])
-def test_garbage_after_gzip(file, garbage):
-    assert refusal(file, gzip.compress(GOOD) + garbage) == (
+@pytest.mark.parametrize("padding", [0, 1, 512, 2**17])
+@pytest.mark.parametrize("garbage", [b"\x01", b"\x1f", b"\x1f\0", b"x" * 100_000])
+def test_garbage_after_gzip(file, garbage, padding):
+    assert refusal(file, gzip.compress(GOOD) + bytes(padding) + garbage) == (
         "expected the end of the file or another gzip member, "
         f"found trailing bytes {garbage[:8].hex(' ')}"
     )
