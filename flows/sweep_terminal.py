@@ -69,8 +69,8 @@ class SweepTerminal(Terminal):
                 label in self._points
             ):
                 pass  # a point's line says it, with its score
-            case StageWaiting(label) if label in self._points:
-                pass
+            case StageWaiting(label, reason) if label in self._points:
+                self.point_line("waits", "yellow", "", self._points[label], reason)
             case _:
                 super().show(event)
 

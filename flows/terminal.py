@@ -18,6 +18,7 @@ from tasks.events import (
     Event,
     StageFailed,
     StageFinished,
+    StageNoted,
     StageProgressed,
     StageStarted,
     StageWaiting,
@@ -76,8 +77,10 @@ class Terminal:
         if self._quiet:
             return
         match event:
-            case StageWaiting(label):
-                self._line("waits", "yellow", "", label, ("another run is computing it",))
+            case StageWaiting(label, reason):
+                self._line("waits", "yellow", "", label, (reason,))
+            case StageNoted(label, text):
+                self._line("note", "yellow", "", label, (text,))
             case StageStarted(label):
                 self._said[label] = time.monotonic()
             case StageProgressed(label):

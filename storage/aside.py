@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.atomic import remove
+from storage.locks import briefly
 
 
 def remove_unless(root: Path, path: Path, needed: Callable[[Path], bool]) -> bool:
@@ -79,10 +80,7 @@ def _aside(root: Path) -> Path:
 
 @contextmanager
 def _step(root: Path) -> Iterator[None]:
-    # Imported here: nothing is aside where nothing is swept, and then nobody needs it.
-    from filelock import FileLock
-
     locks = root / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / "aside.lock"):
+    with briefly(locks / "aside.lock", "a file that a sweep looks at"):
         yield

@@ -9,7 +9,8 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     sources/<digest>.json     what a source of data served when it was last asked
     batches/                  what models predicted lately, in numbers
     scratch/<key>/            what a computation keeps until it is done
-    locks/<key>.lock          who is computing; freed by the system if the holder dies
+    locks/<key>.lock          somebody is computing; freed by the system if the holder dies
+    locks/<key>.holder        who that is, for people who wait
     code.json                 what sources that were read before are made of
     live/<run>.lock           runs in progress, freed likewise; nothing newer is swept
     aside/                    what a sweep is looking at, for some microseconds
@@ -239,7 +240,7 @@ class Cache:
         refresh: bool = False,
         pinned: Mapping[str, str] | None = None,
         on_miss: Callable[[tuple[str, ...]], None] | None = None,
-        on_wait: Callable[[], None] | None = None,
+        on_wait: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Serve a key from the cache, or compute its outputs, commit them and serve those.
 
@@ -260,8 +261,8 @@ class Cache:
         on_miss
             Called with the reasons just before `compute`.
         on_wait
-            Called every second while somebody else computes this key. What it raises ends
-            the wait.
+            Called every second while somebody else computes this key, with who that is. What
+            it raises ends the wait, and nothing else does.
 
         Raises
         ------
@@ -277,7 +278,7 @@ class Cache:
         if lookup.record is not None and self.serve(lookup.record):
             return Outcome(lookup.record)
         asked_at = now()
-        with self.locks.computing(lookup.key, on_wait), self.in_use():
+        with self.locks.computing(lookup.key, run, on_wait), self.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
             again = self.look_up(key, label, pinned=None if refresh else pinned, formats=formats)
             # A record that appeared while we waited also answers a refresh that was asked before.

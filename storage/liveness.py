@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from storage.locks import SECONDS_FOR_A_BRIEF_LOCK, kept_too_long
+
 
 @contextmanager
 def in_progress(folder: Path) -> Iterator[None]:
@@ -51,7 +53,10 @@ def _announce(folder: Path) -> tuple[FileLock, Path]:
     while True:
         path = folder / f"{time.time_ns()}-{uuid.uuid4().hex}.lock"
         lock = FileLock(path)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=SECONDS_FOR_A_BRIEF_LOCK)
+        except Timeout as error:
+            raise kept_too_long(path, "the list of runs in progress") from error
         if path.exists():
             return lock, path
         # Taken for that of a dead run, and removed, before it was locked.

@@ -1,4 +1,4 @@
-"""One lock for each key, so that nothing is computed twice at once.
+"""Locks: one for each key, so that nothing is computed twice at once, and brief ones for the rest.
 
 A lock is held by an open file. The system frees it when its process dies, however it dies, so
 no killed run leaves a lock that anybody waits for.
@@ -6,12 +6,16 @@ no killed run leaves a lock that anybody waits for.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.digests import is_sha256
+from storage.errors import StoreUnusableError
+from storage.regular import open_regular
 from storage.room import explaining
 
 if TYPE_CHECKING:
@@ -20,6 +24,46 @@ if TYPE_CHECKING:
 # filelock is imported where it is used: serving what is cached takes no lock.
 
 _SECONDS_BETWEEN_CALLS = 1.0
+# What is written under a brief lock is written in milliseconds, or in seconds on a slow disk.
+SECONDS_FOR_A_BRIEF_LOCK = 120.0
+_LONGEST_NOTE = 200  # bytes that are read of who holds a lock
+
+
+@contextmanager
+def briefly(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that nobody keeps for long.
+
+    Parameters
+    ----------
+    path
+        Of the lock's file; its folder must be there.
+    what
+        What is alone with what, for the error.
+
+    Raises
+    ------
+    StoreUnusableError
+        If somebody has kept it for minutes.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=SECONDS_FOR_A_BRIEF_LOCK)
+    except Timeout as error:
+        raise kept_too_long(path, what) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def kept_too_long(path: Path, what: str) -> StoreUnusableError:
+    """Return the error for a brief lock that is not freed."""
+    return StoreUnusableError(
+        f"{what}: another process has kept {path} locked for {SECONDS_FOR_A_BRIEF_LOCK:,.0f} s, "
+        "which takes milliseconds. End it if it hangs (fuser shows which), and run again"
+    )
 
 
 class KeyLocks:
@@ -35,15 +79,21 @@ class KeyLocks:
         self.root = root
 
     @contextmanager
-    def computing(self, key: str, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    def computing(
+        self, key: str, run: str = "", on_wait: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
         """Be the only one who computes a key.
 
         Parameters
         ----------
         key
             SHA-256 of the key's document.
+        run
+            Name of the run that computes it, for those who wait.
         on_wait
-            Called again and again while somebody else computes it; what it raises ends the wait.
+            Called every second while somebody else computes it, with who that is, or with
+            nothing where that is not known; what it raises ends the wait. Computing may take
+            hours, so nothing else ends it.
 
         Raises
         ------
@@ -62,10 +112,13 @@ class KeyLocks:
                 except Timeout:
                     patience = _SECONDS_BETWEEN_CALLS
                 if on_wait is not None:
-                    on_wait()
+                    on_wait(self._holder(key))
         try:
+            place = f"process {os.getpid()} on {socket.gethostname()}"
+            self._note(key, f"run {run or 'unnamed'} ({place})")
             yield
         finally:
+            self._note(key, None)
             lock.release()
 
     @contextmanager
@@ -92,3 +145,23 @@ class KeyLocks:
 
         self.root.mkdir(parents=True, exist_ok=True)
         return FileLock(self.root / f"{key}.lock")
+
+    def _note(self, key: str, holder: str | None) -> None:
+        """Write down who holds a lock, beside it: some versions of filelock empty its own file.
+
+        It is for people alone. One that a killed run left is replaced by the next holder.
+        """
+        path = self.root / f"{key}.holder"
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            if holder is not None:
+                with path.open("x", encoding="utf-8") as file:  # never through a link
+                    file.write(holder)
+
+    def _holder(self, key: str) -> str:
+        try:
+            with open_regular(self.root / f"{key}.holder") as file:
+                text = file.read(_LONGEST_NOTE).decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return "".join(each if each.isprintable() else "?" for each in text)

@@ -23,6 +23,7 @@ from storage.errors import (
     RecordDamagedError,
     UnknownNameError,
 )
+from storage.locks import briefly
 from storage.records import now
 from storage.sealed import read_sealed, write_sealed
 
@@ -108,11 +109,9 @@ class ModelStore:
         **fields
             Those of `ModelVersion`, apart from `version` and `created`.
         """
-        from filelock import FileLock
-
         versions = self.root / "versions"
         versions.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "register.lock"):
+        with briefly(self.root / "register.lock", "the registry of models"):
             last = 0
             for known in self.oldest_first():
                 last = known.version
@@ -222,11 +221,9 @@ class ModelStore:
         MovedMeanwhileError
             If it stands elsewhere than at `judged_against`.
         """
-        from filelock import FileLock
-
         model = self.load(version)
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "alias.lock"):
+        with briefly(self.root / "alias.lock", "the aliases of models"):
             before = self.moves(alias)
             stands_at = before[-1].version if before else None
             if judged_against not in (ANY, stands_at):

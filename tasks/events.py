@@ -15,9 +15,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StageWaiting:
-    """Another run computes the same; this one waits for its outputs."""
+    """Another run computes the same; this one waits for its outputs. `reason` says which."""
 
     label: str
+    reason: str = "another run is computing it"
+
+
+@dataclass(frozen=True)
+class StageNoted:
+    """A stage says in a sentence what is going on, such as what it waits for."""
+
+    label: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class PointDone:
 
 Event = (
     StageWaiting
+    | StageNoted
     | StageStarted
     | StageProgressed
     | StageFinished

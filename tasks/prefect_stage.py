@@ -28,6 +28,7 @@ from prefect.task_runners import TaskRunner
 from prefect.tasks import Task, exponential_backoff
 
 from storage.cache import Cache
+from tasks.events import Event, StageNoted, StageWaiting, observing
 from tasks.interruption import StoppedError
 from tasks.relay import Relay
 from tasks.stage import Refs, Retries, Stage, StageResult, resolved
@@ -94,8 +95,15 @@ def _as_task(stage: Stage) -> Task[..., Any]:
     ) -> State[StageResult]:
         logger = get_run_logger()
         progress = _ProgressArtifact(label) if stage.shows_progress else None
+
+        def log(event: Event) -> None:
+            # Where nobody looks at a terminal.
+            match event:
+                case StageWaiting(of, text) | StageNoted(of, text) if of == label:
+                    logger.warning("%s: %s", label, text)
+
         try:
-            with nullcontext() if relay is None else relay.relaying():
+            with observing(log), nullcontext() if relay is None else relay.relaying():
                 result = stage.run(
                     Cache(),
                     label,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.events import Event, StageProgressed, StageStarted, StageWaiting, observing
+from tasks.events import Event, StageNoted, StageProgressed, StageStarted, StageWaiting, observing
 from tasks.interruption import StoppedError
 
 # A bar that moves four times a second looks alive, and the scheduler hardly notices.
@@ -86,8 +86,10 @@ class Relay:
 
 def _message(event: Event) -> dict[str, Any] | None:
     match event:
-        case StageWaiting(label):
-            return {"kind": "waiting", "label": label}
+        case StageWaiting(label, reason):
+            return {"kind": "waiting", "label": label, "reason": reason}
+        case StageNoted(label, text):
+            return {"kind": "noted", "label": label, "text": text}
         case StageStarted(label, reasons):
             return {"kind": "started", "label": label, "reasons": list(reasons)}
         case StageProgressed(label, done, total, unit, numbers):
@@ -108,7 +110,9 @@ def event_of(message: Mapping[str, Any]) -> Event:
     """Return the event that a message stands for."""
     label = message["label"]
     if message["kind"] == "waiting":
-        return StageWaiting(label)
+        return StageWaiting(label, message["reason"])
+    if message["kind"] == "noted":
+        return StageNoted(label, message["text"])
     if message["kind"] == "started":
         return StageStarted(label, tuple(message["reasons"]))
     return StageProgressed(

@@ -24,6 +24,7 @@ from storage.artifacts import FORMATS, Artifact
 from storage.cache import Cache
 from storage.digests import digest_bytes, digest_json
 from storage.errors import RecordDamagedError
+from storage.locks import briefly
 from storage.room import explaining_full_disk
 from tasks.html_report import ReportContents, page
 from tasks.report import FIGURES, history_table
@@ -181,11 +182,9 @@ def _alone_with(folder: Path) -> Iterator[None]:
 
     The lock lies elsewhere, so that beside the results there is nothing but results.
     """
-    from filelock import FileLock
-
     owner = os.getuid() if hasattr(os, "getuid") else 0
     name = f"digitflow-{owner}-{digest_bytes(str(folder.resolve()).encode())[:16]}.lock"
-    with FileLock(Path(tempfile.gettempdir()) / name):
+    with briefly(Path(tempfile.gettempdir()) / name, f"the results folder {folder}"):
         yield
 
 

@@ -1,10 +1,11 @@
 """`@stage`: an ordinary function from values to values, made cacheable.
 
 A stage's positional parameters are its inputs: values that earlier stages made, or tuples of
-such values. Its keyword-only parameters are JSON values that decide the result. Two of those are
+such values. Its keyword-only parameters are JSON values that decide the result. Three of those are
 special: `scratch` is given a folder that survives a killed attempt, `progress` a function to
-report with. What `ignored` lists, parameter or input, says how to work and not what comes out, so
-it is no part of the key. Called directly, a stage is its function and nothing else.
+report with, `say` one that tells people in a sentence what is going on. What `ignored` lists,
+parameter or input, says how to work and not what comes out, so it is no part of the key. Called
+directly, a stage is its function and nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tasks import interruption
 from tasks.events import (
     StageFailed,
     StageFinished,
+    StageNoted,
     StageProgressed,
     StageStarted,
     StageWaiting,
@@ -46,7 +48,9 @@ _NOT_CODE = (
     "tasks.stage",
 )
 _OUR_ROOT = Path(__file__).resolve().parents[1]
-_GIVEN = ("scratch", "progress")
+_GIVEN = ("scratch", "progress", "say")
+# Seconds between two sentences that say what a stage still waits for.
+SECONDS_BETWEEN_SENTENCES = 60.0
 
 
 class Progress(Protocol):
@@ -140,6 +144,27 @@ class Handle:
             )
             raise KeyError(message)
         return Ref(self.source, output)
+
+
+class _Waiting:
+    """Says at once, and every minute, for whom a stage waits; to be called all the while."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._since: float | None = None
+        self._next = 0.0
+
+    def __call__(self, holder: str) -> None:
+        interruption.check()
+        moment = time.monotonic()
+        if self._since is None:
+            self._since = self._next = moment
+        if moment < self._next:
+            return
+        self._next += SECONDS_BETWEEN_SENTENCES
+        minutes = int(moment - self._since) // 60
+        so_far = f", for {minutes} min so far" if minutes else ""
+        emit(StageWaiting(self._label, f"{holder or 'another run'} is computing it{so_far}"))
 
 
 class Stage:
@@ -297,14 +322,9 @@ class Stage:
             if progress is not None:
                 progress(done, total, unit, **numbers)
 
-        waiting = False
-
-        def wait() -> None:
-            nonlocal waiting
+        def note(text: str) -> None:
             interruption.check()
-            if not waiting:
-                waiting = True
-                emit(StageWaiting(label))
+            emit(StageNoted(label, text))
 
         def read(given: Artifact | tuple[Artifact, ...]) -> Any:
             if isinstance(given, tuple):
@@ -312,7 +332,7 @@ class Stage:
             return cache.read(given)
 
         def compute(scratch: Path) -> Mapping[str, Any]:
-            given = {"scratch": scratch, "progress": report}
+            given = {"scratch": scratch, "progress": report, "say": note}
             return self.function(
                 **{name: read(given) for name, given in inputs.items()},
                 **parameters,
@@ -331,7 +351,7 @@ class Stage:
                 refresh=refresh,
                 pinned=self._pins(inputs, parameters),
                 on_miss=lambda reasons: emit(StageStarted(label, reasons)),
-                on_wait=wait,
+                on_wait=_Waiting(label),
             )
         except BaseException as error:
             worthwhile = self.retries is not None and self.retries.worthwhile(error)

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,16 @@ import pytest
 from storage.artifacts import Artifact
 from storage.cache import Cache
 from storage.digests import digest_bytes
-from tasks.events import Event, StageFailed, StageFinished, StageProgressed, StageStarted, observing
+from tasks.events import (
+    Event,
+    StageFailed,
+    StageFinished,
+    StageNoted,
+    StageProgressed,
+    StageStarted,
+    StageWaiting,
+    observing,
+)
 from tasks.stage import Handle, Progress, Ref, Retries, Stage, stage
 from tasks.train import train
 
@@ -68,6 +78,12 @@ def fetch(*, sha256: str = DIGEST, name: str = "x", scratch: Path) -> dict[str, 
 @stage(outputs={"x": "json"}, retries=Retries(2, worthwhile=lambda error: "503" in str(error)))
 def fail(*, message: str) -> dict[str, Any]:
     raise ValueError(message)
+
+
+@stage(outputs={"x": "json"})
+def waiting(*, say: Callable[[str], None]) -> dict[str, Any]:
+    say("the mirror is busy; asked again in 25 s")
+    return {"x": 1}
 
 
 @pytest.fixture
@@ -301,6 +317,40 @@ class TestRun:
             progress=lambda *args, **numbers: told.append((*args, numbers)),
         )
         assert told == [(1, 2, "halves", {"loss": 0.5}), (2, None, "", {})]
+
+    def test_says_what_the_function_has_to_say(self, cache: Cache, seen: list[Event]):
+        waiting.run(cache, "waiting", {}, {}, run="r")
+        assert StageNoted("waiting", "the mirror is busy; asked again in 25 s") in seen
+        # Whether anybody listens decides nothing.
+        assert "say" not in waiting.key({}, {}).parameters
+        assert waiting(say=print) == {"x": 1}
+
+    def test_says_again_and_again_whom_it_waits_for(
+        self, cache: Cache, seen: list[Event], monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("tasks.stage.SECONDS_BETWEEN_SENTENCES", 0.0)
+        key = count.key({}, {"upto": 3, "start": 0}).digest()
+        started, free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with cache.locks.computing(key, "patient-owl"):
+                started.set()
+                assert free.wait(60)
+
+        def show(event: Event) -> None:
+            if len([each for each in seen if isinstance(each, StageWaiting)]) == 2:
+                free.set()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert started.wait(60)
+        with observing(show):
+            count.run(cache, "count", {}, {"upto": 3, "start": 0}, run="r")
+        holder.join(60)
+        waits = [each for each in seen if isinstance(each, StageWaiting)]
+        assert len(waits) >= 2
+        assert all("run patient-owl (process " in each.reason for each in waits)
+        assert all(each.reason.endswith(") is computing it") for each in waits)
 
     def test_refresh(self, cache: Cache):
         count.run(cache, "count", {}, {"upto": 4}, run="r")

@@ -17,7 +17,14 @@ from storage.cache import Cache
 from storage.records import now
 from storage.runs import RunRecord
 from tasks.data.sources import Dataset
-from tasks.events import Event, StageFailed, StageFinished, StageProgressed, StageStarted
+from tasks.events import (
+    Event,
+    StageFailed,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+    StageWaiting,
+)
 from tests import walk
 
 
@@ -100,6 +107,8 @@ def _write(log: Path, event: Event) -> None:
         "time": time.time(),
     }
     match event:
+        case StageWaiting():
+            entry["reason"] = event.reason
         case StageStarted():
             entry["reasons"] = event.reasons
         case StageProgressed():

@@ -99,6 +99,8 @@ def test_a_killed_holder_frees_those_who_wait(slow: LoggedWalk, tmp_path: Path) 
     holder.kill()
     assert waiter.wait(60) == 0, waiter.output()
     assert labels(waiter_log, "StageWaiting") == {"train": 1}
+    (wait,) = events(waiter_log, "StageWaiting")
+    assert wait["reason"].startswith("run walk (process ")
     # The one who waited takes over, and goes on from the last checkpoint.
     epochs = [
         int(each["done"])
@@ -128,5 +130,6 @@ def test_training_of_one_key_runs_once(slow: LoggedWalk, tmp_path: Path) -> None
 
 def test_who_waits_says_so() -> None:
     said = io.StringIO()
-    Terminal(Console(file=said, width=80)).show(StageWaiting("train"))
-    assert " ".join(said.getvalue().split()) == "waits train another run is computing it"
+    holder = "run patient-owl (process 7 on here) is computing it"
+    Terminal(Console(file=said, width=80)).show(StageWaiting("train", holder))
+    assert " ".join(said.getvalue().split()) == f"waits train {holder}"

@@ -8,7 +8,14 @@ from rich.console import Console
 
 from flows.cli import main
 from flows.sweep_terminal import SweepTerminal
-from tasks.events import PointDone, PointsStarted, StageFinished, StageProgressed, StageStarted
+from tasks.events import (
+    PointDone,
+    PointsStarted,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+    StageWaiting,
+)
 from tasks.grid import plan_points
 from tasks.ranking import Outcome
 from tasks.run_summary import RunSummary
@@ -67,6 +74,15 @@ def test_a_line_for_each_point_and_none_for_its_stage(console: Console) -> None:
     assert lines[6].strip().startswith("Training diverged in epoch 3")
     assert lines[-1].split() == ["ran", "0.1", "s", "evaluate"]
     assert all(len(line) <= 80 for line in lines)
+
+
+def test_a_point_that_waits_for_another_run_says_for_which(console: Console) -> None:
+    terminal = SweepTerminal(console)
+    with terminal.showing():
+        terminal.show(PointsStarted(LABELS, "validation_accuracy", 5))
+        holder = "run patient-owl (process 7 on here) is computing it"
+        terminal.show(StageWaiting(FIRST, holder))
+    assert f"waits learning_rate=0.001 hidden_sizes=64 {holder}" in " ".join(said(console).split())
 
 
 def test_a_rung_says_how_many_go_on(console: Console) -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from flows.terminal import Terminal
-from tasks.events import StageProgressed, StageStarted
+from tasks.events import StageNoted, StageProgressed, StageStarted
 
 NUMBERS = {
     "train_loss": 0.0803,
@@ -48,3 +48,12 @@ def test_words_are_kept_whole_in_a_terminal() -> None:
     assert len(lines) > 1
     assert all(len(line) <= 80 for line in lines)
     assert all(not line.startswith("ord") for line in lines)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_a_stage_has_to_say(quiet: bool) -> None:
+    log = console(terminal=False)
+    text = "http://mirror/: 429 Too Many Requests; asked again in 25 s"
+    Terminal(log, quiet=quiet).show(StageNoted("download", text))
+    expected = [] if quiet else ["note", "download", *text.split()]
+    assert written(log).split() == expected

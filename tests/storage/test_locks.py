@@ -3,15 +3,19 @@
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from storage.cache import Cache
+from storage.errors import StoreUnusableError
 from storage.keys import StageKey
+from storage.locks import KeyLocks, briefly
 
 KEY = StageKey("slow", {}, {"n": 1}, {})
 FORMATS = {"pid": "json"}
@@ -114,3 +118,65 @@ def test_when_the_one_that_computes_is_killed_the_next_takes_over(cache: Cache, 
     assert record is not None
     # It found what the killed one had left in the scratch folder.
     assert cache.read(record.outputs["pid"]) == sorted([str(holder.pid), str(os.getpid())])
+
+
+SHA256 = "ab" * 32
+
+
+class EnoughError(Exception):
+    """Raised by who has waited long enough."""
+
+
+def told_while_waiting(folder: Path) -> str:
+    """What somebody is told who wants a key that is being computed."""
+    told: list[str] = []
+
+    def stop(holder: str) -> None:
+        told.append(holder)
+        raise EnoughError
+
+    with pytest.raises(EnoughError), KeyLocks(folder).computing(SHA256, on_wait=stop):
+        pass
+    return told[0]
+
+
+def test_who_waits_is_told_for_whom(tmp_path: Path):
+    with KeyLocks(tmp_path).computing(SHA256, "patient-owl"):
+        holder = told_while_waiting(tmp_path)
+    assert holder == f"run patient-owl (process {os.getpid()} on {socket.gethostname()})"
+    assert not list(tmp_path.glob("*.holder"))
+
+
+def test_a_note_is_for_people_and_nothing_rests_on_it(tmp_path: Path):
+    """It may be missing, a link, or say anything."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    note = folder / f"{SHA256}.holder"
+    note.symlink_to(elsewhere)
+    with KeyLocks(folder).computing(SHA256, "r"):
+        assert elsewhere.read_text() == "mine"
+        note.unlink()
+        assert told_while_waiting(folder) == ""
+        note.symlink_to(elsewhere)
+        assert told_while_waiting(folder) == ""
+        note.unlink()
+        note.write_bytes(b"run \x1b[31m\xff\n" + b"x" * 1000)
+        told = told_while_waiting(folder)
+        assert told.startswith("run ?[31m\ufffd?xxx")
+        assert len(told) <= 200
+    assert elsewhere.read_text() == "mine"
+
+
+def test_a_brief_lock_that_somebody_keeps_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "alias.lock"
+    monkeypatch.setattr("storage.locks.SECONDS_FOR_A_BRIEF_LOCK", 0.1)
+    with FileLock(path), pytest.raises(StoreUnusableError) as caught, briefly(path, "the aliases"):
+        pass
+    assert f"the aliases: another process has kept {path} locked for" in str(caught.value)
+    assert "End it if it hangs (fuser shows which), and run again" in str(caught.value)
+    with briefly(path, "the aliases"):  # and it is free again
+        pass
