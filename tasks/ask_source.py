@@ -17,8 +17,9 @@ from prefect.runtime import flow_run, task_run
 from storage.cache import Cache
 from storage.errors import RecordDamagedError
 from storage.sources import SourceStore
+from tasks import interruption
 from tasks.data.conditional import Seen
-from tasks.data.mirrors import display
+from tasks.data.places import display
 from tasks.data.source_check import SourceAnswer, check
 from tasks.data.sources import Dataset
 
@@ -51,7 +52,14 @@ def ask_source(dataset: Dataset, mirrors: tuple[str, ...]) -> SourceAnswer:
     """
     store, source = Cache().sources, _identity(dataset)
     last, seen = _recall(store, source)
-    answer = check(dataset.files, mirrors, last, seen)
+    answer = check(
+        dataset.files,
+        mirrors,
+        last,
+        seen,
+        say=get_run_logger().warning,
+        alive=interruption.check,
+    )
     for file in answer.unconfirmed:
         get_run_logger().warning("%s: %s (%s)", file.name, file.verdict, file.how)
     tries_left = _RETRIES + 1 - (task_run.run_count or 1)

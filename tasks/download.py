@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tasks.stage import Progress, Retries, stage
 
 
 def _may_pass(error: BaseException) -> bool:
-    """A 404 or wrong bytes from every mirror will be the same in a minute."""
+    """A 404, wrong bytes, or "not before noon" from every mirror will be the same in a minute."""
     return not getattr(error, "permanent", False)
 
 
@@ -20,7 +21,14 @@ def _may_pass(error: BaseException) -> bool:
     tags=("network",),
 )
 def download(
-    *, name: str, sha256: str, size: int, mirrors: list[str], scratch: Path, progress: Progress
+    *,
+    name: str,
+    sha256: str,
+    size: int,
+    mirrors: list[str],
+    scratch: Path,
+    progress: Progress,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Path]:
     """Download one file of the dataset and check its SHA-256."""
     from tasks.data.fetch import fetch
@@ -32,5 +40,6 @@ def download(
         mirrors=mirrors,
         folder=scratch,
         progress=lambda done, total: progress(done, total, "bytes"),
+        say=say,
     )
     return {"archive": file}

@@ -72,7 +72,7 @@ def show_dataset(console: Console, wanted: str, *, json: bool) -> None:
         console.print_json(json_format.dumps(_entry(dataset.name, dataset)))
         return
     from tasks.data.dataset import describe_labels
-    from tasks.data.mirrors import display
+    from tasks.data.places import display
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="dim")
@@ -121,7 +121,8 @@ def add_dataset(
     DownloadError
         If a file could not be downloaded.
     """
-    from tasks.data.adding import describe, is_url, keep
+    from tasks.data.adding import describe, keep
+    from tasks.data.places import is_http
 
     with tempfile.TemporaryDirectory(prefix="digitflow-add-") as temporary, terminal.showing():
         folder = Path(temporary)
@@ -135,10 +136,11 @@ def add_dataset(
             transposed=transposed,
             prefix=prefix,
             progress=downloads.progressed,
+            say=terminal.say,
         )
         downloads.finish()
         path, written = keep(dataset, instead=replace)
-        if is_url(place):
+        if is_http(place):
             _store([folder / file.name for file in dataset.files])
     if not written:
         terminal.say(f"{name} is there already, with these very files: {path}")

@@ -10,28 +10,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.data.background import Watch
 from tasks.data.dataset import ROLES, Dataset, DatasetError, describe_labels
 from tasks.data.directory import STEMS, from_directory
 from tasks.data.idx_header import check_complete
 from tasks.data.idx_stream import IdxError
 from tasks.data.manifest import check_name, read_manifest, write_manifest
-from tasks.data.mirror_errors import MirrorError, RefusedError
-from tasks.data.mirrors import display, open_file
+from tasks.data.mirror_errors import RefusedError
+from tasks.data.mirrors import open_file
+from tasks.data.patience import LIMITS, TIMEOUT, ask_in_turn
+from tasks.data.places import absolute, check_place, directory_of, display, is_http
 from tasks.data.sources import DATASETS, datasets_folder
 
 # Takes a file's name and the number of bytes that have arrived.
 Progress = Callable[[str, int], None]
 
-_TIMEOUT = (5.0, 30.0)  # seconds to wait for a connection, and for each next piece of data
-
 
 class DownloadError(Exception):
     """A file of a dataset that is to be added could not be downloaded."""
-
-
-def is_url(place: str) -> bool:
-    """Tell whether the files are to be downloaded."""
-    return place.startswith(("http://", "https://"))
 
 
 def describe(
@@ -44,6 +40,7 @@ def describe(
     transposed: bool = False,
     prefix: str = "",
     progress: Progress = lambda name, done: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Dataset:
     """Describe the dataset in a directory, or below a URL, under a name of the user's.
 
@@ -65,6 +62,8 @@ def describe(
         What the names of the files begin with.
     progress : callable
         Called with a file's name and the number of bytes that have arrived.
+    say : callable
+        Told in a sentence of each pause that a server asks for.
 
     Raises
     ------
@@ -77,20 +76,23 @@ def describe(
     if name in DATASETS:
         message = f"--name {name}: a dataset of that name is built in; choose another"
         raise DatasetError(message)
-    directory = Path(place).expanduser()
-    mirror = str(directory.absolute())
-    if is_url(place):
+    check_place(place)
+    if is_http(place):
         directory, mirror = folder, place
         for role in ROLES:
-            _download(place, _spellings(role, prefix), folder, progress)
+            _download(place, _spellings(role, prefix), folder, progress, say)
+    else:
+        directory = absolute(directory_of(place))
+        mirror = str(directory)
+    shown = display(place)
     dataset = from_directory(
-        directory, class_names=class_names, transposed=transposed, prefix=prefix
+        directory, class_names=class_names, transposed=transposed, prefix=prefix, shown=shown
     )
     for file in dataset.files:
         try:
             check_complete(directory / file.name, file.name)
         except IdxError as error:
-            message = f"{place}: {error}"
+            message = f"{shown}: {error}"
             raise DatasetError(message) from error
     return replace(dataset, name=name, title=title or name, mirrors=(mirror,))
 
@@ -139,37 +141,51 @@ def _spellings(role: str, prefix: str) -> list[str]:
     return [f"{name}{ending}" for name, ending in itertools.product(names, (".gz", ""))]
 
 
-def _download(url: str, names: Sequence[str], folder: Path, progress: Progress) -> None:
+def _download(
+    url: str,
+    names: Sequence[str],
+    folder: Path,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
     """Download the first of the names that is there."""
-    reasons: dict[str, str] = {}
-    for name in names:
-        try:
-            with (
-                open_file(url, name, begin=0, size=None, timeout=_TIMEOUT) as answer,
-                (folder / name).open("wb") as file,
-            ):
-                for chunk in answer.chunks:
-                    file.write(chunk)
-                    progress(name, file.tell())
+    deadline = LIMITS.deadline()
+    left = list(names)
+    reasons: list[str] = []
+
+    def ask(mirror: str) -> None:
+        while left:
+            try:
+                _receive(mirror, left[0], folder, Watch(LIMITS, deadline), progress)
                 return
-        except RefusedError as error:
-            if not error.permanent:
-                raise _failure(url, name, error) from error
-            reasons[name] = error.reason
-        except MirrorError as error:
-            raise _failure(url, name, error) from error
-    reason = next(iter(reasons.values()))
-    message = (
-        f"{display(url)}: expected one of {', '.join(names)}, but: {reason}; download the files "
-        "and add their directory"
-    )
-    raise DownloadError(message)
+            except RefusedError as error:
+                if not error.permanent:
+                    raise
+                reasons.append(error.reason)
+                left.pop(0)
+        reason = f"expected one of {', '.join(names)}, but: {reasons[0]}"
+        raise RefusedError(reason, permanent=True)
+
+    _, failures = ask_in_turn([url], ask, limits=LIMITS, deadline=deadline, say=say)
+    if failures:
+        failure = failures[0]
+        if failure.permanent:
+            problem = f"{failure.reason}; download the files and add their directory"
+        else:
+            problem = f"{left[0]} could not be downloaded: {failure.reason}; try again"
+        message = f"{failure.mirror}: {problem}"
+        raise DownloadError(message)
 
 
-def _failure(url: str, name: str, error: MirrorError) -> DownloadError:
-    return DownloadError(
-        f"{display(url)}: {name} could not be downloaded: {error.reason}; try again"
-    )
+def _receive(url: str, name: str, folder: Path, watch: Watch, progress: Progress) -> None:
+    file = folder / name
+    with (
+        open_file(url, name, begin=0, size=None, timeout=TIMEOUT, watch=watch) as answer,
+        file.open("wb") as output,
+    ):
+        for chunk in answer.chunks:
+            output.write(chunk)
+            progress(name, output.tell())
 
 
 def _differences(before: Dataset, now: Dataset) -> list[str]:

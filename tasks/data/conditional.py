@@ -5,8 +5,7 @@ What has not changed is not read. Only what proves that bytes are the same count
 """
 
 import hashlib
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -14,20 +13,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from tasks.data.mirror_errors import InterruptedTransferError, RefusedError, status_text
-from tasks.data.mirrors import (
-    HTTP,
-    TRY_LATER,
-    body,
-    contents,
-    directory,
-    get,
-    open_regular,
-    scheme_of,
-    url_of,
-)
+from tasks.data.background import Watch
+from tasks.data.mirror_errors import InterruptedTransferError, status_text
+from tasks.data.mirrors import ask_server, check_mirror, read_file, refusal
+from tasks.data.patience import LIMITS
+from tasks.data.places import directory_of, is_http, url_of
 from tasks.data.sources import SourceFile
 
 # RFC 9110, 8.8.2.2: a time is strong if the file had not changed for a second when it was sent.
@@ -93,7 +83,13 @@ class Asked:
     how: str
 
 
-def ask(mirror: str, file: SourceFile, before: Seen | None, timeout: tuple[float, float]) -> Asked:
+def ask(
+    mirror: str,
+    file: SourceFile,
+    before: Seen | None,
+    timeout: tuple[float, float],
+    watch: Watch | None = None,
+) -> Asked:
     """Ask `mirror` what it serves under a file's name, and read it only if that may have changed.
 
     Parameters
@@ -106,21 +102,23 @@ def ask(mirror: str, file: SourceFile, before: Seen | None, timeout: tuple[float
         What this mirror served last time.
     timeout : (float, float)
         Seconds to wait for a connection, and for each next piece of data.
+    watch : Watch, optional
+        What else ends the wait; by default the usual limits, beginning now.
 
     Raises
     ------
     MirrorError
         If it does not answer, or has no such file: nothing is known then.
     """
-    if scheme_of(mirror) in HTTP:
-        with requests.Session() as session:
-            return _ask_server(session, url_of(mirror, file.name), file.size, before, timeout)
-    return _ask_directory(directory(mirror) / file.name, file, before)
+    check_mirror(mirror)
+    watch = watch or Watch(LIMITS, LIMITS.deadline(file.size))
+    if is_http(mirror):
+        return _ask_server(url_of(mirror, file.name), file.size, before, timeout, watch)
+    return _ask_directory(directory_of(mirror) / file.name, file, before, watch)
 
 
-def _ask_directory(path: Path, file: SourceFile, before: Seen | None) -> Asked:
-    with open_regular(path, None) as stream:
-        status = os.fstat(stream.fileno())
+def _ask_directory(path: Path, file: SourceFile, before: Seen | None, watch: Watch) -> Asked:
+    with read_file(path, 0, watch) as (status, chunks):
         modified = status.st_mtime_ns
         same = before is not None and (before.size, before.modified_ns) == (
             status.st_size,
@@ -131,37 +129,30 @@ def _ask_directory(path: Path, file: SourceFile, before: Seen | None) -> Asked:
             return Asked(before, "same size and time")
         if status.st_size != file.size:
             return Asked(Seen(status.st_size, None, modified_ns=modified), "another size")
-        found, sha256 = _digest(contents(stream), file.size)
+        found, sha256 = _digest(chunks, file.size)
         return Asked(Seen(found, sha256, modified_ns=modified), "read")
 
 
 def _ask_server(
-    session: requests.Session,
-    url: str,
-    size: int,
-    before: Seen | None,
-    timeout: tuple[float, float],
+    url: str, size: int, before: Seen | None, timeout: tuple[float, float], watch: Watch
 ) -> Asked:
     headers = {}
     if before is not None and before.etag is not None:
         headers["If-None-Match"] = before.etag
     elif before is not None and before.last_modified is not None:
         headers["If-Modified-Since"] = before.last_modified
-    with get(session, url, headers, timeout) as response:
-        status = response.status_code
-        if before is not None and headers and status == HTTPStatus.NOT_MODIFIED:
-            return Asked(before, status_text(status))
-        if status != HTTPStatus.OK:
-            permanent = 400 <= status < 500 and status not in TRY_LATER
-            raise RefusedError(status_text(status), permanent=permanent)
-        etag, last_modified = _strong_etag(response), _strong_time(response)
+    with ask_server(url, headers, timeout, watch) as (reply, chunks):
+        if before is not None and headers and reply.status == HTTPStatus.NOT_MODIFIED:
+            return Asked(before, status_text(reply.status))
+        if reply.status != HTTPStatus.OK:
+            raise refusal(reply)
+        etag, last_modified = _strong_etag(reply.headers), _strong_time(reply.headers)
         if before is not None and etag is not None and etag == before.etag:
             return Asked(before, "same ETag")  # from a server that knows no conditions
-        length = response.headers.get("Content-Length", "")
-        announced = int(length) if length.isdecimal() else None
+        announced = reply.length
         if announced is not None and announced != size:
             return Asked(Seen(announced, None, etag, last_modified), "another size")
-        found, sha256 = _digest(body(response, timeout), size)
+        found, sha256 = _digest(chunks, size)
         if announced is not None and found < announced:
             reason = f"connection closed early ({found:,} of {announced:,} bytes have arrived)"
             raise InterruptedTransferError(reason)
@@ -181,18 +172,18 @@ def _digest(chunks: Iterable[bytes], size: int) -> tuple[int, str]:
     return found, digest.hexdigest()
 
 
-def _strong_etag(response: requests.Response) -> str | None:
+def _strong_etag(headers: Mapping[str, str]) -> str | None:
     """Return the ETag, unless it is weak: that promises the same meaning, not the same bytes."""
-    etag = response.headers.get("ETag")
+    etag = headers.get("ETag")
     is_strong = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
     return etag if is_strong else None
 
 
-def _strong_time(response: requests.Response) -> str | None:
-    text = response.headers.get("Last-Modified")
+def _strong_time(headers: Mapping[str, str]) -> str | None:
+    text = headers.get("Last-Modified")
     try:
         modified = parsedate_to_datetime(text or "")
-        sent = parsedate_to_datetime(response.headers.get("Date", ""))
+        sent = parsedate_to_datetime(headers.get("Date", ""))
         return text if sent - modified >= _SETTLED else None
     except (ValueError, TypeError):  # one is missing, none, or names no time zone
         return None

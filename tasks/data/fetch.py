@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tasks.data.background import Watch
 from tasks.data.dataset import check_file_name
 from tasks.data.durable import rename_durably
 from tasks.data.mirror_errors import (
@@ -14,20 +15,12 @@ from tasks.data.mirror_errors import (
     MirrorError,
     StartOverError,
 )
-from tasks.data.mirrors import display, open_file
+from tasks.data.mirrors import open_file
 from tasks.data.part import Part, Progress
+from tasks.data.patience import LIMITS, TIMEOUT, Limits, MirrorFailure, ask_in_turn
 from tasks.data.reachable import NoMirrorReachable, reachable
 
 __all__ = ["FetchError", "MirrorFailure", "NoMirrorReachable", "fetch", "reachable"]
-
-
-@dataclass(frozen=True)
-class MirrorFailure:
-    """Why one mirror did not give the file; `permanent` where asking again cannot help."""
-
-    mirror: str
-    reason: str
-    permanent: bool
 
 
 class FetchError(Exception):
@@ -42,7 +35,7 @@ class FetchError(Exception):
     kept : int
         Bytes that have arrived and will be resumed.
     permanent : bool
-        True where every failure was one that asking again cannot mend.
+        True where every failure was one that asking again within minutes cannot mend.
     """
 
     def __init__(self, name: str, failures: tuple[MirrorFailure, ...], kept: int) -> None:
@@ -54,14 +47,15 @@ class FetchError(Exception):
 
     @property
     def permanent(self) -> bool:
-        return all(failure.permanent for failure in self.failures)
+        return all(failure.permanent or failure.later for failure in self.failures)
 
     def __str__(self) -> str:
         lines = [f"{self.name} could not be had from any mirror:"]
         lines += [f"  {failure.mirror}: {failure.reason}" for failure in self.failures]
-        if not self.permanent:
+        if not all(failure.permanent for failure in self.failures):
             kept = f"; the {self.kept:,} bytes that have arrived are kept" if self.kept else ""
-            lines.append(f"Check the network and run again{kept}.")
+            advice = "Run again later" if self.permanent else "Check the network and run again"
+            lines.append(f"{advice}{kept}.")
         if any(failure.reason.startswith("wrong bytes") for failure in self.failures):
             lines.append(
                 "Bytes other than the dataset promises are never taken. Where they are the right "
@@ -82,14 +76,19 @@ def fetch(
     mirrors: Sequence[str],
     folder: Path,
     progress: Progress | None = None,
-    timeout: tuple[float, float] = (5.0, 30.0),
+    say: Callable[[str], None] = lambda text: None,
+    timeout: tuple[float, float] = TIMEOUT,
+    limits: Limits = LIMITS,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Path:
     """Return the path of the verified file `name` in `folder`, downloading what is missing.
 
-    Mirrors are tried in order. A transfer that breaks off is resumed at once on the same mirror
-    for as long as each attempt gets further. Between calls the bytes that arrived stay in
-    ``<name>.part``, to be resumed by the next. Only verified bytes ever bear the name `name`.
-    One process at a time may fetch a file into a folder; the caller sees to that.
+    Mirrors are tried in order, and those that ask to be left alone for a while once more when all
+    others have been. A transfer that breaks off is resumed at once on the same mirror for as long
+    as each attempt gets further; one that is too slow goes on with the next mirror. Between calls
+    the bytes that arrived stay in ``<name>.part``, to be resumed by the next. Only verified bytes
+    ever bear the name `name`. One process at a time may fetch a file into a folder; the caller
+    sees to that.
 
     Parameters
     ----------
@@ -104,10 +103,17 @@ def fetch(
     folder : Path
         Scratch directory; made if it is missing.
     progress : callable, optional
-        Called with (bytes that have arrived, `size`) after each piece. The first number falls
-        back when a transfer starts over.
+        Called with (bytes that have arrived, `size`) after each piece, and about once a second
+        while nothing arrives; what it raises ends the download. The first number falls back when
+        a transfer starts over.
+    say : callable
+        Told in a sentence of each pause, and of each mirror that is left for another.
     timeout : (float, float)
         Seconds to wait for a connection, and for each next piece of data.
+    limits : Limits
+        When a mirror that sends is left, and when all of them are.
+    sleep : callable
+        Sleeps so many seconds; for tests.
 
     Raises
     ------
@@ -129,16 +135,24 @@ def fetch(
     target.unlink(missing_ok=True)
     with Part(folder / f"{name}.part", size=size, sha256=sha256, progress=progress) as part:
         _check_room(folder, name, size - part.length)
-        failures: list[MirrorFailure] = []
-        for mirror in mirrors:
-            if part.is_verified():
-                break
-            try:
-                _complete(part, mirror, name, timeout)
-            except MirrorError as error:
-                failures.append(MirrorFailure(display(mirror), error.reason, error.permanent))
+        deadline = limits.deadline(size)
+        failures: tuple[MirrorFailure, ...] = ()
+
+        def ask(mirror: str) -> None:
+            _complete(part, mirror, name, timeout, Watch(limits, deadline, part.report))
+
         if not part.is_verified():
-            raise FetchError(name, tuple(failures), part.length)
+            _, failures = ask_in_turn(
+                mirrors,
+                ask,
+                limits=limits,
+                deadline=deadline,
+                say=say,
+                alive=part.report,
+                sleep=sleep,
+            )
+        if not part.is_verified():
+            raise FetchError(name, failures, part.length)
     rename_durably(part.path, target)
     return target
 
@@ -158,14 +172,16 @@ def _is_verified(path: Path, sha256: str, size: int) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
-def _complete(part: Part, mirror: str, name: str, timeout: tuple[float, float]) -> None:
+def _complete(
+    part: Part, mirror: str, name: str, timeout: tuple[float, float], watch: Watch
+) -> None:
     """Bring `part` to its verified end from one mirror, or raise why that cannot be."""
     furthest = part.length  # an attempt that does not get beyond it is the last
     may_start_over = True
     while True:
         try:
             with open_file(
-                mirror, name, begin=part.length, size=part.size, timeout=timeout
+                mirror, name, begin=part.length, size=part.size, timeout=timeout, watch=watch
             ) as answer:
                 part.receive(answer.begin, answer.chunks)
                 return
@@ -182,3 +198,7 @@ def _complete(part: Part, mirror: str, name: str, timeout: tuple[float, float]) 
                 reason = f"{error.reason} ({part.length:,} of {part.size:,} bytes have arrived)"
                 raise InterruptedTransferError(reason) from error
             furthest = part.length
+        except MirrorError:
+            if part.is_verified():
+                return
+            raise

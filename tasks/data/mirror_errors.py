@@ -1,5 +1,6 @@
 """What can go wrong at a mirror, and how to say it in a few words."""
 
+import http.client
 import socket
 import ssl
 from collections.abc import Iterator
@@ -31,6 +32,22 @@ class MirrorError(Exception):
 
 class RefusedError(MirrorError):
     """It answered, and the answer was no."""
+
+
+class BusyError(RefusedError):
+    """It asked to be left alone for so many `seconds`."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class TooSlowError(MirrorError):
+    """It sends, but so slowly that it is left: what has arrived may be good."""
+
+
+class OutOfTimeError(MirrorError):
+    """The time for the whole file is over, whoever has taken it."""
 
 
 class InterruptedTransferError(MirrorError):
@@ -102,10 +119,24 @@ def _phrase(error: BaseException, timeout: tuple[float, float]) -> str | None:
             return f"no data for {timeout[1]:g} s"
         case ConnectionRefusedError():
             return "connection refused"
-        case ConnectionResetError() | BrokenPipeError() | urllib3.exceptions.IncompleteRead():
+        case (
+            ConnectionResetError()
+            | BrokenPipeError()
+            | urllib3.exceptions.IncompleteRead()
+            | urllib3.exceptions.InvalidChunkLength()
+            | http.client.IncompleteRead()
+        ):
             return "connection closed early"
+        case http.client.HTTPException():
+            return "what answers there does not speak HTTP"
+        case requests.exceptions.InvalidProxyURL() | urllib3.exceptions.ProxySchemeUnknown():
+            return "the proxy is not a valid URL (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"
+        case requests.exceptions.InvalidSchema():
+            return "the proxy is of a kind that is not known here (HTTPS_PROXY, ALL_PROXY)"
         case requests.exceptions.InvalidURL() | requests.exceptions.MissingSchema():
             return "not a valid URL"
         case OSError() if error.strerror and not isinstance(error, requests.RequestException):
             return f"no network: {error.strerror.lower()}"
+        case ValueError() if not isinstance(error, OSError):  # of taking a URL apart
+            return "not a valid URL"
     return None

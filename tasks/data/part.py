@@ -108,7 +108,7 @@ class Part:
         self._file.truncate(0)
         self._hash = hashlib.sha256()
         self.length = 0
-        self._report()
+        self.report()
 
     def _hash_what_is_there(self) -> None:
         self._file.seek(0)
@@ -117,14 +117,15 @@ class Part:
             self._hash = hashlib.file_digest(self._file, "sha256")
         if self.length > self.size or (self.length == self.size and not self.is_verified()):
             self.clear()
-        self._report()
+        self.report()
 
     def _append(self, chunk: bytes) -> None:
         self._file.write(chunk)
         self._hash.update(chunk)
         self.length += len(chunk)
-        self._report()
+        self.report()
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Tell whoever is interested how much has arrived."""
         if self._progress is not None:
             self._progress(self.length, self.size)

@@ -5,8 +5,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from tasks.data.mirror_errors import MirrorError
-from tasks.data.mirrors import display, open_file
+from tasks.data.background import Watch
+from tasks.data.mirror_errors import BusyError, MirrorError, OutOfTimeError
+from tasks.data.mirrors import open_file
+from tasks.data.patience import LIMITS, Deadline
+from tasks.data.places import display
 from tasks.data.sources import SourceFile
 
 
@@ -40,7 +43,8 @@ def reachable(
     ----------
     files : sequence of SourceFile or str
         A dataset's files or their names. Where the size is known, a mirror that announces
-        another (a login page, say) does not count.
+        another (a login page, say) does not count. One that is busy does, if it asks to be left
+        alone for no longer than a download would wait.
     mirrors : sequence of str
         URL prefixes or directories, each asked once, all at the same time.
     timeout : float
@@ -61,9 +65,15 @@ def reachable(
     answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
 
     def ask(mirror: str) -> None:
+        patience = (timeout, timeout)
+        watch = Watch(LIMITS, Deadline(timeout))
         try:
-            with open_file(mirror, name, begin=0, size=size, timeout=(timeout, timeout)):
+            with open_file(mirror, name, begin=0, size=size, timeout=patience, watch=watch):
                 answers.put((mirror, None))
+        except BusyError as error:
+            answers.put((mirror, None if error.seconds <= LIMITS.pause else error.reason))
+        except OutOfTimeError:
+            pass  # as nobody has answered
         except MirrorError as error:
             answers.put((mirror, error.reason))
 

@@ -1,11 +1,14 @@
 """Ask a dataset's mirrors whether its files have changed, without downloading what has not."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.data.background import Watch
 from tasks.data.conditional import Asked, Seen, ask
-from tasks.data.mirror_errors import MirrorError, RefusedError
-from tasks.data.mirrors import display
+from tasks.data.mirror_errors import MirrorError, OutOfTimeError, RefusedError, WrongBytesError
+from tasks.data.patience import LIMITS, TIMEOUT, Limits, ask_in_turn
+from tasks.data.places import display
 from tasks.data.sources import SourceFile
 
 UNCHANGED, CHANGED, FIRST, OTHER, UNKNOWN = (
@@ -33,7 +36,7 @@ class FileAnswer:
     how : str
         How that is known, or why not, in a few words.
     permanent : bool
-        True unless asking again may help.
+        True unless asking again soon may help.
     """
 
     name: str
@@ -75,7 +78,11 @@ def check(
     last: Mapping[str, str],
     seen: Mapping[str, Mapping[str, Seen]],
     *,
-    timeout: tuple[float, float] = (5.0, 30.0),
+    timeout: tuple[float, float] = TIMEOUT,
+    limits: Limits = LIMITS,
+    say: Callable[[str], None] = lambda text: None,
+    alive: Callable[[], None] = lambda: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> SourceAnswer:
     """Ask for every file, mirror by mirror, until one serves the dataset's bytes.
 
@@ -91,57 +98,49 @@ def check(
         Mirror, as it may be shown, → file → what it served then.
     timeout : (float, float)
         Seconds to wait for a connection, and for each next piece of data.
+    limits : Limits
+        When a mirror that answers is left all the same.
+    say, alive, sleep : callable
+        As for `ask_in_turn`.
     """
     remembered = {mirror: dict(each) for mirror, each in seen.items()}
     silent: dict[str, MirrorError] = {}  # asked once: a silent mirror would cost its time-out again
-    answers = [_check(file, mirrors, last, remembered, silent, timeout) for file in files]
-    return SourceAnswer(tuple(answers), remembered)
+    deadline = limits.deadline(sum(file.size for file in files))
 
+    def answer(file: SourceFile) -> FileAnswer:
+        verdict = UNKNOWN
 
-def _check(
-    file: SourceFile,
-    mirrors: Sequence[str],
-    last: Mapping[str, str],
-    seen: dict[str, dict[str, Seen]],
-    silent: dict[str, MirrorError],
-    timeout: tuple[float, float],
-) -> FileAnswer:
-    reasons = []
-    verdict, permanent = UNKNOWN, True
-    for mirror in mirrors:
-        shown = display(mirror)
-        try:
-            asked = _ask(mirror, shown, file, seen, silent, timeout)
-        except MirrorError as error:
-            reasons.append(f"{shown}: {error.reason}")
-            permanent = permanent and error.permanent
-            continue
-        seen.setdefault(shown, {})[file.name] = asked.seen
-        if asked.seen.sha256 == file.sha256:
+        def ask_one(mirror: str) -> tuple[str, Asked]:
+            nonlocal verdict
+            shown = display(mirror)
+            if shown in silent:
+                raise silent[shown]
+            before = remembered.get(shown, {}).get(file.name)
+            try:
+                asked = ask(mirror, file, before, timeout, Watch(limits, deadline, alive))
+            except RefusedError:
+                raise  # it has not got this file; it may have the next
+            except MirrorError as error:
+                silent[shown] = error
+                raise
+            remembered.setdefault(shown, {})[file.name] = asked.seen
+            if asked.seen.sha256 != file.sha256:
+                verdict = OTHER
+                raise WrongBytesError(_difference(asked, file), permanent=True)
+            return shown, asked
+
+        found, failures = ask_in_turn(
+            mirrors, ask_one, limits=limits, deadline=deadline, say=say, alive=alive, sleep=sleep
+        )
+        if found is not None:
+            shown, asked = found
             return FileAnswer(file.name, _compared(file, last), shown, asked.how)
-        verdict = OTHER
-        reasons.append(f"{shown}: {_difference(asked, file)}")
-    return FileAnswer(file.name, verdict, "", "; ".join(reasons), permanent)
+        silent.update((each.mirror, OutOfTimeError(each.reason)) for each in failures if each.later)
+        reasons = "; ".join(f"{each.mirror}: {each.reason}" for each in failures)
+        permanent = all(each.permanent or each.later for each in failures)
+        return FileAnswer(file.name, verdict, "", reasons, permanent)
 
-
-def _ask(
-    mirror: str,
-    shown: str,
-    file: SourceFile,
-    seen: Mapping[str, Mapping[str, Seen]],
-    silent: dict[str, MirrorError],
-    timeout: tuple[float, float],
-) -> Asked:
-    if mirror in silent:
-        raise silent[mirror]
-    before = seen.get(shown, {}).get(file.name)
-    try:
-        return ask(mirror, file, before, timeout)
-    except RefusedError:
-        raise  # it has not got this file; it may have the next
-    except MirrorError as error:
-        silent[mirror] = error
-        raise
+    return SourceAnswer(tuple(map(answer, files)), remembered)
 
 
 def _compared(file: SourceFile, last: Mapping[str, str]) -> str:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from email.utils import formatdate
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from tasks.data.fetch import FetchError, MirrorFailure, fetch
+from tasks.data.patience import Limits
 
 NAME = "train-images-idx3-ubyte.gz"
 DATA = np.random.default_rng(5).bytes(700_001)
@@ -406,11 +409,293 @@ def test_stall_within_the_body(server, behaviours, folder):
     assert "Check the network and run again; the 70,001 bytes that have arrived" in str(error)
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 700001\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+# A byte each twentieth of a second is far below, the good server on any machine far above.
+FLOOR = Limits(slowest=5_000.0, window=3.0)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        OK + b"\r\n",  # the file itself
+        OK + b"X-Slow: ",  # headers
+        b"HTTP/1.",  # the status
+        CHUNKED,  # the length of a chunk
+        b"HTTP/1.1 302 Found\r\nLocation: /else\r\nContent-Length: 9999\r\n\r\n",
+    ],
+    ids=["body", "headers", "status", "chunk", "redirect"],
+)
+def test_a_mirror_that_drips_is_left_for_the_next(start_server, behaviours, folder, start):
+    bad, good = start_server(), start_server()
+    said: list[str] = []
+    bad.script(behaviours.drip(start))
+    good.script(behaviours.serve(DATA))
+    get(folder, bad.url, good.url, limits=FLOOR, say=said.append)
+    assert len(bad.asked) == 1
+    (text,) = said
+    assert text.startswith(f"{bad.url}: too slow: ")
+    assert text.endswith(
+        f" s, where at least 5,000 a second are expected; going on with {good.url}"
+    )
+
+
+def test_what_has_dripped_is_kept_for_the_next(start_server, behaviours, folder):
+    bad, good = start_server(), start_server()
+
+    def drip(handler):
+        handler.wfile.write(OK + b"\r\n" + DATA[:1000])
+        for position in range(1000, len(DATA)):
+            if handler.server.stopped.wait(0.05):
+                return
+            handler.wfile.write(DATA[position : position + 1])
+
+    get(folder, bad.script(drip), good.script(behaviours.serve(DATA)), limits=FLOOR)
+    assert int(good.ranges[0].removeprefix("bytes=").rstrip("-")) > 1000
+
+
+def test_a_mirror_that_drips_alone_is_given_up(server, behaviours, folder):
+    error = failure_of(folder, server.script(behaviours.drip(OK + b"\r\n")), limits=FLOOR)
+    assert f"  {server.url}: too slow: " in str(error)
+    assert "Check the network and run again; the " in str(error)
+    assert not error.permanent
+
+
+def test_a_byte_with_each_connection_is_a_drip(start_server, behaviours, folder):
+    bad, good = start_server(), start_server()
+
+    def one_byte(handler):
+        handler.server.stopped.wait(0.05)
+        begin = handler.begin()
+        range_ = f"bytes {begin}-{len(DATA) - 1}/{len(DATA)}"
+        headers = {"Content-Length": len(DATA) - begin, "Content-Range": range_}
+        handler.reply(206 if begin else 200, headers, DATA[begin : begin + 1])
+
+    get(folder, bad.script(one_byte), good.script(behaviours.serve(DATA)), limits=FLOOR)
+    assert 1 < len(bad.asked) < 60
+
+
+def test_a_directory_that_hangs_is_left(start_server, behaviours, tmp_path, folder, monkeypatch):
+    """A network drive that is away: looking at a file of it does not return."""
+    server, stat = start_server(), Path.stat
+
+    def hang(self: Path, **options: Any) -> Any:
+        if self == tmp_path / NAME:
+            server.stopped.wait(60)
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", hang)
+    get(folder, str(tmp_path), server.script(behaviours.serve(DATA)), limits=FLOOR)
+
+
+def test_a_download_ends_when_its_time_is_over(start_server, behaviours, folder):
+    first, second = start_server(), start_server()
+    first.script(behaviours.drip(OK + b"\r\n"))
+    second.script(behaviours.serve(DATA))
+    limits = Limits(slowest=0.0, total=1.0, steady=1e9)
+    error = failure_of(folder, first.url, second.url, limits=limits)
+    assert [failure.reason for failure in error.failures] == [
+        "the 1 s for the whole file are over"
+    ] * 2
+    assert second.asked == []
+    assert error.permanent  # trying again in a second would be more of the same
+    assert "Run again later; the " in str(error)
+
+
+def test_a_large_file_gets_longer():
+    assert Limits().deadline(10**6).seconds == 3600
+    assert Limits().deadline(10**9).seconds == 20_000
+    assert Limits().deadline().seconds == 3600
+
+
+def test_a_stop_ends_the_wait_for_a_silent_mirror(server, behaviours, folder):
+    """It is asked for while nothing arrives, so nobody waits for the time-out."""
+    asked: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        asked.append(done)
+        if len(asked) > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        get(folder, server.script(behaviours.stall()), progress=stop, timeout=(60.0, 60.0))
+
+
+# Mirrors that ask to be left alone
+
+
+def in_seconds(seconds: float) -> str:
+    return formatdate(1_700_000_000 + seconds, usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "25"}, 25),
+        ({"Retry-After": "0"}, 1),
+        ({"Retry-After": in_seconds(25), "Date": in_seconds(0)}, 25),  # whatever our clock says
+        ({"Retry-After": in_seconds(-5), "Date": in_seconds(0)}, 1),
+        ({"Retry-After": "Tue, 14 Nov 2023 23:13:45 +0100", "Date": in_seconds(0)}, 25),
+    ],
+)
+def test_a_mirror_is_asked_again_when_it_said(server, behaviours, folder, status, headers, seconds):
+    slept: list[float] = []
+    said: list[str] = []
+    busy = behaviours.answer(status, **{"Retry-After": "", **headers})
+    url = server.script(busy, behaviours.serve(DATA))
+    began = time.monotonic()
+    get(folder, url, say=said.append, sleep=slept.append)
+    assert len(server.asked) == 2
+    assert sum(slept) <= seconds <= sum(slept) + time.monotonic() - began
+    (text,) = said
+    reason = f"{status} {HTTPStatus(status).phrase}, and asks to be left alone for {seconds} s"
+    assert text.startswith(f"{url}: {reason}; asked again in ")
+
+
+def test_a_date_without_a_servers_clock_counts_from_ours(server, behaviours, folder):
+    slept: list[float] = []
+    moment = formatdate(time.time() + 200, usegmt=True)
+
+    def busy(handler):
+        handler.wfile.write(f"HTTP/1.1 503 Busy\r\nRetry-After: {moment}\r\n\r\n".encode())
+
+    began = time.monotonic()
+    get(folder, server.script(busy, behaviours.serve(DATA)), sleep=slept.append)
+    # HTTP dates have no fractions of a second.
+    assert sum(slept) <= 200 < sum(slept) + time.monotonic() - began + 2
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1e3", "٥", "12 parsecs"])
+def test_what_is_no_retry_after_is_ignored(server, behaviours, folder, value):
+    url = server.script(behaviours.answer(429, Retry_After=value.encode().decode("latin-1")))
+    error = failure_of(folder, url, sleep=pytest.fail)
+    assert f"{url}: 429 Too Many Requests\n" in str(error)
+
+
+def test_others_are_asked_before_a_busy_mirror_is_waited_for(start_server, behaviours, folder):
+    busy, good = start_server(), start_server()
+    busy.script(behaviours.answer(429, Retry_After=25))
+    get(folder, busy.url, good.script(behaviours.serve(DATA)), sleep=pytest.fail)
+    assert len(busy.asked) == 1
+
+
+def test_a_busy_mirror_is_come_back_to_when_no_other_helps(start_server, behaviours, folder):
+    busy, bad = start_server(), start_server()
+    busy.script(behaviours.answer(503, Retry_After=25), behaviours.serve(DATA))
+    bad.script(behaviours.answer(404))
+    get(folder, busy.url, bad.url, sleep=lambda seconds: None)
+    assert (len(busy.asked), len(bad.asked)) == (2, 1)
+
+
+@pytest.mark.parametrize(("asked", "limit"), [("301", "300"), ("9" * 400, "300")])
+def test_a_mirror_that_wants_too_long_is_left(start_server, behaviours, folder, asked, limit):
+    busy, good = start_server(), start_server()
+    busy.script(behaviours.answer(429, Retry_After=asked))
+    good.script(behaviours.serve(DATA))
+    said: list[str] = []
+    get(folder, busy.url, good.url, say=said.append, sleep=pytest.fail)
+    assert f"that is more than the {limit} s for which a mirror is waited for" in said[0]
+
+
+def test_a_mirror_that_wants_longer_than_is_left_is_left(server, behaviours, folder):
+    url = server.script(behaviours.answer(429, Retry_After=25))
+    error = failure_of(folder, url, limits=Limits(total=20.0), sleep=pytest.fail)
+    assert "that is more than is left of the 20 s for the whole file" in str(error)
+    assert "Run again later." in str(error)
+    assert error.permanent
+
+
+def test_a_mirror_that_is_always_busy_is_not_asked_for_ever(server, behaviours, folder):
+    url = server.script(behaviours.answer(429, Retry_After=2))
+    error = failure_of(folder, url, sleep=lambda seconds: None)
+    assert len(server.asked) == 4
+    assert "it has been waited for 3 times already" in str(error)
+    assert error.permanent
+
+
+def test_a_stop_ends_a_pause(server, behaviours, folder):
+    url = server.script(behaviours.answer(429, Retry_After=200))
+    slept: list[float] = []
+
+    def stop(done: int, total: int) -> None:
+        if sum(slept) >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        get(folder, url, progress=stop, sleep=slept.append)
+    assert sum(slept) == 2
+
+
 def test_redirect_loop(server, behaviours, folder):
-    url = server.script(behaviours.answer(302, Location="/round"))
+    there, back = (behaviours.answer(302, Location=each) for each in ("/there", "/back"))
+    url = server.script(there, back, there)
     error = failure_of(folder, url)
-    assert "redirects more than 10 times, last to http://127.0.0.1" in str(error)
+    root = url.removesuffix("mnist/")
+    assert f"{url}: redirect loop: {root}there → {root}back → {root}there\n" in str(error)
+    assert len(server.asked) == 4
+    assert error.permanent
+
+
+def test_redirect_loop_of_several(server, behaviours, folder):
+    loop = [behaviours.answer(307, Location=f"/{each}") for each in "abcab"]
+    url = server.script(*loop)
+    root = url.removesuffix("mnist/")
+    chain = " → ".join(f"{root}{each}" for each in "abca")
+    assert f"{url}: redirect loop: {chain}\n" in str(failure_of(folder, url))
+    assert len(server.asked) == 5
+
+
+def test_redirect_that_sets_a_cookie_is_no_loop(server, behaviours, folder):
+    here = f"/mnist/{NAME}"
+    sets = behaviours.answer(302, Location=here, Set_Cookie="seen=1")
+    get(folder, server.script(sets, behaviours.serve(DATA)))
+    assert server.asked[1][1]["Cookie"] == "seen=1"
+
+
+def test_redirects_without_end(server, folder):
+    def onwards(handler):
+        handler.reply(302, {"Location": f"/{len(server.asked)}"})
+
+    url = server.script(onwards)
+    assert f"{url}: redirects more than 10 times: {url}{NAME} → " in str(failure_of(folder, url))
     assert len(server.asked) == 11
+
+
+def test_each_redirect_is_followed_on_a_connection_of_its_own(server, behaviours, folder):
+    """One that still looks open, and that the server is about to close, ends a request early."""
+    used = []
+
+    def redirect(handler):
+        used.append(handler.connection)
+        head = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: /else\r\n\r\n"
+        handler.wfile.write(head)
+        handler.close_connection = False  # whatever it was asked
+
+    def serve(handler):
+        hang_up = behaviours.reset()
+        (hang_up if handler.connection in used else behaviours.serve(DATA))(handler)
+
+    get(folder, server.script(redirect, serve))
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["file:///etc/passwd", "ftp://host/x", "gopher://host/x", "data:,x", "javascript:x"],
+)
+def test_redirect_that_leaves_http_is_refused(server, behaviours, folder, target):
+    url = server.script(behaviours.answer(302, Location=target))
+    error = failure_of(folder, url)
+    assert f"{url}: redirects from http to {target}, refused" in str(error)
+    assert "InvalidSchema" not in str(error)
+    assert error.permanent
+
+
+@pytest.mark.parametrize("target", ["http://[bad/", "http://host:99999/", "http://:80/"])
+def test_redirect_to_what_is_no_url(server, behaviours, folder, target):
+    error = failure_of(folder, server.script(behaviours.answer(302, Location=target)))
+    assert "not a valid URL" in str(error)
 
 
 def test_redirect_from_https_to_http_is_refused(tls_server, server, behaviours, folder):
