@@ -29,6 +29,7 @@ from tasks.config import (
     as_typed,
     resolve,
 )
+from tasks.data.places import check_place
 from tasks.data.sources import DEFAULT_DATASET, Dataset, find
 from tasks.sample_sizes import check_sample_sizes
 
@@ -142,9 +143,15 @@ class RunOptions:
             raise ParameterError(message)
 
     def mirrors(self, dataset: Dataset) -> tuple[str, ...]:
-        """Return where to ask for the dataset's files, in order."""
+        """Return where to ask for the dataset's files, in order.
+
+        Raises
+        ------
+        DatasetError
+            If the mirror that was named is neither a URL that can be asked nor a directory.
+        """
         first = self.mirror or os.environ.get("DIGITFLOW_MIRROR")
-        return (first, *dataset.mirrors) if first else dataset.mirrors
+        return (check_place(first), *dataset.mirrors) if first else dataset.mirrors
 
     def results_folder(self, run: str) -> Path:
         """Return the folder for the results of a run, absolute."""

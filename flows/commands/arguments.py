@@ -12,6 +12,7 @@ from flows.halving import EarlyStop
 from flows.options import RunOptions
 from flows.pipeline import StageName
 from tasks.config import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
+from tasks.data.places import anchored
 from tasks.data.sources import DATASETS, DEFAULT_DATASET, FALLBACK_DATASET, added, is_path
 from tasks.ranking import METRICS, Metric
 
@@ -85,14 +86,16 @@ class DataArguments:
         options = RunOptions(
             dataset=_absolute_dataset(self.dataset or DEFAULT_DATASET),
             preset=preset,
-            mirror=_absolute_if_directory(self.mirror) if self.mirror else None,
+            mirror=anchored(self.mirror, Path()) if self.mirror else None,
             workers=self.workers,
             scheduler=self.scheduler,
             output=self.output,
             overrides={**values, **parse_assignments(self._assignments())},
             **self._stages(),
         )
-        options.check_samples(options.find_dataset())
+        dataset = options.find_dataset()
+        options.mirrors(dataset)
+        options.check_samples(dataset)
         options.selection()
         options.check_workers()
         typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
@@ -181,13 +184,5 @@ def _absolute_dataset(dataset: str) -> str:
     if dataset in DATASETS or (dataset in added() and not is_path(dataset)):
         return dataset
     is_manifest = is_path(dataset) and Path(dataset).expanduser().is_file()
-    return (
-        str(Path(dataset).expanduser().absolute())
-        if is_manifest
-        else _absolute_if_directory(dataset)
-    )
-
-
-def _absolute_if_directory(place: str) -> str:
-    is_directory = Path(place).expanduser().is_dir()
-    return str(Path(place).expanduser().absolute()) if is_directory else place
+    path = Path(dataset).expanduser()
+    return str(path.absolute()) if is_manifest or path.is_dir() else dataset

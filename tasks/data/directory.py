@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import MappingProxyType
 
 from tasks.data.dataset import MAX_CLASSES, ROLES, Dataset, DatasetError, Images, SourceFile
 from tasks.data.idx_header import image_header, label_values
-from tasks.data.idx_stream import IdxError
+from tasks.data.idx_stream import OUTPUT_CHUNK, IdxError, open_bytes
 
 # The stems under which the four files go round: LeCun's own, and the dotted ones that some
 # archives unpack to.
@@ -38,6 +39,10 @@ _KINDS = {
     "images": frozenset({"image", "images", "idx3"}),
     "labels": frozenset({"label", "labels", "idx1"}),
 }
+# Inode, size and time: with another one, a file is read again.
+_Stamp = tuple[int, int, int]
+_SAYING_NOTHING = frozenset({"idx", "ubyte"})
+_MOST_LISTED = 12
 
 
 def from_directory(
@@ -46,14 +51,16 @@ def from_directory(
     class_names: Sequence[str] | None = None,
     transposed: bool = False,
     prefix: str = "",
+    shown: str | None = None,
 ) -> Dataset:
     """Describe the four IDX files of a directory.
 
-    Taken are the files with MNIST's names (``train-images-idx3-ubyte``, also
-    ``train-images.idx3-ubyte``), with or without ``.gz``. Where a file is there both ways the
-    ``.gz`` is taken, being what publishers give digests for; where it is there under both
-    spellings, the one with the dash. Failing that, the one file whose name says what it holds,
-    such as ``emnist-letters-test-images-idx3-ubyte.gz``.
+    Taken are the files whose names say what they hold and nothing else, as MNIST's do
+    (``train-images-idx3-ubyte``, also ``train-images.idx3-ubyte``), with or without ``.gz``.
+    Failing that, those whose names say something more, the same in all of them, such as
+    ``emnist-letters-test-images-idx3-ubyte.gz``. Where a file is there several times, packed and
+    unpacked or under two spellings, it must hold the same data; the ``.gz`` is taken then, being
+    what publishers give digests for.
 
     Parameters
     ----------
@@ -66,6 +73,8 @@ def from_directory(
         Whether rows and columns of the images are exchanged.
     prefix : str
         Only files whose names start so are looked at, where a directory has several sets.
+    shown : str, optional
+        What error messages call the directory; `path` if not given.
 
     Raises
     ------
@@ -73,20 +82,22 @@ def from_directory(
         If `path` is no directory, files are missing or cannot be told apart, or what they
         declare does not fit together; says what was expected and found.
     """
+    shown = os.fspath(path) if shown is None else shown
     directory = Path(path).expanduser().resolve()
     if not directory.is_dir():
-        reason = "it is a file" if directory.exists() else "there is no such directory"
-        message = f"{path}: expected a directory with the four IDX files, but {reason}"
+        found = _what_it_is(Path(path).expanduser())
+        reason = "there is no such directory" if found is None else f"it is {found}"
+        message = f"{shown}: expected a directory with the four IDX files, but {reason}"
         raise DatasetError(message)
     try:
-        files = _find_files(directory, os.fspath(path), prefix)
-        labels, images = _read(files, os.fspath(path), transposed=transposed)
+        files = _find_files(directory, shown, prefix)
+        labels, images = _read(files, shown, transposed=transposed)
         described = tuple(_describe(role, files[role]) for role in ROLES)
     except IdxError as error:
-        message = f"{path}: {error}"
+        message = f"{shown}: {error}"
         raise DatasetError(message) from error
     except OSError as error:
-        message = f"{path}: expected files that can be read, but {error.strerror or error}"
+        message = f"{shown}: expected files that can be read, but {error.strerror or error}"
         raise DatasetError(message) from error
     return Dataset(
         name=directory.name or "root",
@@ -128,29 +139,41 @@ def check_unchanged(dataset: Dataset, remedy: str) -> None:
 
 def role_of(name: str) -> str | None:
     """Return which of `ROLES` a file name speaks of, or None."""
-    stem = name.lower().removesuffix(".gz")
+    stem = _stem(name)
     if "idx" not in stem and "ubyte" not in stem:
         return None
-    words = set(re.split(r"[^a-z0-9]+", stem))
+    words = _words(name)
     parts = [part for part, spellings in _PARTS.items() if words & spellings]
     kinds = [kind for kind, spellings in _KINDS.items() if words & spellings]
     return f"{parts[0]}_{kinds[0]}" if len(parts) == len(kinds) == 1 else None
 
 
+def _stem(name: str) -> str:
+    return name.lower().removesuffix(".gz")
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.split(r"[^a-z0-9]+", _stem(name)))
+
+
+def _more_words(name: str) -> frozenset[str]:
+    """Return what a file name says beside its role: of which set it is, where there are several."""
+    return _words(name).difference(_SAYING_NOTHING, *_PARTS.values(), *_KINDS.values())
+
+
 def _find_files(directory: Path, shown: str, prefix: str) -> dict[str, Path]:
     names = sorted(entry.name for entry in directory.iterdir())
-    eligible = [name for name in names if name.startswith(prefix) and (directory / name).is_file()]
-    found = {role: _candidates(role, eligible) for role in ROLES}
-    missing = [STEMS[role][0] for role in ROLES if not found[role]]
+    files = [name for name in names if name.startswith(prefix) and (directory / name).is_file()]
+    found = {role: _candidates(role, files) for role in ROLES}
+    missing = [role for role in ROLES if not found[role]]
     if missing:
-        listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if names[12:] else "")
         beginning = f" that start with {prefix!r}" if prefix else ""
         message = (
-            f"{shown}: expected {', '.join(missing)} (or the same with .gz, or something before "
-            f"it){beginning}, found {listed or 'an empty directory'}"
+            f"{shown}: expected {', '.join(STEMS[role][0] for role in missing)} (or the same with "
+            f".gz, or something before it){beginning}, found {_listed(directory, names, missing)}"
         )
         raise DatasetError(message)
-    several = next((names for names in found.values() if len(names) > 1), None)
+    several = next((each for each in found.values() if len(set(map(_more_words, each))) > 1), None)
     if several is not None:
         more = f" and {len(several) - 6} more" if several[6:] else ""
         message = (
@@ -158,17 +181,72 @@ def _find_files(directory: Path, shown: str, prefix: str) -> dict[str, Path]:
             "`digitflow dataset add DIR --name NAME --prefix BEGINNING`"
         )
         raise DatasetError(message)
-    return {role: directory / names[0] for role, names in found.items()}
+    return {
+        role: _one_of([directory / name for name in names], shown) for role, names in found.items()
+    }
 
 
 def _candidates(role: str, names: Sequence[str]) -> list[str]:
-    """Return the files that may have a role: one, where it is clear which."""
+    """Return the files that may have a role, the most usual name first."""
     usual = [f"{stem}.gz" for stem in STEMS[role]] + list(STEMS[role])
-    for name in usual:
-        if name in names:
-            return [name]
     speaking = [name for name in names if role_of(name) == role]
-    return [name for name in speaking if f"{name}.gz" not in speaking]
+    found = [name for name in speaking if not _more_words(name)] or speaking
+
+    def rarity(name: str) -> tuple[int, bool]:
+        return usual.index(name) if name in usual else len(usual), not name.endswith(".gz")
+
+    return sorted(found, key=rarity)
+
+
+def _one_of(files: Sequence[Path], shown: str) -> Path:
+    """Return the first of files that are to hold the same, and refuse others."""
+    first, *others = files
+    for other in others:
+        if not _hold_the_same(first, _stamp(first), other, _stamp(other)):
+            message = (
+                f"{shown}: expected one file for each part, found {first.name} and {other.name}, "
+                "which hold different data; move away the one that is not meant"
+            )
+            raise DatasetError(message)
+    return first
+
+
+@lru_cache(maxsize=64)
+def _hold_the_same(one: Path, _stamp: _Stamp, other: Path, _other_stamp: _Stamp) -> bool:
+    """Compare what two files hold, gzipped or plain."""
+    with open_bytes(one, one.name) as left, open_bytes(other, other.name) as right:
+        while (piece := left.read(OUTPUT_CHUNK)) == right.read(OUTPUT_CHUNK):
+            if not piece:
+                return True
+    return False
+
+
+def _listed(directory: Path, names: Sequence[str], missing: Sequence[str]) -> str:
+    """List names for a message, those first that speak of what is missing, and say why not."""
+    if not names:
+        return "an empty directory"
+    ordered = sorted(names, key=lambda name: (role_of(name) not in missing, name))
+    described = [
+        name
+        if (directory / name).is_file() or role_of(name) is None
+        else f"{name} ({_what_it_is(directory / name)})"
+        for name in ordered[:_MOST_LISTED]
+    ]
+    more = f" and {len(names) - _MOST_LISTED} more" if names[_MOST_LISTED:] else ""
+    return ", ".join(described) + more
+
+
+def _what_it_is(path: Path) -> str | None:
+    """Say what lies at a path where something else is expected; None if nothing does."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else None
+    except OSError as error:  # links that lead round in a circle, say
+        return (error.strerror or str(error)).lower()
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a file" if stat.S_ISREG(mode) else "not a regular file"
 
 
 def _read(
@@ -202,13 +280,17 @@ def _read(
 
 
 def _describe(role: str, file: Path) -> SourceFile:
-    found = file.stat()
-    digest, size = _digest(file, found.st_ino, found.st_size, found.st_mtime_ns)
+    digest, size = _digest(file, _stamp(file))
     return SourceFile(role, file.name, digest, size)
 
 
+def _stamp(file: Path) -> _Stamp:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @lru_cache(maxsize=64)
-def _digest(file: Path, _inode: int, _size: int, _changed: int) -> tuple[str, int]:
+def _digest(file: Path, _stamp: _Stamp) -> tuple[str, int]:
     # A run asks for its dataset several times. Were this out of date, the stages would notice:
     # they check the bytes that they read.
     with file.open("rb") as stream:

@@ -33,6 +33,20 @@ TYPE_NAMES = MappingProxyType(
     }
 )
 
+# By their first bytes: what is met under the name of an IDX file.
+_OTHER_KINDS = MappingProxyType(
+    {
+        b"<?xml": "an XML document, such as a server's error message; download the file again",
+        b"version https://git-lfs": "a pointer of Git LFS instead of the file; run git lfs pull",
+        b"PK\x03\x04": "a ZIP archive; unpack it",
+        b"BZh": "a file packed with bzip2; unpack it",
+        b"\xfd7zXZ\x00": "a file packed with xz; unpack it",
+        b"\x28\xb5\x2f\xfd": "a file packed with zstd; unpack it",
+        b"\x93NUMPY": "a NumPy array (.npy)",
+    }
+)
+_LOOKED_AT = 1024  # bytes
+
 # The `array` module's letters for the integer types.
 _INTEGERS = MappingProxyType({0x08: "B", 0x09: "b", 0x0B: "h", 0x0C: "i"})
 
@@ -90,10 +104,8 @@ def read_header(stream: ByteStream, name: str, max_bytes: int = MAX_BYTES) -> He
     """
     start = stream.read(4)
     if start[:2] != b"\0\0"[: len(start)]:
-        message = (
-            f"{name}: expected an IDX file, which begins with the bytes 00 00, "
-            f"found {start[:2].hex(' ')}"
-        )
+        found = _in_words(start + stream.read(_LOOKED_AT))
+        message = f"{name}: expected an IDX file, which begins with the bytes 00 00, found {found}"
         raise IdxError(message)
     if len(start) < 4:
         message = f"{name}: expected a header of at least 4 bytes, found {len(start)}"
@@ -123,6 +135,20 @@ def read_header(stream: ByteStream, name: str, max_bytes: int = MAX_BYTES) -> He
         )
         raise IdxError(message)
     return header
+
+
+def _in_words(start: bytes) -> str:
+    """Say what a file is that begins so, where that is known; or its first two bytes."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"<!doctype html") or b"<html" in text:
+        return (
+            "an HTML page, as a server sends it in place of a file: an error, or a form to log in; "
+            "download the file again"
+        )
+    for beginning, kind in _OTHER_KINDS.items():
+        if start.startswith(beginning):
+            return kind
+    return start[:2].hex(" ")
 
 
 def truncated(name: str, expected: int, found: int) -> IdxError:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.data.dataset import ROLES, Dataset, DatasetError, Images, SourceFile
 from tasks.data.durable import rename_durably
+from tasks.data.places import anchored
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LINE = 100  # characters; a longer list has an item a line
@@ -179,7 +180,7 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
     return Dataset(
         name=manifest.name,
         files=tuple(SourceFile(role, **dict(files[role])) for role in ROLES if role in files),
-        mirrors=tuple(_absolute(mirror, folder) for mirror in manifest.mirrors),
+        mirrors=tuple(anchored(mirror, folder) for mirror in manifest.mirrors),
         class_names=tuple(names),
         title=manifest.title or manifest.name,
         generated=manifest.generated,
@@ -189,12 +190,6 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
         citation=manifest.citation,
         images=None if manifest.images is None else Images(**dict(manifest.images)),
     )
-
-
-def _absolute(mirror: str, folder: Path) -> str:
-    if "://" in mirror or mirror.startswith("~"):
-        return mirror
-    return str((folder / mirror).absolute())
 
 
 def _describe(problem: Any) -> str:

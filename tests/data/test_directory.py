@@ -147,6 +147,95 @@ def test_empty_and_crowded_directories(tmp_path):
     assert refusal(tmp_path).endswith("11.txt and 8 more")
 
 
+def test_a_link_that_leads_nowhere_is_told_as_that(tmp_path):
+    fill(tmp_path)
+    for number, target in enumerate(("/gone/images", USUAL[1])):
+        file = tmp_path / USUAL[number]
+        file.unlink()
+        file.symlink_to(target)
+    (tmp_path / USUAL[2]).unlink()
+    (tmp_path / USUAL[2]).mkdir()
+    found = refusal(tmp_path).partition("found ")[2]
+    assert f"{USUAL[0]} (a link to /gone/images, which is not there)" in found
+    assert f"{USUAL[1]} (too many levels of symbolic links)" in found
+    assert f"{USUAL[2]} (a directory)" in found
+    assert f", {USUAL[3]}" in found
+
+
+def test_what_is_no_directory_is_told_as_what_it_is(tmp_path):
+    place = tmp_path / "place"
+    expected = f"{place}: expected a directory with the four IDX files, but "
+    assert refusal(place) == f"{expected}there is no such directory"
+    place.symlink_to("/gone")
+    assert refusal(place) == f"{expected}it is a link to /gone, which is not there"
+    place.unlink()
+    place.touch()
+    assert refusal(place) == f"{expected}it is a file"
+
+
+ANOTHER = content("test_labels")[::-1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (USUAL[3], USUAL[3].replace("t10k", "test")),
+        (USUAL[3], f"{USUAL[3]}.gz"),
+        (USUAL[3], DOTTED[3]),
+        (f"{USUAL[3]}.gz", "test_labels.idx"),
+        ("TEST-LABELS.IDX", "test_labels.idx"),
+    ],
+)
+def test_of_two_files_for_one_part_none_is_taken_silently(tmp_path, one, other):
+    fill(tmp_path, (*USUAL[:3], one))
+    fill(tmp_path, (*USUAL[:3], other), test_labels=ANOTHER)
+    text = refusal(tmp_path)
+    assert text.startswith(f"{tmp_path}: expected one file for each part, found ")
+    assert one in text
+    assert other in text
+    assert text.endswith("which hold different data; move away the one that is not meant")
+    # Of two that hold the same, either will do.
+    fill(tmp_path, (*USUAL[:3], other))
+    assert from_directory(tmp_path).labels == (1, 2, 3)
+
+
+def test_of_two_that_hold_the_same_and_change_later(tmp_path):
+    """What was compared once is not believed for ever."""
+    fill(tmp_path)
+    fill(tmp_path, DOTTED)
+    from_directory(tmp_path)
+    fill(tmp_path, DOTTED, test_labels=ANOTHER)
+    assert "which hold different data" in refusal(tmp_path)
+
+
+PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><html><body>Please log in</body></html>"
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("name", [USUAL[0], f"{USUAL[0]}.gz"])
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PAGE, "found an HTML page, as a server sends it in place of a file"),
+        (b"<!-- proxy -->\n<HTML><head>", "found an HTML page"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey", "found an XML document"),
+        (b"<?xml version='1.0'?><!DOCTYPE html PUBLIC '-//W3C'><html>", "found an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1", "found a pointer of Git LFS"),
+        (b"PK\x03\x04rest", "found a ZIP archive; unpack it"),
+        (b"\x93NUMPY\x01", "found a NumPy array"),
+        (b"\x89PNG", "found 89 50"),
+        (b"{}", "found 7b 7d"),
+    ],
+)
+def test_what_is_no_idx_file_is_told_as_what_it_is(tmp_path, name, zipped, data, kind):
+    fill(tmp_path)
+    (tmp_path / USUAL[0]).unlink()
+    (tmp_path / name).write_bytes(gzip.compress(data) if zipped else data)
+    text = refusal(tmp_path)
+    assert f"{tmp_path}: {name}: expected an IDX file, which begins with the bytes 00 00" in text
+    assert kind in text
+
+
 def test_a_pipe_is_no_file(tmp_path):
     fill(tmp_path)
     (tmp_path / USUAL[0]).unlink()
@@ -212,9 +301,3 @@ def test_more_labels_than_a_chunk(tmp_path):
     fill(tmp_path, training_labels=labels, training_images=images,
          test_images=content("i", shape=(1, 1)))  # fmt: skip
     assert from_directory(tmp_path).labels == (0, 1, 2, 3, 9)
-
-
-def test_what_is_no_idx_file(tmp_path):
-    fill(tmp_path)
-    (tmp_path / USUAL[0]).write_bytes(b"\x89PNG")
-    assert "train-images-idx3-ubyte: expected an IDX file, which begins" in refusal(tmp_path)

@@ -19,11 +19,12 @@ from flows.pipeline import SAMPLE, Selection
 from storage.cache import Cache
 from tasks.config import resolve
 from tasks.data import idx
-from tasks.data.dataset import Images
+from tasks.data.dataset import DatasetError, Images
 from tasks.data.fetch import FetchError
 from tasks.data.manifest import write_manifest
 from tasks.data.sample import SIDE
 from tasks.data.sources import DATASETS, find
+from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving
 from tests.walk import walk, write_dataset
 
 Call = Callable[..., tuple[int, str]]
@@ -71,6 +72,12 @@ def served(files: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    with serving() as server:
+        yield server
 
 
 def change_a_byte(file: Path) -> None:
@@ -231,6 +238,111 @@ def test_add_a_url(call: Call, files: Path, served: str, tmp_path: Path) -> None
     code, text = call("add", served, "--name", "letters")
     assert code == 2
     assert f"SHA-256 {dataset.files[0].sha256} then" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "{0}/../files",
+        "{0}/./",
+        "{0}//",
+        "{0}/../link",
+        "file://{0}/../files/",
+        "../files",
+    ],
+)
+def test_a_directory_is_written_down_plainly(
+    call: Call, files: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    link = files.with_name("link")
+    link.symlink_to(files)
+    (files / "inner").mkdir()
+    monkeypatch.chdir(files)
+    code, text = call("add", spelling.format(files), "--name", "letters")
+    assert code == 0, text
+    # A link that was named stays, since what it leads to may be exchanged.
+    assert find("letters").mirrors == (str(link if "link" in spelling else files),)
+
+
+def test_dots_behind_a_link_lead_where_the_system_says(
+    call: Call, files: Path, tmp_path: Path
+) -> None:
+    """`link/..` is the folder above what the link leads to, and not the folder of the link."""
+    (files / "inner").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "link").symlink_to(files / "inner")
+    code, text = call("add", elsewhere / "link" / "..", "--name", "letters")
+    assert code == 0, text
+    assert find("letters").mirrors == (str(files),)
+
+
+UNKNOWN = [
+    ("ftp://user:secret@host/mnist?key=secret", "this mirror: expected http(s)://"),
+    ("ftp://host/mnist?key=secret", "ftp://host/mnist: expected http(s)://, file:// or a dir"),
+    ("s3://bucket/mnist", "found s3://"),
+    ("htps://host/mnist", "found htps://"),
+    ("http:/host/mnist", "expected a URL such as http://host/path, found one without //"),
+    ("http://[bad/", "not a valid URL"),
+    ("http://host:port/", "not a valid URL"),
+    ("https://", "expected the name of a host"),
+    ("file://host/share", "expected file:///path, found a file URL with the host 'host'"),
+]
+
+
+@pytest.mark.parametrize(("place", "text"), UNKNOWN)
+def test_a_place_of_an_unknown_kind_is_refused_before_any_work(
+    call: Call,
+    files: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    text: str,
+) -> None:
+    code, shown = call("add", place, "--name", "letters")
+    shown = " ".join(shown.split())
+    assert code == 2
+    assert text in shown
+    settings = ["--set", *NO_SAMPLE]
+    assert main(["plan", "--dataset", str(files), "--mirror", place, *settings]) == 2
+    shown += capsys.readouterr().err
+    monkeypatch.setenv("DIGITFLOW_MIRROR", place)
+    assert main(["plan", "--dataset", str(files), *settings]) == 2
+    shown += capsys.readouterr().err
+    assert "InvalidSchema" not in shown
+    assert "secret" not in shown
+
+
+def test_a_manifest_with_such_a_mirror_is_refused(files: Path, tmp_path: Path) -> None:
+    own = replace(find(files), name="own", mirrors=("ftp://host/mnist",))
+    write_manifest(tmp_path / "own.toml", own)
+    with pytest.raises(DatasetError, match=r"own.toml: ftp://host/mnist: expected http"):
+        find(tmp_path / "own.toml")
+
+
+def test_a_server_that_asks_to_be_left_alone_while_a_dataset_is_added(
+    call: Call, files: Path, scripted: ScriptedServer
+) -> None:
+    busy = Behaviours.answer(429, Retry_After=1)
+
+    def serve(handler: Handler) -> None:
+        file = files / handler.path.removeprefix("/mnist/")
+        answer = Behaviours.serve(file.read_bytes()) if file.exists() else Behaviours.answer(404)
+        answer(handler)
+
+    code, text = call("add", scripted.script(busy, serve), "--name", "letters")
+    assert code == 0, text
+    shown = " ".join(text.split())
+    assert (
+        f"{scripted.url}: 429 Too Many Requests, and asks to be left alone for 1 s; asked" in shown
+    )
+    scripted.asked.clear()
+    code, text = call(
+        "add", scripted.script(Behaviours.answer(429, Retry_After=999)), "--name", "b"
+    )
+    assert code == 1
+    assert "that is more than the 300 s for which a mirror is waited for" in " ".join(text.split())
+    assert len(scripted.asked) == 1
 
 
 def test_add_a_url_with_a_prefix(call: Call, files: Path, served: str) -> None:

@@ -13,9 +13,12 @@ from prefect.client.schemas.objects import State
 
 from flows.train import train
 from storage.cache import Cache
+from tasks.data.fetch import fetch
 from tasks.data.manifest import write_manifest
+from tasks.data.patience import Limits
 from tasks.data.sources import DATASETS, from_directory
 from tests.servers.prefect_server import PrefectServer, own_name
+from tests.servers.scripted import Behaviours, Handler, serving
 from tests.walk import LABELS, TINY, Walk
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
@@ -133,6 +136,35 @@ def test_what_the_data_cannot_give_is_said_before_any_stage_runs(
     failed = run(training_sample=41)
     assert "training_sample: expected at most 40, the images" in failed["state"]["message"]
     assert task_states(prefect_server, failed, 0) == {}
+
+
+def test_what_a_download_waits_for_is_said_in_the_log(
+    run: Callable[..., Run],
+    tiny_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    # A byte each twentieth of a second is far below.
+    floor = Limits(slowest=5_000.0, window=3.0)
+    monkeypatch.setitem(fetch.__kwdefaults__, "limits", floor)
+
+    def serve(request: Handler) -> None:
+        Behaviours.serve((tiny_directory / Path(request.path).name).read_bytes())(request)
+
+    with serving() as drip, serving() as good:
+        drip.script(Behaviours.drip(b"HTTP/1.1 200 OK\r\nX-Slow: "))
+        good.script(Behaviours.answer(503, Retry_After=1), serve)
+        one = from_directory(tiny_directory)
+        write_manifest(tmp_path / "own.toml", replace(one, name="own", mirrors=(good.url,)))
+        done = run(dataset=str(tmp_path / "own.toml"), mirror=drip.url, until="decode")
+    assert done["state_name"] == "Completed"
+    said = [record.getMessage() for record in caplog.records]
+    slow = [text for text in said if f"{drip.url}: too slow: " in text]
+    assert len(slow) == 4
+    assert all(text.endswith(f"; going on with {good.url}") for text in slow)
+    busy = f"{good.url}: 503 Service Unavailable, and asks to be left alone for 1 s; asked again in"
+    assert len([text for text in said if busy in text]) == 1
 
 
 def test_a_dataset_that_was_named_is_never_replaced(
