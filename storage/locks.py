@@ -6,6 +6,7 @@ no killed run leaves a lock that anybody waits for.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -21,11 +22,15 @@ from storage.room import explaining
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+_log = logging.getLogger(__name__)
+
 # filelock is imported where it is used: serving what is cached takes no lock.
 
 _SECONDS_BETWEEN_CALLS = 1.0
 # What is written under a brief lock is written in milliseconds, or in seconds on a slow disk.
 SECONDS_FOR_A_BRIEF_LOCK = 120.0
+# Between two sentences about a wait that may take long.
+SECONDS_BETWEEN_SENTENCES = 60.0
 _LONGEST_NOTE = 200  # bytes that are read of who holds a lock
 
 
@@ -52,6 +57,34 @@ def briefly(path: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=SECONDS_FOR_A_BRIEF_LOCK)
     except Timeout as error:
         raise kept_too_long(path, what) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def patiently(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that another process may keep for long, and say every minute that it does.
+
+    Parameters
+    ----------
+    path
+        Of the lock's file; its folder must be there.
+    what
+        What the other one makes.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    patience = _SECONDS_BETWEEN_CALLS
+    while True:
+        try:
+            lock.acquire(timeout=patience)
+            break
+        except Timeout:
+            patience = SECONDS_BETWEEN_SENTENCES
+            _log.warning("waiting for %s, which another process is fetching (%s)", what, path)
     try:
         yield
     finally:

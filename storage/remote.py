@@ -15,17 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from storage.errors import SharedStoreError
 from storage.remote_driver import PART_BYTES, open_driver, shown, unusable
 from storage.remote_listing import RemoteFile, last_part, listed
 from storage.remote_location import BUCKET_PROTOCOLS, S3_PROTOCOLS, identity
+from storage.within import Answer, NoAnswerError, within
 
-Answer = TypeVar("Answer")
-
-# The drivers' own patience with a host that swallows packets is minutes.
+# The drivers' own patience with a host that swallows packets is minutes, or has no end.
 _SECONDS_TO_ANSWER = 30.0
+# For each further request: listing many objects takes long. A transfer has as much again as its
+# bytes take at a speed below that of any network that one would share a store through.
+_SECONDS_FOR_A_REQUEST = 300.0
+_SLOWEST_BYTES_PER_SECOND = 50_000.0
 _PARALLEL_READS = 16
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -73,24 +76,10 @@ class Remote:
         """
         if self._connected:
             return
-        outcome: list[BaseException | None] = []
-
-        def probe() -> None:
-            try:
-                self._probe()
-            except BaseException as error:  # handed to the thread that waits
-                outcome.append(error)
-            else:
-                outcome.append(None)
-
-        thread = threading.Thread(target=probe, name="probe of the shared store", daemon=True)
-        thread.start()
-        thread.join(_SECONDS_TO_ANSWER)
-        if not outcome:
-            problem = f"it has not answered within {_SECONDS_TO_ANSWER:.0f} s"
-            raise unusable(self.url, problem)
-        if outcome[0] is not None:
-            raise outcome[0]
+        try:
+            within(_SECONDS_TO_ANSWER, self._probe)
+        except NoAnswerError as error:
+            raise unusable(self.url, str(error)) from error
         self._connected = True
 
     def look(self, name: str) -> RemoteFile | None:
@@ -127,8 +116,18 @@ class Remote:
             found = dict(zip(names, pool.map(self._cat, names), strict=True))
         return {name: data for name, data in found.items() if data is not None}
 
-    def fetch(self, name: str, target: Path) -> None:
+    def fetch(self, name: str, target: Path, size: int) -> None:
         """Download to a file of this machine.
+
+        Parameters
+        ----------
+        name
+            Of what is there.
+        target
+            The file, of nobody else's: where the store has not answered in time, it may still be
+            written to.
+        size
+            Bytes that are expected: more of them may take longer.
 
         Raises
         ------
@@ -147,7 +146,7 @@ class Remote:
                 raise
             return None
 
-        full = self._ask(get)
+        full = self._ask(get, size)
         if full is not None:
             raise full
 
@@ -155,7 +154,8 @@ class Remote:
         """Upload a file, so that the whole of it has this name or nothing changes."""
         # s3fs reads a part at a time into memory: by default 50 MB, and 100 MB in one.
         options = {"chunksize": PART_BYTES} if self.protocol in S3_PROTOCOLS else {}
-        self._put(name, lambda system, path: system.put_file(str(file), path, **options))
+        size = file.stat().st_size
+        self._put(name, lambda system, path: system.put_file(str(file), path, **options), size)
 
     def write(self, data: bytes, name: str) -> None:
         """Upload bytes, likewise."""
@@ -205,7 +205,7 @@ class Remote:
             return None
         return data
 
-    def _put(self, name: str, put: Callable[[Any, str], object]) -> None:
+    def _put(self, name: str, put: Callable[[Any, str], object], size: int = 0) -> None:
         def store(system: Any, root: str) -> None:
             if self.protocol in BUCKET_PROTOCOLS:
                 put(system, f"{root}/{name}")
@@ -223,7 +223,7 @@ class Remote:
                 raise
 
         try:
-            self._ask(store)
+            self._ask(store, size)
         except FileNotFoundError as error:  # the bucket or the folder has gone
             raise unusable(self.url, str(error)) from error
 
@@ -255,12 +255,15 @@ class Remote:
             system.makedirs(root, exist_ok=True)
         return None
 
-    def _ask(self, call: Callable[[Any, str], Answer]) -> Answer:
+    def _ask(self, call: Callable[[Any, str], Answer], size: int = 0) -> Answer:
+        """Call with the driver and the store's path, for a transfer of so many bytes."""
+        seconds = _SECONDS_FOR_A_REQUEST + size / _SLOWEST_BYTES_PER_SECOND
         try:
-            system, root = self._system()
-            return call(system, root)
+            return within(seconds, lambda: call(*self._system()))
         except (FileNotFoundError, SharedStoreError):
             raise
+        except NoAnswerError as error:
+            raise unusable(self.url, str(error)) from error
         except Exception as error:  # drivers raise errors of their own, of every kind
             problem = f"{error} ({type(error).__name__})"
             raise unusable(self.url, problem) from error

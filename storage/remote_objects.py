@@ -11,6 +11,7 @@ from storage.artifacts import Artifact
 from storage.atomic import commit_file, remove
 from storage.digests import digest_file, is_sha256, short
 from storage.errors import ObjectDamagedError, ObjectMissingError
+from storage.locks import patiently
 from storage.objects import ObjectStore
 from storage.remote import Remote
 from storage.remote_listing import RemoteFile
@@ -60,10 +61,8 @@ class SharedObjects(ObjectStore):
             pass
         except ObjectDamagedError as error:
             _log.warning("%s; fetching it again from %s", error, self.remote)
-        from filelock import FileLock
-
         self._locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._locks / f"fetch-{sha256}.lock"):
+        with patiently(self._locks / f"fetch-{sha256}.lock", f"object {short(sha256)}…"):
             try:
                 return super().verify(sha256, size)
             except (ObjectMissingError, ObjectDamagedError):
@@ -114,7 +113,7 @@ class SharedObjects(ObjectStore):
                 if size is not None and found.size != size:
                     problem = f"expected {size} bytes, found {found.size} in {self.remote}/{name}"
                     raise self._damaged(sha256, problem)
-                self.remote.fetch(name, file)
+                self.remote.fetch(name, file, found.size)
             except FileNotFoundError:
                 message = (
                     f"object {short(sha256)}… is missing: expected it at {target} or "

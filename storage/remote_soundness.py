@@ -79,7 +79,7 @@ def find_shared_damage(shared: SharedStore) -> SharedReport:
         if not is_sha256(sha256):
             continue
         sizes[sha256] = each.size
-        problem = _object_problem(shared.objects, sha256)
+        problem = _object_problem(shared.objects, sha256, each.size)
         report.objects += 1
         report.size += each.size
         if problem is not None:
@@ -103,8 +103,10 @@ def repair_shared(shared: SharedStore, report: SharedReport) -> None:
             sha256 = damage.name.removeprefix("objects/").replace("/", "")
             if shared.objects.holds_here(sha256):
                 shared.remote.send(shared.objects.path(sha256), damage.name)
-            elif _object_problem(shared.objects, sha256) is not None:  # not healed meanwhile
-                shared.remote.delete(damage.name)
+                continue
+            found = shared.remote.look(damage.name)
+            if found is not None and _object_problem(shared.objects, sha256, found.size):
+                shared.remote.delete(damage.name)  # nobody has healed it meanwhile
         elif not (damage.lacks and _sent(shared.objects, damage.lacks)):
             shared.remote.delete(damage.name)
 
@@ -118,11 +120,11 @@ def _sent(objects: SharedObjects, lacks: tuple[Artifact, ...]) -> bool:
     return True
 
 
-def _object_problem(objects: SharedObjects, sha256: str) -> str | None:
+def _object_problem(objects: SharedObjects, sha256: str, size: int) -> str | None:
     name = object_name(sha256)
     with objects.temporary() as file:
         try:
-            objects.remote.fetch(name, file)
+            objects.remote.fetch(name, file, size)
         except FileNotFoundError:
             return None  # deleted meanwhile
         actual = digest_file(file)

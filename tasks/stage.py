@@ -25,6 +25,7 @@ from storage.code import Code, code_of
 from storage.code_memo import CodeMemo, memo_in
 from storage.fields import OUTPUT_NAME, is_output_name
 from storage.keys import StageKey
+from storage.locks import SECONDS_BETWEEN_SENTENCES
 from storage.records import STAGE_NAME, is_stage_name
 from tasks import interruption
 from tasks.events import (
@@ -49,8 +50,6 @@ _NOT_CODE = (
 )
 _OUR_ROOT = Path(__file__).resolve().parents[1]
 _GIVEN = ("scratch", "progress", "say")
-# Seconds between two sentences that say what a stage still waits for.
-SECONDS_BETWEEN_SENTENCES = 60.0
 
 
 class Progress(Protocol):

@@ -47,7 +47,7 @@ class TooSlowError(MirrorError):
 
 
 class OutOfTimeError(MirrorError):
-    """The time for the whole file is over, whoever has taken it."""
+    """The time for all of it has passed, whoever has taken it."""
 
 
 class InterruptedTransferError(MirrorError):

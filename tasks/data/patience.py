@@ -78,7 +78,7 @@ class Deadline:
             If it has.
         """
         if not self.left():
-            reason = f"the {self.seconds:,.0f} s for the whole file are over"
+            reason = f"the {self.seconds:,.0f} s that it may take have passed"
             raise OutOfTimeError(reason)
 
 
@@ -174,7 +174,7 @@ def _no_pause(seconds: float, before: int, limits: Limits, deadline: Deadline) -
     if seconds > limits.pause:
         return f"that is more than the {limits.pause:,.0f} s for which a mirror is waited for"
     if seconds > deadline.left():
-        return f"that is more than is left of the {deadline.seconds:,.0f} s for the whole file"
+        return f"that is more than is left of the {deadline.seconds:,.0f} s that it may take"
     if before == limits.pauses:
         return f"it has been waited for {before} times already"
     return None

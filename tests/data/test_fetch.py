@@ -495,7 +495,7 @@ def test_a_download_ends_when_its_time_is_over(start_server, behaviours, folder)
     limits = Limits(slowest=0.0, total=1.0, steady=1e9)
     error = failure_of(folder, first.url, second.url, limits=limits)
     assert [failure.reason for failure in error.failures] == [
-        "the 1 s for the whole file are over"
+        "the 1 s that it may take have passed"
     ] * 2
     assert second.asked == []
     assert error.permanent  # trying again in a second would be more of the same
@@ -601,7 +601,7 @@ def test_a_mirror_that_wants_too_long_is_left(start_server, behaviours, folder, 
 def test_a_mirror_that_wants_longer_than_is_left_is_left(server, behaviours, folder):
     url = server.script(behaviours.answer(429, Retry_After=25))
     error = failure_of(folder, url, limits=Limits(total=20.0), sleep=pytest.fail)
-    assert "that is more than is left of the 20 s for the whole file" in str(error)
+    assert "that is more than is left of the 20 s that it may take" in str(error)
     assert "Run again later." in str(error)
     assert error.permanent
 

@@ -73,6 +73,19 @@ def test_slow_redirects_do_not_add_up(server, behaviours):
     assert time.monotonic() - begin < 4
 
 
+@pytest.mark.parametrize(("seconds", "waited_for"), [(300, True), (301, False)])
+def test_a_busy_mirror_counts_if_a_download_would_wait_for_it(
+    server, behaviours, seconds, waited_for
+):
+    url = server.script(behaviours.answer(503, Retry_After=seconds))
+    if waited_for:
+        reachable([FILE], [url])
+    else:
+        with pytest.raises(NoMirrorReachable, match="asks to be left alone for 301 s"):
+            reachable([FILE], [url])
+    assert len(server.asked) == 1
+
+
 def test_no_mirrors():
     with pytest.raises(NoMirrorReachable):
         reachable([FILE], [])

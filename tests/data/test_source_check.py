@@ -3,6 +3,9 @@
 import hashlib
 from pathlib import Path
 
+import pytest
+
+from tasks.data.patience import Limits
 from tasks.data.source_check import CHANGED, FIRST, OTHER, UNCHANGED, UNKNOWN, SourceAnswer, check
 from tasks.data.sources import ROLES, SourceFile
 
@@ -72,6 +75,47 @@ def test_another_mirror_answers_for_a_silent_one(tmp_path: Path) -> None:
 def test_a_silent_mirror_is_asked_once(server, behaviours, tmp_path: Path) -> None:
     mirror = server.script(behaviours.reset())
     check(files(), [mirror, fill(tmp_path)], {}, {})
+    assert len(server.asked) == 1
+
+
+def test_a_mirror_that_drips_is_left_once_for_all_files(server, behaviours, tmp_path: Path) -> None:
+    mirror = server.script(behaviours.drip(b"HTTP/1.1 200 OK\r\nX-Slow: "))
+    floor = Limits(slowest=5_000.0, window=3.0)
+    answer = check(files(), [mirror, fill(tmp_path)], {}, {}, limits=floor)
+    assert verdicts(answer) == {FIRST}
+    assert len(server.asked) == 1
+
+
+def test_a_busy_mirror_is_asked_again_when_it_said(server, behaviours) -> None:
+    busy = behaviours.answer(429, Retry_After=25)
+    right = [behaviours.answer(200, data) for data in CONTENTS.values()]
+    slept: list[float] = []
+    said: list[str] = []
+    mirror = server.script(busy, *right)
+    answer = check(files(), [mirror], {}, {}, say=said.append, sleep=slept.append)
+    assert verdicts(answer) == {FIRST}
+    assert len(server.asked) == 5
+    assert 0 < sum(slept) <= 25
+    (text,) = said
+    assert "and asks to be left alone for 25 s; asked again in " in text
+
+
+def test_a_mirror_that_wants_too_long_is_asked_once_for_all_files(server, behaviours) -> None:
+    mirror = server.script(behaviours.answer(503, Retry_After=3600))
+    answer = check(files(), [mirror], {}, {}, sleep=pytest.fail)
+    assert verdicts(answer) == {UNKNOWN}
+    assert len(server.asked) == 1
+    assert all("asks to be left alone for 3,600 s" in file.how for file in answer.files)
+    assert all(file.permanent for file in answer.files)  # not before an hour has passed
+
+
+def test_all_files_together_have_a_deadline(server, behaviours, tmp_path: Path) -> None:
+    mirror = server.script(behaviours.drip(b"HTTP/1.1 200 OK\r\nX-Slow: "))
+    limits = Limits(slowest=0.0, total=1.0, steady=1e9)
+    answer = check(files(), [mirror, fill(tmp_path)], {}, {}, limits=limits)
+    assert verdicts(answer) == {UNKNOWN}
+    over = "the 1 s that it may take have passed"
+    assert {file.how for file in answer.files} == {f"{mirror}: {over}; {tmp_path}: {over}"}
     assert len(server.asked) == 1
 
 
