@@ -121,7 +121,8 @@ def test_float32_agrees_with_float64(seed: int) -> None:
 def test_one_step_of_the_training_loop_is_the_gradient_of_the_whole_batch(
     seed: int, n: int
 ) -> None:
-    network, randomness = random_network(seed, "float64", dropout=False)
+    # Without batch normalisation, a convolutional network sees the batch in several passes.
+    network, randomness = random_network(seed, "float64", normalized=seed % 4 == 0, dropout=False)
     n = max(n, network.smallest_batch)
     x, labels, loss = drawn(seed, n, network)
     rows = np.arange(n)
