@@ -46,8 +46,8 @@ def load(folder: Path) -> list[Any]:
 def show(report: EpochReport) -> None:
     print(
         f"  epoch {report.epoch + 1}/{report.epochs}: train {report.train_loss:.4f} "
-        f"{report.train_accuracy:.4f}, validation {report.test_loss:.4f} "
-        f"{report.test_accuracy:.4f}, {report.seconds:.1f} s",
+        f"{report.train_accuracy:.4f}, validation {report.held_out_loss:.4f} "
+        f"{report.held_out_accuracy:.4f}, {report.seconds:.1f} s",
         file=sys.stderr,
         flush=True,
     )

@@ -201,28 +201,27 @@ class Terminal:
 
 def _beside_bar(event: StageProgressed) -> str:
     """Return what little fits beside a bar in 80 columns."""
-    if event.unit != "epochs":
-        return _amount(event)
     parts = [_amount(event)]
-    accuracy = event.numbers.get("test_accuracy", event.numbers.get("train_accuracy"))
-    if accuracy is not None:
-        parts.append(f"{accuracy * 100:.1f} %")
+    for part in ("test", "validation", "train"):
+        accuracy = event.numbers.get(f"{part}_accuracy")
+        if accuracy is not None:
+            parts.append(f"{accuracy * 100:.1f} % {part}")
+            break
     return " · ".join(parts)
 
 
 def _as_line(event: StageProgressed) -> str:
     """Return everything that is known, for a log file."""
-    texts = {
-        "train_loss": "loss {:.4f}",
-        "train_accuracy": "accuracy {:.4f}",
-        "test_loss": "held-out loss {:.4f}",
-        "test_accuracy": "held-out accuracy {:.4f}",
-        "learning_rate": "learning rate {:.2g}",
-        "seconds": "{:.2f} s",
-        "images_per_second": "{:,.0f} images/s",
+    formats = {
+        "loss": "{} {:.4f}",
+        "accuracy": "{} {:.4f}",
+        "rate": "{} {:.2g}",
+        "seconds": "{1:.2f} s",
+        "second": "{1:,.0f} images/s",
     }
     known = [
-        text.format(event.numbers[name]) for name, text in texts.items() if name in event.numbers
+        formats[name.rpartition("_")[2]].format(name.replace("_", " "), value)
+        for name, value in event.numbers.items()
     ]
     share = f"{event.done / event.total:.0%}" if event.total and not known else ""
     return " · ".join(part for part in (_amount(event), share, *known) if part)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import signal
 from collections.abc import Callable, Mapping
@@ -33,10 +32,6 @@ from tasks.relay import Relay
 from tasks.stage import Ref, Refs, Stage, StageResult, resolved
 from tasks.train import train
 
-# BLAS adds in another order with another number of threads. With one, a training has the same
-# bytes on every worker, and as many workers as cores keep every core busy and none twice.
-BLAS_THREADS = 1
-BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _SECONDS_TO_CONNECT = 20
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -99,7 +94,7 @@ class Workers:
     def describe(self) -> dict[str, Any]:
         """Return what the record of a run says of them."""
         place = self._scheduler or "of this machine"
-        return {"workers": self.count, "scheduler": place, "blas_threads": BLAS_THREADS}
+        return {"workers": self.count, "scheduler": place}
 
     def __enter__(self) -> Workers:
         if self._scheduler is not None:
@@ -225,7 +220,6 @@ class Workers:
                 # Memory maps would count, and what they hold can be given back at any time.
                 "memory_limit": None,
                 "silence_logs": logging.CRITICAL,
-                "env": {name: str(BLAS_THREADS) for name in BLAS_VARIABLES},
             },
         )
 
@@ -249,7 +243,7 @@ class Workers:
             )
             raise WorkersError(message)
         self.count = len(found)
-        expected = {**describe_process(), "BLAS threads": str(BLAS_THREADS)}
+        expected = describe_process()
         for address, theirs in found.items():
             for what, value in expected.items():
                 if theirs[what] != value:
@@ -264,7 +258,6 @@ _REMEDIES = {
     "store": "Start it with DIGITFLOW_STORE set as here, to a place that both can see",
     "code": "Start it again on this version of digitflow",
     "NumPy version": "Results would differ; install the pinned packages there",
-    "BLAS threads": "Results could differ; start it with OPENBLAS_NUM_THREADS=1",
 }
 
 
@@ -275,7 +268,6 @@ def describe_process() -> dict[str, str]:
         "store": str(cache.root) if cache.shared is None else str(cache.shared.remote),
         "code": short(digest_json(train.code)),
         "NumPy version": version("numpy"),
-        "BLAS threads": os.environ.get("OPENBLAS_NUM_THREADS", "not set"),
     }
 
 

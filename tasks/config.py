@@ -49,7 +49,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 _BASE_OF_A_FILE = "mlp"
-_TUTORIAL_TAKES = ("hidden_sizes", "learning_rate", "epochs", "seed")
+_TUTORIAL_TAKES = ("hidden_sizes", "learning_rate", "epochs", "seed", "relu_derivative")
 
 
 class Parameters(TrainingSettings):
@@ -65,6 +65,13 @@ class Parameters(TrainingSettings):
         Literal["layers", "tutorial"],
         Field(description="Built of layers as set here, or the tutorial's own, bit for bit."),
     ] = "layers"
+    relu_derivative: Annotated[
+        Literal["published", "correct"],
+        Field(
+            description="Derivative of ReLU, tutorial network only: as published, where it never "
+            "acts, or correct, as it is in networks of layers.",
+        ),
+    ] = "published"
     members: Annotated[
         int,
         Field(
@@ -88,8 +95,10 @@ class Parameters(TrainingSettings):
     @field_validator("hidden_sizes", "convolution_channels", mode="before")
     @classmethod
     def _split_text(cls, value: Any) -> Any:
-        """Read ``512,256`` as two sizes, and nothing as none."""
-        return value.split(",") if isinstance(value, str) and value else value or ()
+        """Read ``512,256`` as two sizes, and ``none`` or nothing as no sizes."""
+        if isinstance(value, str):
+            return [] if value in ("", "none") else value.split(",")
+        return value or ()
 
     @field_validator("validation_size", mode="before")
     @classmethod
@@ -101,14 +110,19 @@ class Parameters(TrainingSettings):
     def _keep_the_tutorial(self) -> Parameters:
         if self.network != "tutorial":
             return self
-        fixed = {**TrainingSettings().model_dump(), **TUTORIAL}
-        names = [name for name in TrainingSettings.model_fields if name not in _TUTORIAL_TAKES]
-        changed = [name for name in names if getattr(self, name) != fixed[name]]
-        if changed or len(self.hidden_sizes) != 1:
+        tutorial = {**TrainingSettings().model_dump(), **TUTORIAL}
+        differing = [
+            name for name in TrainingSettings.model_fields if getattr(self, name) != tutorial[name]
+        ]
+        changed = [name for name in differing if name not in _TUTORIAL_TAKES]
+        changed += ["hidden_sizes"] if len(self.hidden_sizes) != 1 else []
+        if changed:
+            settings = " ".join(f"{name}={as_typed(getattr(self, name))}" for name in differing)
             message = (
-                f"the tutorial's network takes {', '.join(_TUTORIAL_TAKES)} (of one layer) and has "
-                f"{', '.join(changed) or 'hidden_sizes'} fixed; choose another preset, or "
-                "network=layers"
+                f"the tutorial's network has {', '.join(changed)} fixed; it takes "
+                f"{', '.join(_TUTORIAL_TAKES)} (hidden_sizes of one layer). To change it and keep "
+                f"the tutorial's other settings, add network=layers: --set network=layers "
+                f"{settings}"
             )
             raise ValueError(message)
         return self
@@ -129,7 +143,7 @@ class Parameters(TrainingSettings):
         member
             Of an ensemble, counted from 0: it differs in its seed.
         """
-        names = set(TrainingSettings.model_fields)
+        names = {*TrainingSettings.model_fields}
         if self.network == "tutorial":
             names = set(_TUTORIAL_TAKES)
         return {**self.model_dump(mode="json", include=names), "seed": self.seed + member}

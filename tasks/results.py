@@ -44,7 +44,6 @@ _FILES = {
 }
 # What desktops leave wherever somebody has looked.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
-_THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 _RECORDED_PACKAGES = ("digitflow", "prefect", "numpy", "pandas", "matplotlib")
 
 
@@ -270,11 +269,7 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: installed_version(name) for name in _RECORDED_PACKAGES},
         },
-        # With another number of threads BLAS adds in another order: see docs/performance.md.
-        "threads": {
-            "cores": os.cpu_count(),
-            **{name: os.environ.get(name) for name in _THREAD_LIMITS},
-            **(summary.workers or {}),
-        },
+        "cores": os.cpu_count(),
+        **({"workers": summary.workers} if summary.workers else {}),
         "files": [REPORT, *(place for place, _ in _files(summary))],
     }

@@ -331,12 +331,16 @@ class Stage:
             return cache.read(given)
 
         def compute(scratch: Path) -> Mapping[str, Any]:
+            from tasks.nn.blas import blas_threads  # loads NumPy, which planning does without
+
             given = {"scratch": scratch, "progress": report, "say": note}
-            return self.function(
-                **{name: read(given) for name, given in inputs.items()},
-                **parameters,
-                **{name: given[name] for name in self._given},
-            )
+            # The number of BLAS threads changes bytes, and is no part of the key.
+            with blas_threads(1):
+                return self.function(
+                    **{name: read(given) for name, given in inputs.items()},
+                    **parameters,
+                    **{name: given[name] for name in self._given},
+                )
 
         try:
             interruption.check()

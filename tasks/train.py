@@ -73,6 +73,7 @@ def _train_tutorial(
         learning_rate=settings["learning_rate"],
         epochs=settings["epochs"],
         seed=settings["seed"],
+        relu_derivative=settings["relu_derivative"],
         progress=lambda epoch: report_epoch(epoch, progress),
         checkpoints=scratch,
     )
@@ -113,14 +114,4 @@ def report_batch(batch: BatchReport, progress: Progress) -> None:
 
 def report_epoch(epoch: EpochReport, progress: Progress) -> None:
     """Report an epoch with its numbers."""
-    numbers = {
-        "train_loss": epoch.train_loss,
-        "train_accuracy": epoch.train_accuracy,
-        "test_loss": epoch.test_loss,
-        "test_accuracy": epoch.test_accuracy,
-        "learning_rate": epoch.learning_rate,
-        "seconds": epoch.seconds,
-        "images_per_second": epoch.images_per_second,
-    }
-    known = {name: value for name, value in numbers.items() if value is not None}
-    progress(epoch.epoch + 1, epoch.epochs, "epochs", **known)
+    progress(epoch.epoch + 1, epoch.epochs, "epochs", **epoch.numbers())

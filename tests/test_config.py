@@ -80,6 +80,7 @@ class TestParameters:
             "learning_rate": 0.005,
             "epochs": 20,
             "seed": 884736743,
+            "relu_derivative": "published",
         }
 
     @pytest.mark.parametrize("name", NAMES)
@@ -124,6 +125,7 @@ class TestParameters:
             ({"global_average_pooling": True}, "needs convolution_channels"),
             ({"warm_up_epochs": 30}, "warm_up_epochs must be smaller than epochs"),
             ({"kernel_size": 4}, "kernel_size must be odd"),
+            ({"batch_normalization": True, "batch_size": 1}, "set batch_size=2 or more"),
         ],
     )
     def test_parameters_that_do_not_fit_together(self, overrides: dict[str, Any], says: str):
@@ -133,8 +135,22 @@ class TestParameters:
     @pytest.mark.parametrize("name", ["dropout", "batch_size", "optimizer", "bias"])
     def test_what_the_tutorials_network_has_fixed(self, name: str):
         value = {"dropout": 0.1, "batch_size": 2, "optimizer": "adam", "bias": True}[name]
-        with pytest.raises(ParameterError, match=f"tutorial's network takes .* {name} fixed"):
+        says = f"network has {name} fixed.* --set network=layers {name}={value}"
+        with pytest.raises(ParameterError, match=says):
             resolve("tutorial", {name: value})
+
+    def test_what_to_add_for_another_network_is_said_and_works(self):
+        with pytest.raises(ParameterError) as caught:
+            resolve("tutorial", {"hidden_sizes": "100,50", "batch_size": "32"})
+        command = str(caught.value).partition("--set ")[2]
+        assert command == "network=layers hidden_sizes=100,50 batch_size=32"
+        parameters = resolve("tutorial", parse_assignments(command.split()))
+        assert (parameters.hidden_sizes, parameters.batch_size) == ((100, 50), 32)
+
+    @pytest.mark.parametrize("sizes", ["none", "100,100"])
+    def test_the_tutorials_network_has_one_hidden_layer(self, sizes: str):
+        with pytest.raises(ParameterError, match=f"network=layers hidden_sizes={sizes}"):
+            resolve("tutorial", {"hidden_sizes": "" if sizes == "none" else sizes})
 
     @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "", "five", "1e400", None, [1]])
     def test_what_is_no_learning_rate(self, value: Any):

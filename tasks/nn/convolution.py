@@ -81,14 +81,13 @@ class Conv(Layer):
         self._columns, self._y, self._per_row = Buffer(), Buffer(), Buffer()
         self._dy_columns, self._turned, self._dx = Buffer(), Buffer(), Buffer()
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        self._x = x
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
         n, channels, height, width = x.shape
         height_out, width_out = self._length_out(height), self._length_out(width)
         kernel, stride, pad = self.kernel, self.stride, self._pad
 
         shape = (height + 2 * pad, kernel, channels, width_out, n)
-        columns = self._columns.shaped(shape, x.dtype)
+        columns = self._columns.shaped(shape, self._dtype)
         rows = in_memory_order(x)
         for shift in range(kernel):
             # Output column j sees input column j·stride + shift - pad; outside are zeros.
@@ -99,24 +98,24 @@ class Conv(Layer):
             columns[pad : pad + height, shift, :, first:last] = rows[:, :, seen]
 
         self._windows = _row_windows(columns, kernel, stride, height_out)
-        y = self._y.shaped((height_out, self.outputs, width_out, n), x.dtype)
+        y = self._y.shaped((height_out, self.outputs, width_out, n), self._dtype)
         matrix = self.kernels.value.reshape(self.outputs, -1)
         _multiply(matrix, self._windows, y.reshape(height_out, self.outputs, -1))
         if self.bias:
             y += self.biases.value[:, None, None]
         return as_images(y)
 
-    def backward(self, dy: Floats) -> Floats:
+    def _backward(self, dy: Floats) -> Floats:
         gradient_rows = in_memory_order(dy)
         height_out, outputs, width_out, n = gradient_rows.shape
         matrices = gradient_rows.reshape(height_out, outputs, width_out * n)
         if self.bias:
             # A product with ones sums three times as fast as np.sum.
-            ones = np.ones(width_out * n, dy.dtype)
+            ones = np.ones(width_out * n, self._dtype)
             np.sum(matrices @ ones, axis=0, out=self.biases.gradient)
         # dWᵀ = Σ over output rows of window · dyᵀ; the other way round takes 1.4 times as long.
         shape = (height_out, self._windows.shape[1], outputs)
-        per_row = self._per_row.shaped(shape, dy.dtype)
+        per_row = self._per_row.shaped(shape, self._dtype)
         np.matmul(self._windows, matrices.transpose(0, 2, 1), out=per_row)
         np.sum(per_row, axis=0, out=self.kernels.gradient.reshape(outputs, -1).T)
         if self.is_first:
@@ -125,13 +124,13 @@ class Conv(Layer):
 
     def _input_gradient(self, gradient_rows: Floats) -> Floats:
         kernel, stride = self.kernel, self.stride
-        n, channels, height, width = self._x.shape
-        height_out, outputs, width_out, _ = gradient_rows.shape
+        channels, height, width = self._shape
+        height_out, outputs, width_out, n = gradient_rows.shape
         # The output's gradient, its rows and columns `stride` apart, with zeros between and
         # around. Those are never written, so they stay from when the buffer was made.
         border = kernel - 1 - self._pad
         shape = (height + kernel - 1, kernel, outputs, width, n)
-        columns = self._dy_columns.shaped(shape, gradient_rows.dtype)
+        columns = self._dy_columns.shaped(shape, self._dtype)
         filled = slice(border, border + (height_out - 1) * stride + 1, stride)
         for shift in range(kernel):
             # Input column c sees output column (c + shift - border) / stride.
@@ -142,12 +141,10 @@ class Conv(Layer):
                 columns[filled, shift, :, start : stop + 1 : stride] = gradient_rows[
                     :, :, first:last
                 ]
-        turned = self._turned.shaped((channels, kernel, kernel, outputs), gradient_rows.dtype)
+        turned = self._turned.shaped((channels, kernel, kernel, outputs), self._dtype)
         turned[...] = self.kernels.value[:, ::-1, ::-1].transpose(3, 1, 2, 0)
         windows = _row_windows(columns, kernel, 1, height)
-        dx = in_memory_order(self._x)
-        if not dx.flags.c_contiguous:
-            dx = self._dx.shaped((height, channels, width, n), gradient_rows.dtype)
+        dx = self._dx.shaped((height, channels, width, n), self._dtype)
         _multiply(turned.reshape(channels, -1), windows, dx.reshape(height, channels, -1))
         return as_images(dx)
 
@@ -155,9 +152,10 @@ class Conv(Layer):
 def _row_windows(columns: Floats, kernel: int, stride: int, height_out: int) -> Floats:
     """View `kernel` neighbouring rows of `columns` as one matrix, for each output row."""
     _, shifts, channels, width, n = columns.shape
-    row = columns.strides[0]
     shape = (height_out, kernel * shifts * channels, width * n)
-    strides = (stride * row, columns.strides[2], columns.itemsize)
+    # From the shape: NumPy leaves the stride of an axis of length 1 arbitrary.
+    column = columns.itemsize * width * n
+    strides = (stride * shifts * channels * column, column, columns.itemsize)
     return as_strided(columns, shape, strides, writeable=False)
 
 

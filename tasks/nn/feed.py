@@ -1,13 +1,14 @@
 """From stored images to what a network takes in."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tasks.nn.buffer import Buffer, as_images
+from tasks.nn.buffer import Buffer
 from tasks.nn.file_rows import file_rows
 
 Rows = NDArray[np.intp]
@@ -69,8 +70,7 @@ class Feed:
             images = self._augment(images)
         n = len(images)
         if len(self._input_shape) == 3:
-            channels, height, width = self._input_shape
-            x = as_images(self._x.shaped((height, channels, width, n), self._dtype))
+            x = self._x.images((n, *self._input_shape), self._dtype)
         else:
             x = self._x.shaped((n, *self._input_shape), self._dtype)
         images = images.reshape(x.shape)
@@ -99,8 +99,20 @@ class Feed:
         return images
 
 
-def shuffled(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Yield the numbers 0 … n-1 in random order, `batch_size` at a time; the last may be short."""
-    order = rng.permutation(n)
-    for start in range(0, n, batch_size):
-        yield order[start : start + batch_size]
+def batch_edges(n: int, batch_size: int, smallest: int = 1) -> list[int]:
+    """Return where batches of `n` examples begin, and `n`.
+
+    The last batch holds what is left over; if that is less than `smallest`, it joins the batch
+    before it.
+    """
+    edges = [*range(0, n, batch_size), n]
+    if len(edges) > 2 and edges[-1] - edges[-2] < smallest:
+        del edges[-2]
+    return edges
+
+
+def shuffled(edges: list[int], rng: np.random.Generator) -> Iterator[Rows]:
+    """Yield the numbers below the last of `edges` in random order, from edge to edge."""
+    order = rng.permutation(edges[-1])
+    for start, stop in pairwise(edges):
+        yield order[start:stop]

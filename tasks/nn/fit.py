@@ -12,7 +12,7 @@ from tasks.nn.checkpoints import Checkpoint, CheckpointFolder
 from tasks.nn.early_stopping import EarlyStopping
 from tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
 from tasks.nn.evaluation import accuracy, evaluate
-from tasks.nn.feed import Feed, Rows, shuffled
+from tasks.nn.feed import Feed, Rows, batch_edges, shuffled
 from tasks.nn.interrupt import deferred_interrupt
 from tasks.nn.losses import Loss
 from tasks.nn.network import Network
@@ -103,6 +103,8 @@ class Training:
 
         Raises
         ------
+        ValueError
+            If a batch would be smaller than the network's smallest.
         TrainingDivergedError
             As soon as a batch's loss is NaN, infinite or more than 1,000 times the first's.
         TrainingInterrupted
@@ -111,7 +113,15 @@ class Training:
         self.history = {column: [] for column in COLUMNS}
         self._loss_limit = inf
         self._finished = False
-        network = self.network
+        network, n = self.network, len(self.examples)
+        if min(self.batch_size, n) < network.smallest_batch:
+            what, found = ("batch_size", self.batch_size) if n > 1 else ("training images", n)
+            message = (
+                f"This network's batch normalisation needs at least {network.smallest_batch} "
+                f"images in a batch: expected {what} ≥ {network.smallest_batch}, found {found}."
+            )
+            raise ValueError(message)
+        self._edges = batch_edges(n, self.batch_size, network.smallest_batch)
         self.optimizer.prepare(network.values.size, network.decayed, network.dtype)
         self._sum_of_passes = np.empty_like(network.gradients)
         self._last = min(self.epochs, self.stop_after or self.epochs)
@@ -129,10 +139,10 @@ class Training:
 
     def _run_epoch(self, epoch: int) -> None:
         start, network = time.perf_counter(), self.network
-        n = len(self.examples)
-        batches = -(-n // self.batch_size)
+        n, edges = len(self.examples), self._edges
+        batches = len(edges) - 1
         losses, self._hits = 0.0, 0
-        for batch, order in enumerate(shuffled(n, self.batch_size, self.randomness.shuffle)):
+        for batch, order in enumerate(shuffled(edges, self.randomness.shuffle)):
             # The schedule is read in the middle of the step, so neither end of it is lost.
             done = (epoch * batches + batch + 0.5) / (self.epochs * batches)
             rate = self.learning_rate * self.schedule(done)
@@ -156,14 +166,27 @@ class Training:
             if self._interrupted():
                 saved = self.checkpoints is not None and epoch > 0
                 raise TrainingInterrupted(epoch=epoch, batch=batch, saved=saved)
-        validation_loss, validation_accuracy = self._validate(epoch)
-        row = (epoch, losses / n, self._hits / n, validation_loss, validation_accuracy, rate, norm)
+        validation = self._validate(epoch)
+        row = (epoch, losses / n, self._hits / n, *validation, rate, norm)
         for column, value in zip(COLUMNS, row, strict=True):
             self.history[column].append(value)
         self._save(epoch + 1)
         if self.on_epoch is not None:
             seconds = time.perf_counter() - start
-            self.on_epoch(EpochReport(epoch, self.epochs, *row[1:5], rate, seconds, n / seconds))
+            self.on_epoch(
+                EpochReport(
+                    epoch,
+                    self.epochs,
+                    train_loss=losses / n,
+                    train_accuracy=self._hits / n,
+                    held_out=None if self.validation is None else "validation",
+                    held_out_loss=validation[0],
+                    held_out_accuracy=validation[1],
+                    learning_rate=rate,
+                    seconds=seconds,
+                    images_per_second=n / seconds,
+                )
+            )
 
     def _differentiate(self, rows: Rows) -> float:
         """Set the network's gradients for one batch; return its mean loss."""

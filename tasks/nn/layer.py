@@ -6,13 +6,13 @@ the numbers lie in memory is a layer's own business: images lie with the batch i
 ``(height, channels, width, n)``, so that convolution and pooling work on long contiguous runs;
 NumPy's element-wise functions follow whatever order they find.
 
-Three rules keep the training loop free of allocation:
+Four rules make layers safe to combine, and the training loop free of allocation:
 
-- results go into a `Buffer` of the layer's own, which is made again only when the batch size
-  changes.
-- `forward` may overwrite its input, `backward` may overwrite the gradient it is given and may
-  write the gradient it returns into the memory of the input that `forward` saw. What a layer
-  needs from one call to the next lies in buffers of its own.
+- a layer never writes to what it is given; it returns arrays in `Buffer`s of its own, which its
+  next call fills again. They are made again only when the number of samples changes.
+- `backward` uses what the last `forward` kept under a name, whatever the memory order of the
+  gradient that it is given. What does not fit the last `forward` raises.
+- what `forward` keeps may be its input itself, so that must stay as it is until `backward`.
 - a gradient of a parameter is written, not added to.
 """
 
@@ -55,15 +55,21 @@ class Layer(ABC):
     statistics : dict[str, NDArray]
         What is gathered in training and used in prediction but not trained by gradient.
     is_first : bool
-        True if nothing before this layer learns, so that its input's gradient is not wanted.
+        True if nothing before this layer learns: `backward` then returns the gradient that it was
+        given, since nobody wants that of the input.
+    smallest_batch : int
+        Samples that `forward` needs in training; may be set by `build`.
     """
 
     parameters: dict[str, Parameter]
     statistics: dict[str, Floats]
     is_first: bool = False
+    smallest_batch: int = 1
 
     def build(self, shape: Shape, randomness: Randomness, dtype: DTypeLike) -> Shape:
-        """Create the parameters for samples of `shape`; return the shape of the output.
+        """Create the parameters for samples of `shape`; return the sample shape of the output.
+
+        Results have the given dtype, whatever that of the batches.
 
         Raises
         ------
@@ -71,9 +77,46 @@ class Layer(ABC):
             If samples of that shape cannot be taken.
         """
         self.parameters, self.statistics = {}, {}
-        output_shape = self.output_shape(shape)
-        self._build(shape, randomness, np.dtype(dtype))
-        return output_shape
+        self._dtype, self._shape = np.dtype(dtype), shape
+        self._output_shape: Shape = self.output_shape(shape)
+        self._samples: int | None = None
+        self._build(shape, randomness, self._dtype)
+        return self._output_shape
+
+    def forward(self, x: Floats, *, training: bool) -> Floats:
+        """Return the output for the batch `x`.
+
+        Raises
+        ------
+        ValueError
+            If the samples have another shape than those that the layer was built for.
+        """
+        if x.shape[1:] != self._shape:
+            raise refuse_shape(self, str(self._shape), x.shape[1:])
+        self._samples = None
+        y = self._forward(x, training=training)
+        self._samples = len(x)
+        return y
+
+    def backward(self, dy: Floats) -> Floats:
+        """Set the parameters' gradients from `dy`, dL/dy of the last `forward`; return dL/dx.
+
+        Raises
+        ------
+        ValueError
+            If there was no `forward`, or its output had another shape than `dy`.
+        """
+        if self._samples is None:
+            message = f"{type(self).__name__} has no gradient before its first forward pass."
+            raise ValueError(message)
+        expected = (self._samples, *self._output_shape)
+        if dy.shape != expected:
+            message = (
+                f"{type(self).__name__} takes the gradient of its last output, of shape "
+                f"{expected}; found {dy.shape}."
+            )
+            raise ValueError(message)
+        return self._backward(dy)
 
     @abstractmethod
     def output_shape(self, shape: Shape) -> Shape:
@@ -84,12 +127,12 @@ class Layer(ABC):
         """Create parameters, statistics and buffers for samples of `shape`."""
 
     @abstractmethod
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        """Return the output for the batch `x`."""
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
+        """Return the output, and keep what `_backward` needs."""
 
     @abstractmethod
-    def backward(self, dy: Floats) -> Floats:
-        """Take dL/dy for the last `forward`, set the parameters' gradients, return dL/dx."""
+    def _backward(self, dy: Floats) -> Floats:
+        """Set the gradients of the parameters and return that of the input."""
 
 
 def refuse_shape(layer: Layer, expected: str, shape: Shape) -> ValueError:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.buffer import Buffer
+from tasks.nn.buffer import Buffer, Order, in_memory_order
 from tasks.nn.initialization import initializer
 from tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
 from tasks.nn.randomness import Randomness
@@ -15,6 +15,9 @@ from tasks.nn.randomness import Randomness
 # A softmax over 10 numbers side by side takes three times as long as one over 10 long rows, so
 # narrow outputs lie with the batch innermost.
 _NARROW = 32
+
+# Of dropout's rate: how many numbers 16 random bits tell apart.
+LEVELS = 65_536
 
 
 @dataclass
@@ -43,54 +46,56 @@ class Dense(Layer):
             self.biases = Parameter(np.zeros(self.outputs, dtype), decay=False)
             self.parameters["biases"] = self.biases
 
-        self._y, self._dy, self._ones = Buffer(), Buffer(), np.ones(0, dtype)
+        self._y, self._dy, self._dx = Buffer(), Buffer(), Buffer()
+        self._ones = np.ones(0, dtype)
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
         self._x = x
-        order: Literal["C", "F"] = "F" if self.outputs <= _NARROW else "C"
-        y = self._y.shaped((len(x), self.outputs), x.dtype, order)
+        order: Order = "F" if self.outputs <= _NARROW else "C"
+        y = self._y.shaped((len(x), self.outputs), self._dtype, order)
         np.matmul(x, self.weights.value, out=y)
         if self.bias:
             y += self.biases.value
         return y
 
-    def backward(self, dy: Floats) -> Floats:
+    def _backward(self, dy: Floats) -> Floats:
         # y = x W + b:  dW = xᵀ dy,  db = Σ dy over the batch,  dx = dy Wᵀ.
         np.matmul(self._x.T, dy, out=self.weights.gradient)
         if self.bias:
             # A product with ones sums twice as fast as dy.sum(axis=0).
             if len(self._ones) != len(dy):
-                self._ones = np.ones(len(dy), dy.dtype)
+                self._ones = np.ones(len(dy), self._dtype)
             np.matmul(self._ones, dy, out=self.biases.gradient)
         if self.is_first:
             return dy
         if self.outputs <= _NARROW:
             # Two transposed operands would take four times as long as a copy and one.
-            dy_rows = self._dy.shaped(dy.shape, dy.dtype)
-            dy_rows[...] = dy
-            dy = dy_rows
-        return np.matmul(dy, self.weights.value.T, out=self._x)
+            rows = self._dy.shaped(dy.shape, self._dtype)
+            rows[...] = dy
+            dy = rows
+        return np.matmul(dy, self.weights.value.T, out=self._dx.like(self._x, self._dtype))
 
 
 @dataclass
 class ReLU(Layer):
-    """y = max(x, 0), in place; the gradient at 0 is 0."""
+    """y = max(x, 0); the gradient at 0 is 0."""
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
     def _build(self, shape: Shape, randomness: Randomness, dtype: np.dtype[Any]) -> None:
-        self._active, self._zeros = Buffer(), Buffer()
+        self._mask, self._y, self._dx = Buffer(), Buffer(), Buffer()
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        np.greater(x, 0, out=self._active.like(x, bool))
-        # NumPy compares two arrays seven times as fast as an array and a number.
-        np.maximum(x, self._zeros.like(x), out=x)
-        return x
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
+        self._active = np.greater(x, 0, out=self._mask.like(x, np.bool_))
+        y = self._y.like(x, self._dtype)
+        np.maximum(x, 0, out=y)
+        return y
 
-    def backward(self, dy: Floats) -> Floats:
-        dy *= self._active.like(dy, bool)
-        return dy
+    def _backward(self, dy: Floats) -> Floats:
+        dx = self._dx.like(dy, self._dtype)
+        np.multiply(dy, self._active, out=dx)
+        return dx
 
 
 @dataclass
@@ -98,7 +103,8 @@ class Dropout(Layer):
     """Set each value to 0 with probability `rate` in training, and scale the rest by 1/(1-rate).
 
     The expected value stays the same, so prediction leaves everything as it is. `rate` is
-    realised in steps of 1/65,536. Source: Srivastava et al. 2014, JMLR 15, section 10 (inverted).
+    realised in steps of 1/65,536, and the scale is that of the realised rate. Source: Srivastava
+    et al. 2014, JMLR 15, section 10 (inverted).
     """
 
     rate: float
@@ -107,34 +113,44 @@ class Dropout(Layer):
         if not 0 <= self.rate < 1:
             message = f"The dropout rate must be at least 0 and less than 1; found {self.rate}."
             raise ValueError(message)
+        # At least one level stays, so that no rate below 1 drops everything.
+        self._dropped = min(round(self.rate * LEVELS), LEVELS - 1)
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
     def _build(self, shape: Shape, randomness: Randomness, dtype: np.dtype[Any]) -> None:
-        self._bits, self._keep = randomness.dropout.bit_generator, Buffer()
-        self._scale = dtype.type(1 / (1 - self.rate))
+        self._bits = randomness.dropout.bit_generator
+        self._mask, self._y, self._dx = Buffer(), Buffer(), Buffer()
+        self._scale = dtype.type(LEVELS / (LEVELS - self._dropped))
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        if not training or self.rate == 0:
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
+        self._keep: Floats | None = None
+        if not training or not self._dropped:
             return x
-        keep = self._keep.like(x)
-        np.multiply(self._draw(x.size), self._scale, out=keep.ravel(order="K"))
-        x *= keep
-        return x
+        if x.ndim == 4:
+            self._keep = self._mask.images(x.shape, self._dtype)
+            lying = in_memory_order(self._keep)
+        else:
+            self._keep = lying = self._mask.shaped(x.shape, self._dtype)
+        np.multiply(self._draw(x.size), self._scale, out=np.reshape(lying, -1, copy=False))
+        y = self._y.like(x, self._dtype)
+        np.multiply(x, self._keep, out=y)
+        return y
 
-    def backward(self, dy: Floats) -> Floats:
-        if self.rate == 0:
+    def _backward(self, dy: Floats) -> Floats:
+        if self._keep is None:
             return dy
-        dy *= self._keep.like(dy)
-        return dy
+        dx = self._dx.like(dy, self._dtype)
+        np.multiply(dy, self._keep, out=dx)
+        return dx
 
     def _draw(self, size: int) -> NDArray[Any]:
         """Draw which values stay (1 or True), from the generator's raw bits."""
-        if self.rate == 0.5:
+        if 2 * self._dropped == LEVELS:
             return np.unpackbits(self._bits.random_raw(ceil(size / 64)).view(np.uint8), count=size)
         levels = self._bits.random_raw(ceil(size / 4)).view(np.uint16)[:size]
-        return levels >= round(self.rate * 65536)
+        return levels >= self._dropped
 
 
 @dataclass
@@ -150,14 +166,11 @@ class Flatten(Layer):
     def _build(self, shape: Shape, randomness: Randomness, dtype: np.dtype[Any]) -> None:
         pass
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        self._shape = x.shape
-        if x.ndim == 4:
-            x = x.transpose(0, 2, 1, 3)
-        return np.reshape(x, (len(x), -1), copy=False)
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
+        return x.transpose(0, 2, 1, 3).reshape(len(x), -1) if x.ndim == 4 else x
 
-    def backward(self, dy: Floats) -> Floats:
-        if len(self._shape) != 4:
-            return dy.reshape(self._shape)
-        n, channels, height, width = self._shape
-        return np.reshape(dy, (n, height, channels, width), copy=False).transpose(0, 2, 1, 3)
+    def _backward(self, dy: Floats) -> Floats:
+        if len(self._shape) != 3:
+            return dy
+        channels, height, width = self._shape
+        return dy.reshape(len(dy), height, channels, width).transpose(0, 2, 1, 3)

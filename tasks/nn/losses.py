@@ -33,7 +33,23 @@ class Loss(ABC):
         # Column c is the target of class c.
         one_hot = np.eye(classes) * (1 - smoothing) + smoothing / classes
         self._columns = one_hot.astype(dtype)
-        self._targets, self._work = Buffer(), Buffer()
+        self._targets, self._work, self._gradient = Buffer(), Buffer(), Buffer()
+
+    def forward(self, outputs: Floats, labels: Labels) -> Floats:
+        """Return the loss of each sample, (n,).
+
+        Raises
+        ------
+        ValueError
+            If the shapes are not (n, classes) and (n,).
+        """
+        if outputs.shape != (len(labels), len(self._columns)):
+            message = (
+                f"The loss takes outputs of shape (n, {len(self._columns)}) and n labels; found "
+                f"{outputs.shape} and {len(labels)} labels."
+            )
+            raise ValueError(message)
+        return self._forward(outputs, labels)
 
     def targets(self, labels: Labels) -> Floats:
         """Return the targets (n, classes) for `labels` (n,)."""
@@ -44,8 +60,8 @@ class Loss(ABC):
         return out
 
     @abstractmethod
-    def forward(self, outputs: Floats, labels: Labels) -> Floats:
-        """Return the loss of each sample, (n,)."""
+    def _forward(self, outputs: Floats, labels: Labels) -> Floats:
+        """Return the loss of each sample, and keep what `backward` needs."""
 
     @abstractmethod
     def backward(self, batch_size: int) -> Floats:
@@ -58,8 +74,8 @@ class CrossEntropy(Loss):
     Subtracting the largest logit first changes nothing but keeps exp from overflowing.
     """
 
-    def forward(self, outputs: Floats, labels: Labels) -> Floats:
-        z = self._work.like(outputs)
+    def _forward(self, outputs: Floats, labels: Labels) -> Floats:
+        z = self._work.like(outputs, self._columns.dtype)
         np.subtract(outputs, outputs.max(axis=1, keepdims=True), out=z)
         self._target = self.targets(labels)
         target_logit = np.einsum("nc,nc->n", self._target, z)
@@ -72,8 +88,8 @@ class CrossEntropy(Loss):
 
     def backward(self, batch_size: int) -> Floats:
         # d loss / dz = softmax(z) - t, since the targets sum to 1.
-        gradient = self._probabilities
-        gradient -= self._target
+        gradient = self._gradient.like(self._probabilities, self._columns.dtype)
+        np.subtract(self._probabilities, self._target, out=gradient)
         gradient *= 1 / batch_size
         return gradient
 
@@ -81,15 +97,16 @@ class CrossEntropy(Loss):
 class SquaredError(Loss):
     """The tutorial's loss: Σ (output - target)² over the classes."""
 
-    def forward(self, outputs: Floats, labels: Labels) -> Floats:
-        self._difference = self._work.like(outputs)
+    def _forward(self, outputs: Floats, labels: Labels) -> Floats:
+        self._difference = self._work.like(outputs, self._columns.dtype)
         np.subtract(outputs, self.targets(labels), out=self._difference)
         losses: Floats = np.einsum("nc,nc->n", self._difference, self._difference)
         return losses
 
     def backward(self, batch_size: int) -> Floats:
-        self._difference *= 2 / batch_size
-        return self._difference
+        gradient = self._gradient.like(self._difference, self._columns.dtype)
+        np.multiply(self._difference, 2 / batch_size, out=gradient)
+        return gradient
 
 
 LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}

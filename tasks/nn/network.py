@@ -39,6 +39,8 @@ class Network:
         All parameters and their gradients; layers hold views of both. The first `decayed` are
         those that weight decay applies to.
     output_shape : tuple[int, ...]
+    smallest_batch : int
+        Images that a batch needs in training: 2 with batch normalisation of features.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Network:
                 message = f"Layer {index} does not fit: {error}"
                 raise ValueError(message) from error
         self.output_shape = shape
+        self.smallest_batch = max((layer.smallest_batch for layer in self.layers), default=1)
         self._collect_parameters()
         learning = [index for index, layer in enumerate(self.layers) if layer.parameters]
         self._first = min(learning, default=0)

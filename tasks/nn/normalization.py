@@ -1,6 +1,7 @@
 """Batch normalisation for features (1-D) and for channels of images (2-D)."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,43 +40,57 @@ class BatchNorm(Layer):
             "running_mean": self.running_mean,
             "running_variance": self.running_variance,
         }
+        # The variance of a single number says nothing.
+        self.smallest_batch = 2 if prod(shape[1:]) == 1 else 1
         # Vectors of one number per feature are seen in this shape beside x.
         self._per_feature = (1, features) if len(shape) == 1 else (1, features, 1, 1)
-        self._normalized, self._product, self._one = Buffer(), Buffer(), np.ones(0, dtype)
+        self._y, self._dx, self._centred, self._product = (Buffer() for _ in range(4))
+        self._one = np.ones(0, dtype)
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        if not training:
-            factor = self.scale.value / np.sqrt(self.running_variance + self.epsilon)
-            x *= self._spread(factor)
-            x += self._spread(self.shift.value - self.running_mean * factor)
-            return x
-        count = x.size // len(self.running_mean)
-        if count < 2:
-            message = "Batch normalisation needs at least 2 values per feature in a batch; found 1."
-            raise ValueError(message)
-        mean = self._sum(x) / count
-        x -= self._spread(mean)
-        variance = self._sum_of_products(x, x) / count
-        self._update(mean, variance * (count / (count - 1)))
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
+        self._of_batch = training
+        if training:
+            if len(x) < self.smallest_batch:
+                message = (
+                    "Batch normalisation needs at least 2 values per feature in a batch; found "
+                    f"{len(x)}."
+                )
+                raise ValueError(message)
+            count = x.size // len(self.running_mean)
+            mean = self._sum(x) / count
+        else:
+            mean = self.running_mean
+        # The normalised input is what both the output and the gradients are made of.
+        self._normalized = self._centred.like(x, self._dtype)
+        np.subtract(x, self._spread(mean), out=self._normalized)
+        if training:
+            variance = self._sum_of_products(self._normalized, self._normalized) / count
+            self._update(mean, variance * (count / (count - 1)))
+        else:
+            variance = self.running_variance
         self._inverse = 1 / np.sqrt(variance + self.epsilon)
-        normalized = self._normalized.like(x)
-        np.multiply(x, self._spread(self._inverse), out=normalized)
-        np.multiply(normalized, self._spread(self.scale.value), out=x)
-        x += self._spread(self.shift.value)
-        return x
+        self._normalized *= self._spread(self._inverse)
+        y = self._y.like(x, self._dtype)
+        np.multiply(self._normalized, self._spread(self.scale.value), out=y)
+        y += self._spread(self.shift.value)
+        return y
 
-    def backward(self, dy: Floats) -> Floats:
+    def _backward(self, dy: Floats) -> Floats:
         # With x̂ the normalised input and m values per feature:
-        # dβ = Σ dy,  dγ = Σ dy x̂,  dx = γ/√(σ² + ε) · (dy - dβ/m - x̂ dγ/m).
-        normalized = self._normalized.like(dy)
-        count = dy.size // len(self.running_mean)
-        d_shift, d_scale = self._sum(dy), self._sum_of_products(dy, normalized)
+        # dβ = Σ dy,  dγ = Σ dy x̂,  dx = γ/√(σ² + ε) · (dy - dβ/m - x̂ dγ/m),
+        # where the last two terms come from μ and σ² and are absent if those were the running ones.
+        d_shift, d_scale = self._sum(dy), self._sum_of_products(dy, self._normalized)
         self.shift.gradient[...], self.scale.gradient[...] = d_shift, d_scale
-        normalized *= self._spread(d_scale / count)
-        dy -= normalized
-        dy -= self._spread(d_shift / count)
-        dy *= self._spread(self.scale.value * self._inverse)
-        return dy
+        dx = self._dx.like(dy, self._dtype)
+        if self._of_batch:
+            count = dy.size // len(self.running_mean)
+            np.multiply(self._normalized, self._spread(d_scale / -count), out=dx)
+            dx += dy
+            dx -= self._spread(d_shift / count)
+            dx *= self._spread(self.scale.value * self._inverse)
+        else:
+            np.multiply(dy, self._spread(self.scale.value * self._inverse), out=dx)
+        return dx
 
     def _update(self, mean: Floats, variance: Floats) -> None:
         self.running_mean *= 1 - self.momentum
@@ -92,16 +107,16 @@ class BatchNorm(Layer):
         That takes less than half the time of x.sum.
         """
         if x.ndim == 2:
-            return self._ones(len(x), x.dtype) @ x
+            return self._ones(len(x)) @ x
         rows = in_memory_order(x)
-        by_row = rows.reshape(*rows.shape[:2], -1) @ self._ones(x.shape[3] * len(x), x.dtype)
+        by_row = rows.reshape(*rows.shape[:2], -1) @ self._ones(x.shape[3] * len(x))
         total: Floats = by_row.sum(axis=0)
         return total
 
     def _sum_of_products(self, x: Floats, y: Floats) -> Floats:
-        return self._sum(np.multiply(x, y, out=self._product.like(x)))
+        return self._sum(np.multiply(x, y, out=self._product.like(x, self._dtype)))
 
-    def _ones(self, length: int, dtype: Any) -> Floats:
+    def _ones(self, length: int) -> Floats:
         if len(self._one) != length:
-            self._one = np.ones(length, dtype)
+            self._one = np.ones(length, self._dtype)
         return self._one

@@ -1,6 +1,7 @@
 """Max pooling and global average pooling of images (n, channels, height, width)."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,43 +27,42 @@ class MaxPool(Layer):
         return shape[0], shape[1] // self.size, shape[2] // self.size
 
     def _build(self, shape: Shape, randomness: Randomness, dtype: np.dtype[Any]) -> None:
-        self._by_rows, self._row_wins, self._y, self._column_wins = (Buffer() for _ in range(4))
-        self._dx = Buffer()
+        self._by_rows, self._y, self._d_rows, self._dx = (Buffer() for _ in range(4))
+        self._row_masks, self._column_masks = Buffer(), Buffer()
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
         # First over rows, whose pixels lie in long runs, then over columns of what is left.
-        self._x, size = x, self.size
+        size = self.size
         n, channels, height, width = x.shape
-        height, width = height // size, width // size
-        rows = in_memory_order(x)[: height * size]
-        rows = rows.reshape(height, size, *rows.shape[1:])
-        by_rows = self._by_rows.shaped((height, channels, x.shape[3], n), x.dtype)
-        row_wins = self._row_wins.shaped((size - 1, *by_rows.shape), np.bool_)
-        _largest([rows[:, i] for i in range(size)], by_rows, row_wins)
+        height_out, width_out = height // size, width // size
+        rows = in_memory_order(x)[: height_out * size]
+        rows = rows.reshape(height_out, size, channels, width, n)
+        by_rows = self._by_rows.shaped((height_out, channels, width, n), self._dtype)
+        self._row_wins = self._row_masks.shaped((size - 1, *by_rows.shape), np.bool_)
+        _largest([rows[:, i] for i in range(size)], by_rows, self._row_wins)
 
-        columns = by_rows[:, :, : width * size].reshape(height, channels, width, size, n)
-        y = self._y.shaped((height, channels, width, n), x.dtype)
-        column_wins = self._column_wins.shaped((size - 1, *y.shape), np.bool_)
-        _largest([columns[:, :, :, i] for i in range(size)], y, column_wins)
+        columns = by_rows[:, :, : width_out * size]
+        columns = columns.reshape(height_out, channels, width_out, size, n)
+        y = self._y.shaped((height_out, channels, width_out, n), self._dtype)
+        self._column_wins = self._column_masks.shaped((size - 1, *y.shape), np.bool_)
+        _largest([columns[:, :, :, i] for i in range(size)], y, self._column_wins)
         return as_images(y)
 
-    def backward(self, dy: Floats) -> Floats:
+    def _backward(self, dy: Floats) -> Floats:
         size = self.size
-        dx = in_memory_order(self._x)
-        if not dx.flags.c_contiguous:
-            dx = self._dx.shaped(dx.shape, dy.dtype)
+        channels, height, width = self._shape
         d_out = in_memory_order(dy)
-        height, channels, width, n = d_out.shape
-        d_rows = self._by_rows.shaped((height, channels, dx.shape[2], n), dy.dtype)
-        d_rows[:, :, width * size :] = 0
-        columns = d_rows[:, :, : width * size].reshape(height, channels, width, size, n)
-        column_wins = self._column_wins.shaped((size - 1, *d_out.shape), np.bool_)
-        _route(d_out, column_wins, [columns[:, :, :, i] for i in range(size)])
+        height_out, _, width_out, n = d_out.shape
+        d_rows = self._d_rows.shaped((height_out, channels, width, n), self._dtype)
+        d_rows[:, :, width_out * size :] = 0
+        columns = d_rows[:, :, : width_out * size]
+        columns = columns.reshape(height_out, channels, width_out, size, n)
+        _route(d_out, self._column_wins, [columns[:, :, :, i] for i in range(size)])
 
-        dx[height * size :] = 0
-        rows = dx[: height * size].reshape(height, size, *dx.shape[1:])
-        row_wins = self._row_wins.shaped((size - 1, *d_rows.shape), np.bool_)
-        _route(d_rows, row_wins, [rows[:, i] for i in range(size)])
+        dx = self._dx.shaped((height, channels, width, n), self._dtype)
+        dx[height_out * size :] = 0
+        rows = dx[: height_out * size].reshape(height_out, size, channels, width, n)
+        _route(d_rows, self._row_wins, [rows[:, i] for i in range(size)])
         return as_images(dx)
 
 
@@ -102,13 +102,13 @@ class GlobalAveragePool(Layer):
         return shape[:1]
 
     def _build(self, shape: Shape, randomness: Randomness, dtype: np.dtype[Any]) -> None:
-        self._y = Buffer()
+        self._y, self._dx = Buffer(), Buffer()
 
-    def forward(self, x: Floats, *, training: bool) -> Floats:
-        self._x = x
-        y = self._y.shaped(x.shape[:2], x.dtype, "F")
+    def _forward(self, x: Floats, *, training: bool) -> Floats:
+        y = self._y.shaped(x.shape[:2], self._dtype, "F")
         return np.mean(x, axis=(2, 3), out=y)
 
-    def backward(self, dy: Floats) -> Floats:
-        self._x[...] = (dy / (self._x.shape[2] * self._x.shape[3]))[:, :, None, None]
-        return self._x
+    def _backward(self, dy: Floats) -> Floats:
+        dx = self._dx.images((len(dy), *self._shape), self._dtype)
+        dx[...] = (dy / prod(self._shape[1:]))[:, :, None, None]
+        return dx

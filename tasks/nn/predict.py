@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.nn.architecture import from_arrays
+from tasks.nn.blas import blas_threads
 from tasks.nn.ensemble import combine_outputs, is_ensemble, split
 from tasks.nn.tutorial import predict_tutorial
 
@@ -32,9 +33,14 @@ def predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[A
     ValueError
         If the weights describe no network, or the images do not fit it.
     """
+    with blas_threads(1):
+        return _predict(weights, images)
+
+
+def _predict(weights: dict[str, NDArray[Any]], images: NDArray[Any]) -> NDArray[Any]:
     if is_ensemble(weights):
         members, loss = split(weights)
-        return combine_outputs([predict(member, images) for member in members], loss)
+        return combine_outputs([_predict(member, images) for member in members], loss)
     if weights.keys() == {"weights_1", "weights_2"}:
         flat = images.reshape(len(images), math.prod(images.shape[1:]))
         outputs = np.empty((len(flat), weights["weights_2"].shape[1]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,11 @@ class EpochReport:
         The epoch just finished, counted from 0, and how many there are at most.
     train_loss, train_accuracy : float
         Mean over the training images as they were seen, with dropout where there is any.
-    test_loss, test_accuracy : float or None
-        Mean over the images held back: the test set in the tutorial, the validation set in
-        every other preset; None where nothing was held back.
+    held_out : {"test", "validation"} or None
+        The set that was not learnt from: the tutorial tests after every epoch, everything else
+        validates; None where nothing was held out.
+    held_out_loss, held_out_accuracy : float
+        Mean over that set; NaN where there is none.
     learning_rate : float
         In force in the last step of the epoch.
     seconds : float
@@ -29,11 +32,29 @@ class EpochReport:
     epochs: int
     train_loss: float
     train_accuracy: float
-    test_loss: float | None
-    test_accuracy: float | None
+    held_out: Literal["test", "validation"] | None
+    held_out_loss: float
+    held_out_accuracy: float
     learning_rate: float
     seconds: float
     images_per_second: float
+
+    def numbers(self) -> dict[str, float]:
+        """Return what was measured, by names that say of which set."""
+        held_out = {}
+        if self.held_out is not None:
+            held_out = {
+                f"{self.held_out}_loss": self.held_out_loss,
+                f"{self.held_out}_accuracy": self.held_out_accuracy,
+            }
+        return {
+            "train_loss": self.train_loss,
+            "train_accuracy": self.train_accuracy,
+            **held_out,
+            "learning_rate": self.learning_rate,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+        }
 
 
 @dataclass(frozen=True)

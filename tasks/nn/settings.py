@@ -117,6 +117,15 @@ class TrainingSettings(BaseModel):
         float,
         Field(ge=0, le=10, description="Augmentation: elastic displacement (std), in pixels."),
     ] = 0.0
+    # What it computes with
+    blas_threads: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="BLAS threads for training; another number gives other last bits.",
+        ),
+    ] = 1
     seed: Annotated[
         int, Field(ge=0, lt=2**63, description="Seed of everything that is drawn at random.")
     ] = 0
@@ -137,6 +146,12 @@ class TrainingSettings(BaseModel):
     def _fit_together(self) -> TrainingSettings:
         if self.patience and self.validation_size == 0:
             message = "patience needs a validation set: set validation_size above 0, or patience=0"
+            raise ValueError(message)
+        if self.batch_normalization and self.batch_size == 1 and self.hidden_sizes:
+            message = (
+                "batch_normalization needs at least 2 images in a batch: set batch_size=2 or "
+                "more, or batch_normalization=false"
+            )
             raise ValueError(message)
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
             message = "nesterov needs optimizer='sgd' and momentum above 0"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tasks.nn.architecture import to_arrays
 from tasks.nn.assembly import assemble, make_loss, make_optimizer, make_schedule
 from tasks.nn.augmentation import Augment
+from tasks.nn.blas import blas_threads
 from tasks.nn.checkpoints import CheckpointFolder, run_identity
 from tasks.nn.early_stopping import EarlyStopping
 from tasks.nn.evaluation import evaluate
@@ -90,11 +91,14 @@ def train_network(
         checkpoints=checkpoints,
         checkpoint=checkpoint,
     )
-    history = training.fit()
+    with blas_threads(settings.blas_threads):
+        history = training.fit()
     network, loss = training.network, training.loss
     test = Feed(test_images, network.input_shape, network.dtype)
     rows = np.arange(len(test_images))
-    outputs, losses = evaluate(network, test, test_labels, rows, loss)
+    # With one thread, like every later prediction.
+    with blas_threads(1):
+        outputs, losses = evaluate(network, test, test_labels, rows, loss)
     return TrainingResult(to_arrays(network), history, outputs, losses)
 
 
@@ -140,7 +144,8 @@ def train_partly(
         checkpoint=checkpoint,
         stop_after=epochs,
     )
-    history = training.fit()
+    with blas_threads(settings.blas_threads):
+        history = training.fit()
     file = None if folder is None else folder.newest(at_most=epochs)
     if file is None:
         message = f"Checkpoints vanished from {checkpoints} while training; nothing to go on from."

@@ -16,7 +16,7 @@ Andrew Trask, "Grokking Deep Learning").
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from tasks.nn.progress import EpochListener, EpochReport
 from tasks.nn.result import TrainingResult
 
 Floats = NDArray[np.float64]
+ReluDerivative = Literal["published", "correct"]
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -41,6 +42,7 @@ def train_tutorial(
     learning_rate: float = 0.005,
     epochs: int = 20,
     seed: int = 884736743,
+    relu_derivative: ReluDerivative = "published",
     progress: EpochListener | None = None,
     checkpoints: Path | None = None,
 ) -> TrainingResult:
@@ -60,6 +62,10 @@ def train_tutorial(
         Passes over the training images.
     seed : int
         Of the one generator behind the initial weights and every dropout mask.
+    relu_derivative : {"published", "correct"}
+        The derivative that the hidden layer's gradient is multiplied by. The tutorial's is
+        ``layer_1 >= 0`` of what comes out of ReLU, which is always 1, so that units that are
+        switched off learn as well; the correct one is ``layer_1 > 0``. See `docs/network.md`.
     progress : callable, optional
         Called with an `EpochReport` after every epoch.
     checkpoints : Path, optional
@@ -92,6 +98,7 @@ def train_tutorial(
             "hidden_size": hidden_size,
             "learning_rate": learning_rate,
             "seed": seed,
+            "relu_derivative": relu_derivative,
         }
         data = (training_images, training_labels, test_images, test_labels)
         folder = CheckpointFolder(checkpoints, run_identity(parameters, *data))
@@ -108,7 +115,14 @@ def train_tutorial(
         # A learning rate that is too large is reported below, and better than by a warning.
         with np.errstate(over="ignore", invalid="ignore"):
             outputs = _train_epoch(
-                training_images, inked, training_labels, masks, weights_1, weights_2, learning_rate
+                training_images,
+                inked,
+                training_labels,
+                masks,
+                weights_1,
+                weights_2,
+                learning_rate,
+                masks_dead_units=relu_derivative == "correct",
             )
         _stop_if_diverged(epoch, outputs, training_labels, learning_rate)
         train_loss, train_accuracy = _loss_and_accuracy(outputs, training_labels)
@@ -124,7 +138,19 @@ def train_tutorial(
         if progress is not None:
             seconds = time.perf_counter() - start
             speed = len(training_images) / seconds
-            progress(EpochReport(epoch, epochs, *row[1:], learning_rate, seconds, speed))
+            report = EpochReport(
+                epoch,
+                epochs,
+                train_loss=train_loss,
+                train_accuracy=train_accuracy,
+                held_out="test",
+                held_out_loss=test_loss,
+                held_out_accuracy=test_accuracy,
+                learning_rate=learning_rate,
+                seconds=seconds,
+                images_per_second=speed,
+            )
+            progress(report)
 
     outputs = predict_tutorial(weights_1, weights_2, test_images)
     losses = np.sum((test_labels - outputs) ** 2, axis=1)
@@ -147,10 +173,13 @@ def _train_epoch(
     weights_1: Floats,
     weights_2: Floats,
     learning_rate: float,
+    *,
+    masks_dead_units: bool,
 ) -> Floats:
     """Update both weights with one sample after the other.
 
-    `inked` holds for each image the places of its pixels that are not 0. Returns the outputs
+    `inked` holds for each image the places of its pixels that are not 0. With `masks_dead_units`,
+    no gradient reaches hidden units whose value is 0. Returns the outputs
     (n, classes) as they were before each sample's update.
     """
     hidden_size, classes = weights_2.shape
@@ -173,9 +202,11 @@ def _train_epoch(
         np.dot(layer_1, weights_2, out=layer_2)
 
         np.subtract(label, layer_2, out=layer_2_delta)
-        # The tutorial multiplies by the derivative `layer_1 >= 0` as well; after ReLU and
-        # dropout no value of layer_1 is negative, so that factor is always 1.
         np.dot(weights_2, layer_2_delta, out=layer_1_delta)
+        if masks_dead_units:
+            layer_1_delta *= np.greater(layer_1, 0, out=active)
+        # Otherwise the factor is the tutorial's `layer_1 >= 0`, which is always 1: after ReLU and
+        # dropout no value of layer_1 is negative.
         layer_1_delta *= keep_1
 
         # An outer product as a matrix product of a column and a row: the same bits, and BLAS

@@ -81,7 +81,6 @@ def test_a_sweep(
     assert len((folder / "points.csv").read_text().splitlines()) == 5
     record = json.loads((folder / "run.json").read_text())
     assert [point["key"] for point in record["sweep"]["points"]] == list(keys(summary).values())
-    assert record["threads"]["blas_threads"] == 1
     assert {"points.csv", "figures/sweep.png", "model.npz"} <= set(record["files"])
 
     # In the UI: a task a point, the ranking, and a report with picture and command.

@@ -1,18 +1,21 @@
 """What a person sees of a run, in a terminal and in a log file."""
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from flows.terminal import Terminal
+from flows.terminal import Terminal, _as_line, _beside_bar
 from tasks.events import StageNoted, StageProgressed, StageStarted
+from tasks.nn.progress import EpochReport
+from tasks.prefect_stage import listed
 
 NUMBERS = {
     "train_loss": 0.0803,
     "train_accuracy": 0.9752,
-    "test_loss": 0.0338,
-    "test_accuracy": 0.9908,
+    "validation_loss": 0.0338,
+    "validation_accuracy": 0.9908,
     "learning_rate": 0.00078,
     "seconds": 5.42,
     "images_per_second": 10_145.0,
@@ -36,9 +39,31 @@ def test_an_epoch_is_one_line_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.show(StageStarted("train", ()))
     terminal.show(StageProgressed("train", 22, 30, "epochs", NUMBERS))
     assert written(log) == (
-        "  train: 22/30 epochs · loss 0.0803 · accuracy 0.9752 · held-out loss 0.0338 · "
-        "held-out accuracy 0.9908 · learning rate 0.00078 · 5.42 s · 10,145 images/s\n"
+        "  train: 22/30 epochs · train loss 0.0803 · train accuracy 0.9752 · "
+        "validation loss 0.0338 · validation accuracy 0.9908 · learning rate 0.00078 · "
+        "5.42 s · 10,145 images/s\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("held_out", "says"),
+    [("test", "99.1 % test"), ("validation", "99.1 % validation"), (None, "97.5 % train")],
+)
+def test_every_number_of_an_epoch_says_of_which_set_it_is(held_out: Any, says: str) -> None:
+    report = EpochReport(
+        21, 30, 0.08, 0.9752, held_out, 0.03, 0.9908, learning_rate=1.0, seconds=1.0,
+        images_per_second=1.0,
+    )  # fmt: skip
+    numbers = report.numbers()
+    known = {held_out, "train"} - {None}
+    assert {name.partition("_")[0] for name in numbers} - {"learning", "seconds", "images"} == known
+    beside = _beside_bar(StageProgressed("train", 22, 30, "epochs", numbers))
+    assert beside == f"22/30 epochs · {says}"
+    line = _as_line(StageProgressed("train", 22, 30, "epochs", numbers))
+    artifact = listed(numbers)
+    for text in (line, artifact):
+        assert ("test accuracy" in text) == (held_out == "test")
+        assert ("validation accuracy" in text) == (held_out == "validation")
 
 
 def test_words_are_kept_whole_in_a_terminal() -> None:

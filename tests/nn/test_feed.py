@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.nn.feed import Feed, shuffled
+from tasks.nn.feed import Feed, batch_edges, shuffled
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 3, 4), dtype=np.uint8)
 
@@ -41,7 +41,28 @@ def test_another_number_of_pixels_is_refused() -> None:
 
 def test_every_row_comes_once_in_a_new_order() -> None:
     rng = np.random.default_rng(0)
-    first, second = list(shuffled(10, 4, rng)), list(shuffled(10, 4, rng))
+    edges = batch_edges(10, 4)
+    first, second = list(shuffled(edges, rng)), list(shuffled(edges, rng))
     assert [len(rows) for rows in first] == [4, 4, 2]
     assert sorted(np.concatenate(first)) == list(range(10))
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "smallest", "sizes"),
+    [
+        (10, 4, 1, [4, 4, 2]),
+        (9, 4, 1, [4, 4, 1]),
+        (9, 4, 2, [4, 5]),
+        (8, 4, 2, [4, 4]),
+        (10, 4, 3, [4, 6]),
+        (1, 4, 1, [1]),
+        (5, 4, 2, [5]),
+    ],
+)
+def test_a_remainder_that_is_too_small_joins_the_batch_before(
+    n: int, batch_size: int, smallest: int, sizes: list[int]
+) -> None:
+    batches = list(shuffled(batch_edges(n, batch_size, smallest), np.random.default_rng(0)))
+    assert [len(rows) for rows in batches] == sizes
+    assert sorted(np.concatenate(batches)) == list(range(n))

@@ -313,9 +313,61 @@ def test_reports_and_history_agree(data: Data) -> None:
     reports: list[EpochReport] = []
     result = train(data, SMALL, progress=reports.append)
     assert [r.train_loss for r in reports] == result.history["train_loss"]
-    assert [r.test_accuracy for r in reports] == result.history["validation_accuracy"]
+    assert {r.held_out for r in reports} == {"validation"}
+    assert [r.numbers()["validation_accuracy"] for r in reports] == (
+        result.history["validation_accuracy"]
+    )
     assert [r.learning_rate for r in reports] == result.history["learning_rate"]
     assert all(r.images_per_second > 0 for r in reports)
+
+
+def test_without_a_validation_set_nothing_is_reported_of_one(data: Data) -> None:
+    reports: list[EpochReport] = []
+    train(data, {**SMALL, "validation_size": 0, "epochs": 1}, progress=reports.append)
+    assert reports[0].held_out is None
+    assert not any(name.startswith(("test", "validation")) for name in reports[0].numbers())
+
+
+NORMALIZED = {**SMALL, "batch_normalization": True, "epochs": 2, "learning_rate": 0.01}
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 7, 29, 238, 239, 240])
+@pytest.mark.parametrize("convolution_channels", [(), (3,)])
+def test_a_single_image_left_over_joins_the_batch_before_it(
+    data: Data, batch_size: int, convolution_channels: tuple[int, ...]
+) -> None:
+    settings = {**NORMALIZED, "batch_size": batch_size, "validation_size": 61}
+    settings["convolution_channels"] = convolution_channels
+    batches: list[BatchReport] = []
+    result = train(data, settings, batch_progress=batches.append)
+    assert len(result.history["epoch"]) == 2
+    assert all(np.isfinite(result.history["train_loss"]))
+    last = 239 % batch_size
+    assert batches[-1].batches == 239 // batch_size + (last > 1)
+
+
+def test_batch_normalization_of_one_image_is_refused_before_training(data: Data) -> None:
+    with pytest.raises(ValueError, match="batch_size=2 or more"):
+        TrainingSettings(batch_normalization=True, batch_size=1)
+    one = (data[0][:1], data[1][:1], *data[2:])
+    reports: list[BatchReport] = []
+    with pytest.raises(ValueError, match="expected training images ≥ 2, found 1"):
+        train(one, {**NORMALIZED, "validation_size": 0}, batch_progress=reports.append)
+    assert reports == []
+
+
+def test_convolutions_alone_can_be_normalized_image_by_image(data: Data) -> None:
+    settings = {**NORMALIZED, "batch_size": 1, "convolution_channels": (3,), "hidden_sizes": ()}
+    assert all(np.isfinite(train(data, settings).history["train_loss"]))
+
+
+def test_convolutions_learn_image_by_image(data: Data) -> None:
+    settings = {**SMALL, "convolution_channels": (3,), "batch_size": 1, "epochs": 1}
+    start = train(data, {**settings, "learning_rate": 1e-12}).weights
+    end = train(data, {**settings, "learning_rate": 0.01}).weights
+    assert start.keys() == end.keys()
+    for name in start.keys() - {"architecture"}:
+        assert np.abs(end[name] - start[name]).max() > 1e-3, name
 
 
 def test_the_gradient_norm_is_that_before_the_step(data: Data) -> None:

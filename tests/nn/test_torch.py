@@ -14,6 +14,7 @@ from tasks.nn.normalization import BatchNorm
 from tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
 from tasks.nn.pooling import GlobalAveragePool, MaxPool
 from tasks.nn.randomness import Randomness
+from tests.nn.random_networks import SIZES, in_order, random_network
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 nn = torch.nn
@@ -119,6 +120,59 @@ def test_outputs_losses_and_gradients_agree(kind: Any, seed: int, smoothing: flo
 
     theirs.eval()
     close(ours.forward(x.copy()), theirs(torch.from_numpy(x)).detach().numpy())
+
+
+def module_of(layer: Layer, shape: tuple[int, ...]) -> Any:
+    """PyTorch's module for a layer that takes samples of `shape`."""
+    if isinstance(layer, Dense):
+        return nn.Linear(shape[0], layer.outputs, bias=layer.bias)
+    if isinstance(layer, Conv):
+        sizes = (shape[0], layer.outputs, layer.kernel, layer.stride, layer.padding)
+        return nn.Conv2d(*sizes, bias=layer.bias)
+    if isinstance(layer, BatchNorm):
+        return (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(shape[0])
+    if isinstance(layer, MaxPool):
+        return nn.MaxPool2d(layer.size)
+    if isinstance(layer, GlobalAveragePool):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return RowsFirst() if isinstance(layer, Flatten) else nn.ReLU()
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("seed", range(30))
+def test_random_networks_agree(seed: int, n: int) -> None:
+    ours, _ = random_network(seed, "float64", dropout=False)
+    shape, modules = ours.input_shape, []
+    for layer in ours.layers:
+        if isinstance(layer, BatchNorm) and (n == 1 or shape[-1] == 1):
+            pytest.skip("PyTorch normalises no single number, and wrongly at a width of 1")
+        modules.append(module_of(layer, shape))
+        shape = layer.output_shape(shape)
+    theirs = nn.Sequential(*modules).double()
+    for layer, module in zip(ours.layers, theirs, strict=True):
+        for (name, parameter), tensor in zip(
+            layer.parameters.items(), module.parameters(), strict=True
+        ):
+            value = parameter.value
+            if name == "weights":
+                value = value.T
+            elif name == "kernels":
+                value = value.transpose(0, 3, 1, 2)
+            tensor.data.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    x = np.random.default_rng((seed, n)).standard_normal((n, *ours.input_shape))
+    outputs = ours.forward(x, training=True)
+    tensor = theirs(torch.from_numpy(x))
+    close(outputs, tensor.detach().numpy())
+    dy = np.random.default_rng(n).standard_normal(outputs.shape)
+    tensor.backward(torch.from_numpy(dy))
+    expected = flat(ours, theirs, lambda t: t.grad)
+    # Biases before batch normalisation have gradients of nothing but rounding.
+    scale = max(1.0, *(float(np.abs(gradient).max()) for gradient in expected))
+    for order in ("C", "F", "strided", "reversed"):
+        ours.backward(in_order(dy, order))
+        found = [p.gradient for layer in ours.layers for p in layer.parameters.values()]
+        for gradient, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(gradient, other, rtol=1e-5, atol=1e-9 * scale)
 
 
 OPTIMIZERS: list[tuple[Optimizer, Any]] = [

@@ -2,8 +2,11 @@
 
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec  # noqa: F401 (one test empties its registry)
 import pytest
@@ -78,6 +81,44 @@ def test_a_store_that_never_answers(
     s3.before = swallow
     with pytest.raises(SharedStoreError, match="has not answered within"):
         machine("first").connect()
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_store_that_stops_answering(
+    machine: Machine, s3: S3, monkeypatch: pytest.MonkeyPatch, writes: bool
+) -> None:
+    first = machine("first")
+    first.connect()
+    stopped = threading.Event()
+
+    def swallow(request: Request) -> None:
+        if request.writes is writes:
+            stopped.wait(60)
+
+    s3.before = swallow
+    monkeypatch.setattr("storage.remote._SECONDS_FOR_A_REQUEST", 0.5)
+    with pytest.raises(SharedStoreError, match="has not answered within"):
+        squares(first)
+    stopped.set()
+
+
+def test_a_large_object_may_take_longer(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[float] = []
+
+    def within(seconds: float, call: Callable[[], Any]) -> Any:
+        given.append(seconds)
+        return call()
+
+    monkeypatch.setattr("storage.remote.within", within)
+    file = tmp_path / "large"
+    with file.open("wb") as large:
+        large.truncate(5_000_000)
+    remote = machine("first").shared.remote  # type: ignore[union-attr]
+    remote.send(file, "objects/aa/bb")
+    remote.fetch("objects/aa/bb", file, 5_000_000)
+    assert set(given) == {400.0}
 
 
 def test_a_failure_in_the_midst_loses_nothing(machine: Machine, s3: S3) -> None:

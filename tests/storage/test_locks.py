@@ -15,7 +15,7 @@ from filelock import FileLock
 from storage.cache import Cache
 from storage.errors import StoreUnusableError
 from storage.keys import StageKey
-from storage.locks import KeyLocks, briefly
+from storage.locks import KeyLocks, briefly, patiently
 
 KEY = StageKey("slow", {}, {"n": 1}, {})
 FORMATS = {"pid": "json"}
@@ -180,3 +180,28 @@ def test_a_brief_lock_that_somebody_keeps_ends_in_a_sentence(
     assert "End it if it hangs (fuser shows which), and run again" in str(caught.value)
     with briefly(path, "the aliases"):  # and it is free again
         pass
+
+
+def test_a_patient_wait_says_again_and_again_for_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "fetch.lock"
+    monkeypatch.setattr("storage.locks.SECONDS_BETWEEN_SENTENCES", 0.05)
+    monkeypatch.setattr("storage.locks._SECONDS_BETWEEN_CALLS", 0.05)
+    inside = threading.Event()
+
+    def wait() -> None:
+        with patiently(path, "object abc…"):
+            inside.set()
+
+    with FileLock(path):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        while len(caplog.messages) < 3:
+            assert waiter.is_alive()
+        assert not inside.is_set()
+    waiter.join(30)
+    assert inside.is_set()
+    assert set(caplog.messages) == {
+        f"waiting for object abc…, which another process is fetching ({path})"
+    }
