@@ -10,10 +10,11 @@ import asyncio
 import logging
 import queue
 import signal
+import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 import dask.system
 from distributed import LocalCluster
@@ -21,11 +22,13 @@ from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
+from flows.loopback import bypass_proxies
 from flows.prefect_setup import flush_to_server
 from storage.cache import Cache
 from storage.digests import digest_json, short
+from storage.within import NoAnswerError, within
 from tasks import interruption, relay
-from tasks.events import StageFailed, StageFinished, emit
+from tasks.events import StageFailed, StageFinished, StageNoted, emit
 from tasks.interruption import StoppedError
 from tasks.prefect_stage import submit
 from tasks.relay import Relay
@@ -34,6 +37,13 @@ from tasks.train import train
 
 _SECONDS_TO_CONNECT = 20
 _SECONDS_BETWEEN_LOOKS = 0.2
+# For a question to every worker; the first one imports NumPy and Prefect there.
+_SECONDS_TO_ANSWER = 120.0
+# So long trainings wait for a worker where none is left; a nanny or a person may start one.
+_SECONDS_WITHOUT_WORKERS = 120.0
+_SECONDS_BETWEEN_COUNTS = 10.0
+
+_log = logging.getLogger(__name__)
 
 OnDone = Callable[[str, StageResult | BaseException], None]
 
@@ -90,6 +100,8 @@ class Workers:
         self._served: list[tuple[str, PrefectFuture[Any]]] = []
         self._done: queue.SimpleQueue[PrefectDaskFuture[Any]] = queue.SimpleQueue()
         self._finished: set[str] = set()
+        self._next_count = 0.0
+        self._alone_since: float | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return what the record of a run says of them."""
@@ -149,6 +161,11 @@ class Workers:
             Called with the label and the result, or with what was raised instead of one.
         stop
             As if a stop were asked for.
+
+        Raises
+        ------
+        WorkersError
+            If there have been no workers for minutes, or one of them does not answer.
         """
         while self._served:
             label, future = self._served.pop(0)
@@ -159,9 +176,11 @@ class Workers:
         while self._pending:
             if (stop or interruption.requested()) and not asked:
                 asked = True
-                self._client.run(relay.stop, self._run)
-            with suppress(queue.Empty):
+                self._everywhere(relay.stop, self._run)
+            try:
                 self._tell(self._done.get(timeout=_SECONDS_BETWEEN_LOOKS), on_done)
+            except queue.Empty:
+                self._look_for_workers()
 
     def _tell(self, future: PrefectDaskFuture[Any], on_done: OnDone | None) -> None:
         label = self._pending.pop(future)
@@ -173,6 +192,49 @@ class Workers:
             emit(StageFailed(label, outcome, 0))
         if on_done is not None:
             on_done(label, outcome)
+
+    def _look_for_workers(self) -> None:
+        """Give up once there have been no workers for minutes: nobody would ever train then."""
+        now = time.monotonic()
+        if now < self._next_count:
+            return
+        self._next_count = now + _SECONDS_BETWEEN_COUNTS
+        found = self._ask(lambda: self._client.scheduler_info()["workers"])
+        if found:
+            self._alone_since = None
+            return
+        place = f"scheduler {self._scheduler}" if self._scheduler else "the cluster of this machine"
+        if self._alone_since is None:
+            self._alone_since = now
+            label = next(iter(self._pending.values()))
+            emit(StageNoted(label, f"{place} has no workers any more; waiting for one"))
+        elif now - self._alone_since >= _SECONDS_WITHOUT_WORKERS:
+            start = f" Start one with: dask worker {self._scheduler} --nthreads 1"
+            message = (
+                f"{place}: expected workers, found none for {_SECONDS_WITHOUT_WORKERS:g} s; "
+                f"{len(self._pending)} trainings wait, finished ones are cached."
+                f"{start if self._scheduler else ' Run again'}"
+            )
+            self._give_up(message)
+
+    def _everywhere(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call a function on every worker; return what each returns, by its address."""
+        found: dict[str, Any] = self._ask(lambda: self._client.run(function, *arguments))
+        return found
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """Ask scheduler or workers, none of which has a time-out of its own."""
+        try:
+            return within(_SECONDS_TO_ANSWER, question)
+        except NoAnswerError as error:
+            place = self._scheduler or "the cluster of this machine"
+            message = f"{place}: a worker, or the scheduler: {error}. See their logs"
+            self._give_up(message, error)
+
+    def _give_up(self, message: str, cause: Exception | None = None) -> NoReturn:
+        """Wait for nothing any more. What trains somewhere ends with its worker, or is cached."""
+        self._pending.clear()
+        raise WorkersError(message) from cause
 
     def _show(self, event: tuple[float, Mapping[str, Any]]) -> None:
         # In a thread of the client: the news of a stage may come after its result.
@@ -199,13 +261,21 @@ class Workers:
         self._client.subscribe_topic(self._run, self._show)  # type: ignore[no-untyped-call]
         self._stack.callback(self._client.unsubscribe_topic, self._run)
         if self._scheduler is None:
-            self._client.run(_ignore_interrupts)
+            self._everywhere(_ignore_interrupts)
         else:
             self._check(self._scheduler)
-        # States of tasks that a worker still holds back would be lost with it.
-        self._stack.callback(self._client.run, _flush)
+            # They were not started by us, with our environment.
+            self._everywhere(bypass_proxies)
+        self._stack.callback(self._flush)
         self._runner = runner
         return runner
+
+    def _flush(self) -> None:
+        """Have the workers send states of tasks that they hold back, and would take with them."""
+        try:
+            self._everywhere(_flush)
+        except (WorkersError, OSError, TimeoutError) as error:  # what matters is in the store
+            _log.warning("the last states of tasks may be missing in Prefect: %s", error)
 
     def _local(self) -> DaskTaskRunner:
         return DaskTaskRunner(
@@ -219,6 +289,8 @@ class Workers:
                 "worker_dashboard_address": "127.0.0.1:0",
                 # Memory maps would count, and what they hold can be given back at any time.
                 "memory_limit": None,
+                # Seconds that a worker may take to start.
+                "death_timeout": _SECONDS_TO_ANSWER,
                 "silence_logs": logging.CRITICAL,
             },
         )
@@ -229,7 +301,7 @@ class Workers:
     def _check(self, scheduler: str) -> None:
         """Compare the workers of a cluster that is there already with this process."""
         try:
-            found = self._client.run(describe_process)
+            found = self._everywhere(describe_process)
         except ImportError as error:
             message = (
                 f"workers at {scheduler}: expected digitflow to be installed there, found "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.options import RunOptions
@@ -17,16 +19,26 @@ from flows.workers import Workers, WorkersError
 from storage.cache import Cache
 from tasks.config import ParameterError
 from tasks.data.sources import Dataset
+from tasks.events import Event, StageNoted, StageProgressed, observing
 from tasks.run_summary import RunSummary
 from tests.flows.test_ensemble import MEMBERS, parameters
 from tests.mnist import ROOT
-from tests.servers.processes import free_port, running, wait_for
+from tests.servers.processes import free_port, kill, running, wait_for
 from tests.walk import walk
 
 
 @contextmanager
 def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
     """A scheduler and a worker, each a process of its own; gives the scheduler's address."""
+    with dask_processes(folder, **environment) as (address, _):
+        yield address
+
+
+@contextmanager
+def dask_processes(
+    folder: Path, **environment: str
+) -> Iterator["tuple[str, subprocess.Popen[bytes]]"]:
+    """Likewise; gives the process of the worker, too."""
     port = str(free_port())
     address = f"tcp://127.0.0.1:{port}"
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
@@ -45,12 +57,14 @@ def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
         for name, arguments in commands.items():
             command = [sys.executable, "-m", "distributed.cli.dask_" + name, *arguments]
             log = folder / f"{name}.log"
-            stack.enter_context(running(command, folder=folder, environment=variables, log=log))
+            process = stack.enter_context(
+                running(command, folder=folder, environment=variables, log=log)
+            )
         log = folder / "scheduler.log"
         wait_for(
             lambda: "Register worker" in log.read_text(), seconds=120, what="the worker's coming"
         )
-        yield address
+        yield address, process
 
 
 @pytest.mark.prefect
@@ -93,6 +107,30 @@ class TestEnsemble:
         again = train(**given)
         assert all(result.cached for result in again.stages)
 
+    def test_a_cluster_that_loses_its_last_worker_is_given_up(
+        self, tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody would ever train what waits there."""
+        monkeypatch.setattr("flows.workers._SECONDS_WITHOUT_WORKERS", 1.0)
+        monkeypatch.setattr("flows.workers._SECONDS_BETWEEN_COUNTS", 0.2)
+        given = {**self.given(tiny_directory), "epochs": 10_000}
+        store = str(tmp_path / "store")
+        noted: list[StageNoted] = []
+        with dask_processes(tmp_path / "dask", DIGITFLOW_STORE=store) as (address, worker):
+
+            def observe(event: Event) -> None:
+                if isinstance(event, StageProgressed) and event.unit == "epochs":
+                    kill(worker)
+                if isinstance(event, StageNoted):
+                    noted.append(event)
+
+            expected = f"{address}: expected workers, found none for 1 s; 3 trainings wait"
+            with observing(observe), pytest.raises(WorkersError, match=expected):
+                train(**given, scheduler=address)
+        assert [each.text for each in noted] == [
+            f"scheduler {address} has no workers any more; waiting for one"
+        ]
+
 
 class TestProblems:
     def enter(self, scheduler: str, root: Path) -> None:
@@ -103,6 +141,33 @@ class TestProblems:
         monkeypatch.setattr("flows.workers._SECONDS_TO_CONNECT", 1)
         with pytest.raises(WorkersError, match="Start one with: dask scheduler"):
             self.enter(f"tcp://127.0.0.1:{free_port()}", tmp_path)
+
+    def test_a_worker_that_does_not_answer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flows.workers._SECONDS_TO_ANSWER", 1.0)
+        with dask_processes(tmp_path / "dask") as (address, worker):
+            paused = [worker, *psutil.Process(worker.pid).children(recursive=True)]
+            for process in paused:
+                process.send_signal(signal.SIGSTOP)
+            try:
+                with pytest.raises(WorkersError, match="it has not answered within 1 s"):
+                    self.enter(address, tmp_path)
+            finally:
+                for process in paused:
+                    process.send_signal(signal.SIGCONT)
+
+    def test_workers_with_a_proxy_ask_this_machine_without_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
+        environment = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "corp.example"}
+        with (
+            dask_cluster(tmp_path / "dask", **environment) as address,
+            Workers(Cache(tmp_path / "store"), "run", at_most=2, scheduler=address) as workers,
+        ):
+            found = workers._everywhere(os.getenv, "NO_PROXY")
+        assert set(found.values()) == {"corp.example,127.0.0.1,localhost,::1"}
 
     def test_another_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "ours"))
