@@ -35,6 +35,8 @@ from tasks.stage import Refs, Retries, Stage, StageResult, resolved
 
 # An update costs 6 ms at best; a bar that moves twice a second looks alive.
 _SECONDS_BETWEEN_UPDATES = 0.5
+# Times as long as an update took that failed.
+_PAUSE_AFTER_FAILURE = 10.0
 
 
 def submit(
@@ -149,20 +151,21 @@ class _ProgressArtifact:
     def __init__(self, label: str) -> None:
         self._label = label
         self._id: UUID | None = None
-        self._updated = 0.0
+        self._next = 0.0
 
     def __call__(self, done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
-        is_news = self._id is None or done == total
-        if not total or not (
-            is_news or time.monotonic() - self._updated >= _SECONDS_BETWEEN_UPDATES
-        ):
+        began = time.monotonic()
+        if not total or (began < self._next and done != total):
             return
+        self._next = began + _SECONDS_BETWEEN_UPDATES
         description = f"{self._label}: {done:g} of {total:g} {unit}{listed(numbers)}"
-        self._updated = time.monotonic()
         try:
             self._show(100.0 * done / total, description)
         except (httpx.HTTPError, PrefectException) as error:
-            # What is being computed does not depend on whether somebody can watch.
+            # What is being computed does not depend on whether somebody can watch. Prefect's client
+            # has asked again for minutes, and computing has waited for it: not so soon again.
+            moment = time.monotonic()
+            self._next = moment + _PAUSE_AFTER_FAILURE * (moment - began)
             get_run_logger().warning("%s: its progress cannot be shown: %s", self._label, error)
 
     def _show(self, percent: float, description: str) -> None:

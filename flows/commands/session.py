@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from flows.embedded_server import EmbeddedServer
@@ -54,7 +55,12 @@ def run_flow(
         )
     prepare_environment(verbose=verbose)
     with ExitStack() as stack:
-        server = stack.enter_context(EmbeddedServer(verbose=verbose)) if embedded else None
+        server = None
+        if embedded:
+            say = partial(terminal.say, style="yellow")
+            server = stack.enter_context(
+                EmbeddedServer(verbose=verbose, say=say, on_loss=interruption.request_stop)
+            )
         # A second of imports, while the server starts.
         with without_collection():
             from prefect.exceptions import CancelledRun
@@ -69,8 +75,12 @@ def run_flow(
         stack.enter_context(_stopping_on_interrupt(terminal))
         try:
             return flow(**parameters)
-        except CancelledRun as cancelled:
-            raise StoppedError(str(cancelled)) from cancelled
+        except Exception as error:
+            if server is not None:
+                server.check()
+            if isinstance(error, CancelledRun):
+                raise StoppedError(str(error)) from error
+            raise
 
 
 @contextmanager

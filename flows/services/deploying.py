@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from flows.services.errors import ServiceError
 from flows.services.pool import POOL
-from flows.services.processes import last_lines, start
+from flows.services.processes import end, last_lines, start
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 ON_DEMAND, TO_BE_SCHEDULED = "on demand", "to be scheduled"
 _SECONDS_TO_DEPLOY = 300.0
+_SECONDS_TO_DIE = 10.0
 
 
 def project_folder() -> Path:
@@ -85,8 +87,7 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
             code = None
         finally:
             if deploying.poll() is None:
-                deploying.kill()
-                deploying.wait()
+                end([deploying.pid], signal.SIGKILL, _SECONDS_TO_DIE)
     if code != 0:
         ended = (
             f"took longer than {_SECONDS_TO_DEPLOY:g} s" if code is None else f"ended with {code}"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flows.loopback import is_this_machine
 from flows.prefect_setup import server_url
 from flows.services.errors import ServiceError
+from storage.within import NoAnswerError, within
 
 DEFAULT_PORT = 4200
 
@@ -66,10 +67,12 @@ def answers(api_url: str, seconds: float = 5.0) -> bool:
     # Loading certificates takes longer than the rest, and http has none.
     secure = api_url.startswith("https")
     try:
-        reply = httpx.get(f"{api_url}/health", timeout=seconds, verify=secure)
+        reply = within(
+            seconds, lambda: httpx.get(f"{api_url}/health", timeout=seconds, verify=secure)
+        )
         # One that wants a password is a server, too.
         return reply.status_code in (401, 403) or (reply.is_success and reply.json() is True)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+    except (NoAnswerError, httpx.HTTPError, httpx.InvalidURL, ValueError):
         return False
 
 
