@@ -32,7 +32,14 @@ if str(PROJECT) not in sys.path:
     sys.path.insert(0, str(PROJECT))
 
 from benchmarks import overhead  # noqa: E402
-from benchmarks.measure import Side, in_turn, print_costs, print_ratio, timed  # noqa: E402
+from benchmarks.measure import (  # noqa: E402
+    MOST_SECONDS,
+    Side,
+    in_turn,
+    print_costs,
+    print_ratio,
+    timed,
+)
 from benchmarks.peers.dvc import DvcProject, find_dvc  # noqa: E402
 from benchmarks.prefect_server import running_server  # noqa: E402
 
@@ -119,6 +126,7 @@ def _print_counts(home: Path, environment: Mapping[str, str], arguments: list[st
         stdout=subprocess.PIPE,
         text=True,
         check=True,
+        timeout=MOST_SECONDS,
     )
     counts = json.loads(done.stdout.splitlines()[-1])
     run = json.loads((home / "results" / "run.json").read_text())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+# No command of a benchmark takes nearly so long, on any machine that one would measure on.
+MOST_SECONDS = 4 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Side:
 
 
 def timed(side: Side) -> Cost:
-    """Run a command to its end.
+    """Run a command to its end, which is killed if it does not come within `MOST_SECONDS`.
 
     Raises
     ------
@@ -60,15 +65,25 @@ def timed(side: Side) -> Cost:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    errors = process.stderr.read() if process.stderr else b""
-    _, status, usage = os.wait4(process.pid, 0)
+    # Not `process.kill`, which would take the exit status from `wait4`.
+    limit = threading.Timer(MOST_SECONDS, os.kill, (process.pid, signal.SIGKILL))
+    limit.start()
+    try:
+        errors = process.stderr.read() if process.stderr else b""
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        limit.cancel()
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.stderr:
         process.stderr.close()
     if process.returncode:
         command = " ".join(map(str, side.command))
-        raise RuntimeError(f"{command} failed with {process.returncode}:\n{errors.decode()}")
+        within = (
+            "" if seconds < MOST_SECONDS else f" after {MOST_SECONDS:,.0f} s, which is too long"
+        )
+        said = f"{process.returncode}{within}:\n{errors.decode()}"
+        raise RuntimeError(f"{command} failed with {said}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+from benchmarks.measure import MOST_SECONDS  # noqa: E402
 
 PRESETS = ("mlp", "cnn")
 BATCHES = (1, 128, 10_000)
@@ -116,7 +117,7 @@ def main() -> None:
         for batch in BATCHES:
             command = [sys.executable, __file__, "--threads", str(arguments.threads)]
             command += ["--case", preset, str(batch)]
-            subprocess.run(command, env=environment, check=True)
+            subprocess.run(command, env=environment, check=True, timeout=MOST_SECONDS)
 
 
 if __name__ == "__main__":

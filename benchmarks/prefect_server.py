@@ -60,7 +60,7 @@ def running_server(home: Path, *, seconds: float = 90.0) -> Iterator[dict[str, s
             server.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+            server.wait(20)
         log.close()
 
 

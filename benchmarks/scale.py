@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.kernels import use_own_kernels  # noqa: E402 - found by now
-from benchmarks.measure import Side, timed  # noqa: E402
+from benchmarks.measure import MOST_SECONDS, Side, timed  # noqa: E402
 
 SIZES = (10_000, 100_000, 1_000_000)
 SMOKE = (300, 600)
@@ -142,6 +142,7 @@ class Pipeline:
             env={**os.environ, **self.environment},
             check=True,
             stdout=subprocess.PIPE,
+            timeout=MOST_SECONDS,
         )
         said = json.loads(done.stdout)
         if row is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+from benchmarks.measure import MOST_SECONDS  # noqa: E402
 
 SIZES = (6_000, 60_000)
 EPOCHS = 3
@@ -72,7 +73,9 @@ def main() -> None:
     results = []
     for size in SIZES:
         command = [sys.executable, __file__, str(size)]
-        output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+        output = subprocess.run(
+            command, env=environment, check=True, stdout=subprocess.PIPE, timeout=MOST_SECONDS
+        )
         results.append(json.loads(output.stdout))
     small, large = results
     print(

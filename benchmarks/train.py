@@ -31,6 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+from benchmarks.measure import MOST_SECONDS  # noqa: E402
 
 REST_SECONDS = 0.2  # Both BLAS pools spin for a while after work; let them come to rest.
 
@@ -272,7 +273,9 @@ def run_in_process(index: int, threads: int, *, smoke: bool) -> dict[str, Any]:
     environment = {**os.environ, **{name: str(threads) for name in names}}
     command = [sys.executable, __file__, "--case", str(index)]
     command += ["--with-threads", str(threads), *(["--smoke"] if smoke else [])]
-    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    output = subprocess.run(
+        command, env=environment, check=True, stdout=subprocess.PIPE, timeout=MOST_SECONDS
+    )
     result: dict[str, Any] = json.loads(output.stdout)
     return result
 

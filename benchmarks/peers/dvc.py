@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Side
+from benchmarks.measure import MOST_SECONDS, Side
 
 # Stage → the stages from whose outputs it is made.
 WIRING = {
@@ -57,10 +57,11 @@ def find_dvc(folder: Path | None) -> Path | None:
     if not command.exists():
         print(f"installing DVC into {folder}", flush=True)
         try:
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            venv = [sys.executable, "-m", "venv", folder]
+            subprocess.run(venv, check=True, timeout=MOST_SECONDS)
             pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "dvc"]
-            subprocess.run(pip, check=True)
-        except subprocess.CalledProcessError as error:
+            subprocess.run(pip, check=True, timeout=MOST_SECONDS)
+        except subprocess.SubprocessError as error:
             raise RuntimeError(f"DVC cannot be installed into {folder}: {error}") from error
     return command
 
@@ -104,7 +105,11 @@ class DvcProject:
             ("repro", "--quiet"),
         ):
             subprocess.run(
-                [dvc, *arguments], cwd=folder, env={**os.environ, **self._environment}, check=True
+                [dvc, *arguments],
+                cwd=folder,
+                env={**os.environ, **self._environment},
+                check=True,
+                timeout=MOST_SECONDS,
             )
 
     def side(self, *arguments: str, hashing: bool = False) -> Side:
