@@ -146,9 +146,14 @@ class Cache:
 
             root = cache_folder(url)
         self.root = root or store_location()
-        if self.root.exists() and not self.root.is_dir():
+        if not self.root.is_dir() and (self.root.exists() or self.root.is_symlink()):
+            found = (
+                "a file"
+                if self.root.exists()
+                else f"a link to {self.root.readlink()}, which is not there"
+            )
             message = (
-                f"expected a folder for the store, found a file: {self.root}. Move it away, or "
+                f"expected a folder for the store, found {found}: {self.root}. Move it away, or "
                 "name another place: DIGITFLOW_STORE"
             )
             raise StoreUnusableError(message)

@@ -231,6 +231,9 @@ def read_preset(preset: str) -> tuple[str, dict[str, Any]]:
     path = Path(preset)
     if path.suffix != ".toml":
         return preset, {}
+    if path.exists() and not path.is_file():  # reading a pipe or a device would not end
+        message = f"preset {preset}: expected a TOML file there, found no regular file"
+        raise ParameterError(message)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

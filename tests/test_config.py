@@ -1,5 +1,6 @@
 import inspect
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -253,6 +254,11 @@ class TestPresetFiles:
             file.write_bytes(content)
         with pytest.raises(ParameterError, match=r"mine\.toml: expected a TOML file"):
             read_preset(str(file))
+
+    def test_nobody_waits_on_a_pipe(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "mine.toml")
+        with pytest.raises(ParameterError, match="expected a TOML file there, found no regular"):
+            read_preset(str(tmp_path / "mine.toml"))
 
     @pytest.mark.parametrize(
         ("text", "says"),

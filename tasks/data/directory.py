@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from tasks.data.dataset import MAX_CLASSES, ROLES, Dataset, DatasetError, Images, SourceFile
 from tasks.data.idx_header import image_header, label_values
 from tasks.data.idx_stream import OUTPUT_CHUNK, IdxError, open_bytes
+from tasks.data.places import what_it_is
 
 # The stems under which the four files go round: LeCun's own, and the dotted ones that some
 # archives unpack to.
@@ -85,7 +85,7 @@ def from_directory(
     shown = os.fspath(path) if shown is None else shown
     directory = Path(path).expanduser().resolve()
     if not directory.is_dir():
-        found = _what_it_is(Path(path).expanduser())
+        found = what_it_is(Path(path).expanduser())
         reason = "there is no such directory" if found is None else f"it is {found}"
         message = f"{shown}: expected a directory with the four IDX files, but {reason}"
         raise DatasetError(message)
@@ -229,24 +229,11 @@ def _listed(directory: Path, names: Sequence[str], missing: Sequence[str]) -> st
     described = [
         name
         if (directory / name).is_file() or role_of(name) is None
-        else f"{name} ({_what_it_is(directory / name)})"
+        else f"{name} ({what_it_is(directory / name)})"
         for name in ordered[:_MOST_LISTED]
     ]
     more = f" and {len(names) - _MOST_LISTED} more" if names[_MOST_LISTED:] else ""
     return ", ".join(described) + more
-
-
-def _what_it_is(path: Path) -> str | None:
-    """Say what lies at a path where something else is expected; None if nothing does."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else None
-    except OSError as error:  # links that lead round in a circle, say
-        return (error.strerror or str(error)).lower()
-    if stat.S_ISDIR(mode):
-        return "a directory"
-    return "a file" if stat.S_ISREG(mode) else "not a regular file"
 
 
 def _read(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.data.dataset import ROLES, Dataset, DatasetError, Images, SourceFile
 from tasks.data.durable import rename_durably
-from tasks.data.places import anchored
+from tasks.data.places import anchored, what_it_is
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LINE = 100  # characters; a longer list has an item a line
@@ -94,7 +94,9 @@ def read_manifest(path: Path) -> Dataset:
         message = f"{path}: expected a dataset's manifest in TOML: {error}"
         raise DatasetError(message) from error
     if values is None:
-        message = f"{path}: expected a dataset's manifest there, found no such file"
+        other = what_it_is(path)
+        but = "" if other is None else f", but {other}"
+        message = f"{path}: expected a dataset's manifest there, found no such file{but}"
         raise DatasetError(message)
     try:
         manifest = _Manifest.model_validate(values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
@@ -117,3 +118,16 @@ def _same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:
         return not other.exists()
+
+
+def what_it_is(path: Path) -> str | None:
+    """Say what lies at a path where something else is expected; None if nothing does."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return f"a link to {path.readlink()}, which is not there" if path.is_symlink() else None
+    except OSError as error:  # links that lead round in a circle, say
+        return (error.strerror or str(error)).lower()
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a file" if stat.S_ISREG(mode) else "not a regular file"

@@ -1,5 +1,6 @@
 """Manifests: every mistake named, and read back as they were written."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,9 +127,17 @@ def test_what_is_no_manifest(tmp_path, content):
         read_manifest(path)
 
 
-def test_neither_is_a_folder(tmp_path):
-    with pytest.raises(DatasetError, match="found no such file"):
+def test_neither_is_a_folder_a_pipe_or_a_link_to_nothing(tmp_path):
+    with pytest.raises(DatasetError, match="found no such file, but a directory"):
         read_manifest(tmp_path)
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(DatasetError, match="found no such file, but not a regular file"):
+        read_manifest(tmp_path / "pipe.toml")
+    (tmp_path / "link.toml").symlink_to("gone")
+    with pytest.raises(DatasetError, match="but a link to gone, which is not there"):
+        read_manifest(tmp_path / "link.toml")
+    with pytest.raises(DatasetError, match="found no such file$"):
+        read_manifest(tmp_path / "none.toml")
 
 
 def test_what_utf_8_cannot_hold(tmp_path):

@@ -154,7 +154,7 @@ class Unwritable:
     said: str
 
 
-@pytest.fixture(params=["read-only", "a file", "below a file"])
+@pytest.fixture(params=["read-only", "a file", "below a file", "a link"])
 def unwritable(
     request: pytest.FixtureRequest, undisturbed: Undisturbed, tmp_path: Path
 ) -> Iterator[Unwritable]:
@@ -162,6 +162,10 @@ def unwritable(
     file.write_text("no store")
     if request.param == "a file":
         yield Unwritable(file, "expected a folder for the store, found a file")
+    elif request.param == "a link":
+        link = tmp_path / "link"
+        link.symlink_to("nowhere")
+        yield Unwritable(link, "expected a folder for the store, found a link to nowhere, which")
     elif request.param == "below a file":
         yield Unwritable(file / "store", "not a directory")
     else:
