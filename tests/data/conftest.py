@@ -20,6 +20,9 @@ from cryptography.x509.oid import NameOID
 
 Behaviour = Callable[["Handler"], None]
 
+# Seconds for which a server is silent on purpose, until its test is over.
+SILENCE = 60.0
+
 
 class Handler(BaseHTTPRequestHandler):
     server: "ScriptedServer"
@@ -44,7 +47,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Answers request after request as `script` says; the last behaviour repeats."""
+    """Answers request after request as `script` says; the last behaviour repeats.
+
+    Attributes
+    ----------
+    waited_out
+        Whether anybody has waited for it until it broke its silence.
+    """
 
     daemon_threads = True
 
@@ -53,6 +62,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.behaviours: list[Behaviour] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.stopped = threading.Event()
+        self.waited_out = False
         self.scheme = "http"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -136,13 +146,6 @@ def tls_server(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return start_server(context)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 class Behaviours:
@@ -230,8 +233,8 @@ class Behaviours:
 
 
 def _end(handler: Handler, how: str) -> None:
-    if how == "stall":
-        handler.server.stopped.wait(10)
+    if how == "stall" and not handler.server.stopped.wait(SILENCE):
+        handler.server.waited_out = True
     if how == "reset":
         # Lingering for 0 s makes closing send RST instead of FIN.
         linger = struct.pack("ii", 1, 0)

@@ -20,7 +20,8 @@ from tasks.data.sources import Dataset
 from tasks.run_summary import RunSummary
 from tests.flows.test_ensemble import MEMBERS, parameters
 from tests.mnist import ROOT
-from tests.servers.processes import free_port, running, wait_for
+from tests.patience import wait_for
+from tests.servers.processes import free_port, running
 from tests.walk import walk
 
 
@@ -29,7 +30,7 @@ def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
     """A scheduler and a worker, each a process of its own; gives the scheduler's address."""
     port = str(free_port())
     address = f"tcp://127.0.0.1:{port}"
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    variables = {**os.environ, **environment}
     folder.mkdir()
     commands = {
         "scheduler": [
@@ -47,9 +48,7 @@ def dask_cluster(folder: Path, **environment: str) -> Iterator[str]:
             log = folder / f"{name}.log"
             stack.enter_context(running(command, folder=folder, environment=variables, log=log))
         log = folder / "scheduler.log"
-        wait_for(
-            lambda: "Register worker" in log.read_text(), seconds=120, what="the worker's coming"
-        )
+        wait_for(lambda: "Register worker" in log.read_text(), "the worker's coming")
         yield address
 
 

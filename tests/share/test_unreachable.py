@@ -2,7 +2,7 @@
 
 import socket
 import sys
-import time
+import threading
 from pathlib import Path
 
 import fsspec  # noqa: F401 (one test empties its registry)
@@ -12,6 +12,7 @@ from storage.cache import Cache
 from storage.errors import SharedStoreError
 from storage.remote import Remote
 from storage.remote_driver import open_driver
+from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3, Refusal, Request
 from tests.share.work import squares
@@ -28,11 +29,10 @@ def nobody_listens(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_store_that_is_down(nobody_listens: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", "s3://some-bucket/store")
-    started = time.monotonic()
     with pytest.raises(SharedStoreError) as raised:
         cache.connect()
-    assert time.monotonic() - started < 20
     text = str(raised.value)
+    assert "has not answered" not in text  # it was told at once, and no deadline has passed
     for part in ("s3://some-bucket/store", nobody_listens, "AWS_ENDPOINT_URL", "DIGITFLOW_STORE="):
         assert part in text
 
@@ -72,12 +72,17 @@ def test_a_store_that_never_answers(
 ) -> None:
     monkeypatch.setattr("storage.remote._SECONDS_TO_ANSWER", 0.3)
 
+    over = threading.Event()
+
     def swallow(request: Request) -> None:
-        time.sleep(1)
+        over.wait(PATIENCE)
 
     s3.before = swallow
-    with pytest.raises(SharedStoreError, match="has not answered within"):
-        machine("first").connect()
+    try:
+        with pytest.raises(SharedStoreError, match="has not answered within"):
+            machine("first").connect()
+    finally:
+        over.set()
 
 
 def test_a_failure_in_the_midst_loses_nothing(machine: Machine, s3: S3) -> None:
