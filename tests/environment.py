@@ -10,11 +10,14 @@ import locale
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+
+from tests.mnist import ROOT
 
 # Where programs, their libraries and room for temporary files are.
 _PLACES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
@@ -33,6 +36,18 @@ OFFLINE: Mapping[str, str] = MappingProxyType(
 )
 
 
+# What PYTHONPATH was: xdist gives its workers the path on which it was found itself.
+_FOREIGN = "DIGITFLOW_TEST_FOREIGN_PATH"
+
+
+def _foreign() -> list[str]:
+    given = [os.environ.get(name, "") for name in (_FOREIGN, "PYTHONPATH")]
+    folders = {
+        str(Path(each).absolute()) for each in os.pathsep.join(given).split(os.pathsep) if each
+    }
+    return sorted(folders - {str(ROOT)})
+
+
 def _clean() -> dict[str, str]:
     kept = {
         name: text
@@ -44,7 +59,8 @@ def _clean() -> dict[str, str]:
     ours = {
         "HOME": home,
         # Processes import this project, wherever they are started and whatever is installed.
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "PYTHONPATH": str(ROOT),
+        _FOREIGN: os.pathsep.join(_foreign()),
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         # How OpenBLAS divides a product among threads changes its last bits, and on a busy
@@ -63,6 +79,7 @@ CLEAN: Mapping[str, str] = MappingProxyType(_clean())
 
 def _shield() -> None:
     screen = {name: os.environ[name] for name in SCREEN if name in os.environ}
+    sys.path[:] = [each for each in sys.path if each not in _foreign()]
     os.environ.clear()
     os.environ.update({**CLEAN, **screen})
     time.tzset()

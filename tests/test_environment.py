@@ -30,6 +30,7 @@ class TestShield:
         left = {name for name in os.environ if not name.startswith("PYTEST_")}
         assert left - set(expected) == set()
         assert {name for name in left if os.environ[name] == HOSTILE.get(name)} == set()
+        assert [each for each in sys.path if (Path(each) / "tests.py").exists()] == []
         program = "import json, os, sys; json.dump(dict(os.environ), sys.stdout)"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
         assert json.loads(done.stdout) == dict(os.environ)

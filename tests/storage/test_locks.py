@@ -129,7 +129,8 @@ def test_when_the_one_that_computes_is_killed_the_next_takes_over(
     arguments = (cache.root, computations, waiting, None)
     holder = spawn.Process(target=obtain, args=arguments, daemon=True)
     holder.start()
-    wait_for(lambda: lines(computations), "the first computation")
+    wait_for(lambda: lines(computations) or not holder.is_alive(), "the first computation")
+    assert holder.is_alive()
     waiter = threading.Thread(
         target=obtain, args=(cache.root, computations, waiting, 0), daemon=True
     )
