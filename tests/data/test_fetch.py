@@ -580,6 +580,18 @@ def test_others_are_asked_before_a_busy_mirror_is_waited_for(start_server, behav
     assert len(busy.asked) == 1
 
 
+def test_of_two_busy_mirrors_the_one_that_is_free_first_is_asked_first(
+    start_server, behaviours, folder
+):
+    late, soon = start_server(), start_server()
+    late.script(behaviours.answer(429, Retry_After=200))
+    soon.script(behaviours.answer(429, Retry_After=25), behaviours.serve(DATA))
+    slept: list[float] = []
+    get(folder, late.url, soon.url, sleep=slept.append)
+    assert sum(slept) <= 25
+    assert len(late.asked) == 1
+
+
 def test_a_busy_mirror_is_come_back_to_when_no_other_helps(start_server, behaviours, folder):
     busy, bad = start_server(), start_server()
     busy.script(behaviours.answer(503, Retry_After=25), behaviours.serve(DATA))
@@ -607,8 +619,10 @@ def test_a_mirror_that_wants_longer_than_is_left_is_left(server, behaviours, fol
 
 
 def test_a_mirror_that_is_always_busy_is_not_asked_for_ever(server, behaviours, folder):
-    url = server.script(behaviours.answer(429, Retry_After=2))
-    error = failure_of(folder, url, sleep=lambda seconds: None)
+    busy = [behaviours.answer(429, Retry_After=2)] * 9
+    error = failure_of(
+        folder, server.script(*busy, behaviours.serve(DATA)), sleep=lambda seconds: None
+    )
     assert len(server.asked) == 4
     assert "it has been waited for 3 times already" in str(error)
     assert error.permanent

@@ -21,6 +21,7 @@ from websockets.sync.server import serve
 from flows.loopback import bypass_proxies, is_this_machine
 from flows.services.place import answers
 from tests.mnist import ROOT
+from tests.servers.processes import free_port
 from tests.servers.proxy import Proxy, running_proxy
 from tests.walk import TINY, write_dataset
 
@@ -233,6 +234,21 @@ def test_a_run_downloads_through_the_proxy_and_asks_its_server_directly(
     assert {each.rpartition("/")[2] for each in proxy.asked} == {
         file.name for file in files.iterdir()
     }
+
+
+@pytest.mark.prefect
+@pytest.mark.parametrize("names", [("HTTP_PROXY", "ALL_PROXY"), ("http_proxy", "all_proxy")])
+def test_a_proxy_that_nobody_listens_at_is_no_obstacle(
+    tmp_path: Path, files: Path, names: tuple[str, ...]
+) -> None:
+    """With the data at hand, nothing but the embedded server is asked."""
+    everything = everything_through(f"http://127.0.0.1:{free_port()}", tmp_path)
+    others = {*EVERY, "NO_PROXY"} - {*names}
+    environment = {name: text for name, text in everything.items() if name not in others}
+    arguments = ["--dataset", str(files), "--until", "decode"]
+    done = run_digitflow(tmp_path, environment, "run", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "starting Prefect" in done.stdout + done.stderr
 
 
 @pytest.mark.prefect
