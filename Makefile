@@ -9,10 +9,10 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 SEVERAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-all test-ui lint types check format lock install clean
+.PHONY: help run up test test-all test-hostile test-ui lint types check format lock install clean
 
 help: ## List the commands.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Install if needed and run the pipeline (preset tutorial).
 	@$(RUN) -m flows run
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## Install if needed and run the tests, without the slow and 
 
 test-all: $(VENV)/.dev ## Run every test.
 	@$(RUN) -m pytest $(SEVERAL)
+
+test-hostile: $(VENV)/.dev ## Run what `make test` runs, in an environment that is all against it.
+	@$(RUN) -m tests.hostile $(SEVERAL) -m "not slow and not ui"
 
 test-ui: $(VENV)/.dev ## Run the tests that look at the Prefect UI in a browser (needs chromium).
 	@$(RUN) -m pytest -m ui

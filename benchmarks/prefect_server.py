@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 @contextmanager
-def running_server(home: Path, *, seconds: float = 90.0) -> Iterator[dict[str, str]]:
+def running_server(home: Path, *, seconds: float = 600.0) -> Iterator[dict[str, str]]:
     """Start a server and yield the environment in which commands reach it.
 
     Parameters

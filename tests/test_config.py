@@ -414,7 +414,6 @@ class TestOptions:
         environment: str | None,
         first: tuple[str, ...],
     ):
-        monkeypatch.delenv("DIGITFLOW_MIRROR", raising=False)
         if environment is not None:
             monkeypatch.setenv("DIGITFLOW_MIRROR", environment)
         dataset = DATASETS["mnist"]

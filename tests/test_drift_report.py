@@ -24,8 +24,6 @@ OUTPUTS = np.tile(np.eye(3) * 0.7 + 0.1, (200, 1))
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
     return Cache()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.mnist import ROOT
+from tests.patience import PATIENCE
 
 STEP = 10_000  # images
 MEGABYTE = 2**20
@@ -55,7 +56,7 @@ def peak(tmp_path: Path, steps: int) -> int:
         check=True,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     return int(done.stdout.split()[-1]) * 1024
 

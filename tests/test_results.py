@@ -26,6 +26,7 @@ from tasks.results import (
 )
 from tasks.run_summary import RunSummary
 from tasks.stage import StageResult
+from tests.patience import PATIENCE
 
 PNG = PNG_SIGNATURE + bytes(16)
 METRICS = {
@@ -314,7 +315,7 @@ def test_several_runs_may_write_one_folder_at_once(cache: Cache, summary: RunSum
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert errors == []
     assert places(summary.folder) == PLACES
     assert json.loads((summary.folder / "run.json").read_text())["run"].startswith("run-")

@@ -1,7 +1,6 @@
 """Every benchmark script runs: small and once, and what it measures is not looked at."""
 
 import json
-import os
 import re
 import stat
 import subprocess
@@ -13,7 +12,9 @@ import pytest
 
 from benchmarks.peers.dvc import WIRING, DvcProject, find_dvc
 from flows.pipeline import STAGE_NAMES
+from tests.environment import CLEAN
 from tests.mnist import ROOT
+from tests.patience import PATIENCE
 from tests.walk import TINY, write_dataset
 
 SCRIPTS = ROOT / "benchmarks"
@@ -30,14 +31,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    own = ("PREFECT_", "DIGITFLOW_")
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(own)}
-    return {
-        **kept,
-        "HOME": str(tmp_path),
-        "DIGITFLOW_STORE": str(tmp_path / "store"),
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    return {**CLEAN, "HOME": str(tmp_path), "DIGITFLOW_STORE": str(tmp_path / "store")}
 
 
 def output_of(
@@ -51,7 +45,7 @@ def output_of(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode in ((0, 1) if bars else (0,)), done.stdout + done.stderr
     if done.returncode:

@@ -10,12 +10,13 @@ import pytest
 from tasks.data.conditional import Asked, Seen, ask
 from tasks.data.mirror_errors import InterruptedTransferError, RefusedError
 from tasks.data.sources import SourceFile
+from tests.patience import PATIENCE
 
 DATA = bytes(range(256)) * 8
 SHA256 = hashlib.sha256(DATA).hexdigest()
 FILE = SourceFile("training_images", "a.gz", SHA256, len(DATA))
 LONG_AGO = formatdate(1_000_000_000, usegmt=True)
-TIMEOUT = (5.0, 5.0)
+TIMEOUT = (PATIENCE, PATIENCE)
 
 
 def test_a_server_is_asked_with_its_own_etag_and_sends_nothing(server, behaviours) -> None:
@@ -81,6 +82,7 @@ def test_an_endless_answer_is_not_read_to_its_end(server, behaviours) -> None:
     asked = ask(mirror, FILE, None, TIMEOUT)
     assert asked.how == "another size"
     assert asked.seen.sha256 is None
+    assert not server.waited_out
 
 
 def test_304_that_was_not_asked_for_is_no_answer(server, behaviours) -> None:

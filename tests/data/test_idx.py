@@ -12,15 +12,12 @@ import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 
 from tasks.data.idx import IdxError, check_pair, decode, encode, write, write_blocks
 from tasks.data.idx_header import check_complete
 
 CODES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-
-# tmp_path is only a place here: each example writes the same file anew.
-SHARED_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def header(code: int, *shape: int) -> bytes:
@@ -324,7 +321,6 @@ def test_memory_is_the_array_and_a_chunk(file):
     assert peak < 2**25 + 4 * 2**20
 
 
-@SHARED_FOLDER
 @given(data=st.binary(max_size=200), pack=st.sampled_from([bytes, gzip.compress]))
 @example(data=header(0x08, *[0] * 64), pack=bytes)
 @example(data=header(0x08, *[0] * 63, 2**32 - 1), pack=bytes)
@@ -333,7 +329,6 @@ def test_any_bytes_decode_or_are_refused(tmp_path, data, pack):
     survives(tmp_path / "x", pack(data))
 
 
-@SHARED_FOLDER
 @given(
     code=st.sampled_from(list(CODES)),
     shape=st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 4), max_size=5),
@@ -371,7 +366,6 @@ ANY_ARRAY = arrays.arrays(
 )
 
 
-@SHARED_FOLDER
 @given(array=ANY_ARRAY)
 def test_round_trip(tmp_path, array):
     (tmp_path / "plain").write_bytes(encode(array))

@@ -20,6 +20,7 @@ from tasks.data.sources import DATASETS
 from tasks.report import FIGURES
 from tests.data.pictures.drawing import seven
 from tests.mnist import ROOT, has_mnist, mnist_folder
+from tests.patience import wait_for
 from tests.servers.fixtures import (
     CREATE_POOL,
     DEPLOY,
@@ -32,7 +33,6 @@ from tests.servers.fixtures import (
     Deployed,
 )
 from tests.servers.prefect_server import own_name
-from tests.servers.processes import wait_for
 
 DECLARED: dict[str, dict[str, Any]] = {
     each["name"]: each
@@ -53,7 +53,7 @@ def stage_states(deployed: Deployed, run: dict[str, Any]) -> dict[str, str]:
             return None
         return {task["name"]: task["state_name"] for task in tasks if task["name"] != "publish"}
 
-    return wait_for(ended, seconds=60, what="the last states of the run's tasks")
+    return wait_for(ended, "the last states of the run's tasks")
 
 
 def pictures(markdown: str) -> list[bytes]:
@@ -109,12 +109,10 @@ class TestDeployments:
             starts = [datetime.datetime.fromisoformat(run["expected_start_time"]) for run in runs]
             return sorted(start.astimezone(london) for start in starts)
 
-        nights = wait_for(
-            lambda: found if len(found := scheduled()) >= 3 else None,
-            seconds=90,
-            what="three scheduled runs",
-        )
         now = datetime.datetime.now(london)
+        nights = wait_for(
+            lambda: found if len(found := scheduled()) >= 3 else None, "three scheduled runs"
+        )
         assert now < nights[0] <= now + datetime.timedelta(days=1, hours=2)
         assert {night.strftime("%H:%M") for night in nights} == {"04:15"}
         days = [night.date() for night in nights]

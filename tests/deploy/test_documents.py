@@ -11,6 +11,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import Settings
 
 from tests.mnist import ROOT
+from tests.patience import PATIENCE
 
 UNITS = sorted((ROOT / "docs" / "systemd").glob("*.service"))
 ENVIRONMENTS = sorted((ROOT / "docs" / "systemd").glob("*.env"))
@@ -31,7 +32,7 @@ def test_systemd_accepts_the_units(unit: Path, tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(copy)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     ours = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
     assert (done.returncode, ours) == (0, [])

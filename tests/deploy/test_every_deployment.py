@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.mnist import has_mnist, mnist_folder
+from tests.patience import wait_for
 from tests.servers.fixtures import TELL_OF_CHANGE, Deployed
-from tests.servers.processes import wait_for
 from tests.servers.up import run_digitflow
 
 # After the first run, which other tests want to have computed everything itself.
@@ -40,7 +40,7 @@ def test_an_event_retrains(deployed: Deployed) -> None:
         runs = deployed.runs("retrain-nightly", "PENDING", "RUNNING", "COMPLETED", "FAILED")
         return next((run for run in runs if run["id"] not in before), None)
 
-    run = wait_for(started, seconds=120, what="the run that the event starts")
+    run = wait_for(started, "the run that the event starts")
     assert run["created_by"]["type"] == "AUTOMATION"
     run = deployed.server.finished(run["id"])
     assert run["state_name"] in ("Promoted", "Unchanged"), run["state"]["message"]

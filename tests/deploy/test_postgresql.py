@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.mnist import has_mnist
+from tests.patience import wait_for
 from tests.servers.fixtures import Deployed, copy_project
 from tests.servers.long_training import start_long_training
 from tests.servers.postgresql import running_postgresql
 from tests.servers.prefect_server import running_server, running_worker
-from tests.servers.processes import running, wait_for
+from tests.servers.processes import running
 from tests.servers.up import DIGITFLOW, run_digitflow
 
 pytestmark = pytest.mark.prefect
@@ -96,7 +97,7 @@ def test_next_nights_are_scheduled(on_postgresql: OnPostgresql) -> None:
     def scheduled() -> bool:
         return len(on_postgresql.deployed.runs("retrain-nightly", "SCHEDULED")) >= 3
 
-    wait_for(scheduled, seconds=90, what="three scheduled runs")
+    wait_for(scheduled, "three scheduled runs")
 
 
 def test_a_server_killed_during_a_run_loses_nothing(
@@ -108,7 +109,7 @@ def test_a_server_killed_during_a_run_loses_nothing(
     training.wait_for_epochs()
     assert deployed.server.pid is not None
     os.kill(deployed.server.pid, signal.SIGKILL)
-    wait_for(lambda: not deployed.server.is_there(), seconds=60, what="the server's end")
+    wait_for(lambda: not deployed.server.is_there(), "the server's end")
     port = int(deployed.server.url.rpartition(":")[2])
     settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": on_postgresql.database}
     on_postgresql.stack.enter_context(

@@ -11,10 +11,11 @@ import psutil
 import pytest
 import requests
 
+from tests.patience import PATIENCE, wait_for
 from tests.servers.fixtures import copy_project
 from tests.servers.long_training import start_long_training
 from tests.servers.prefect_server import environment_of
-from tests.servers.processes import free_port, wait_for
+from tests.servers.processes import free_port
 from tests.servers.up import Up, run_digitflow, running_up
 
 pytestmark = pytest.mark.prefect
@@ -22,16 +23,7 @@ pytestmark = pytest.mark.prefect
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project that notices dead runs sooner.
-
-    Prefect sends no more than a sign of life each 30 s.
-    """
-    folder = copy_project(tmp_path_factory.mktemp("project"))
-    silence = folder / "flows/services/silence.py"
-    text = silence.read_text(encoding="utf-8")
-    assert "running: float = 90.0" in text
-    silence.write_text(text.replace("running: float = 90.0", "running: float = 40.0"), "utf-8")
-    return folder
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +54,7 @@ class TestUp:
         assert up.deployed.runs("retrain-nightly", "SCHEDULED")
 
     def test_its_user_interface_asks_its_own_port(self, up: Up) -> None:
-        settings = requests.get(f"{up.deployed.server.url}/ui-settings", timeout=30).json()
+        settings = requests.get(f"{up.deployed.server.url}/ui-settings", timeout=PATIENCE).json()
         assert settings["api_url"] == f"{up.deployed.server.url}/api"
 
     def test_twice_says_that_it_is_up(self, up: Up) -> None:
@@ -118,8 +110,8 @@ class TestUp:
         training = start_long_training(up.deployed, tmp_path / "store")
         training.wait_for_epochs()
         up.server().send_signal(signal.SIGKILL)
-        wait_for(lambda: not up.deployed.server.is_there(), seconds=60, what="the server's end")
-        wait_for(up.deployed.server.is_there, seconds=180, what="the server's return")
+        wait_for(lambda: not up.deployed.server.is_there(), "the server's end")
+        wait_for(up.deployed.server.is_there, "the server's return")
         run = training.finished()
         assert training.states()[-2:] == ["Running", "Completed"]
         assert run["run_count"] == 1

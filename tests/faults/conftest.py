@@ -12,13 +12,6 @@ from tests.faults.processes import Job, from_function
 from tests.faults.soundness import Outcomes, outcomes
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Keep the processes of these tests from fighting for the processors."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENBLAS_NUM_THREADS", "1")
-
-
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return from_directory(walk.write_dataset(tmp_path_factory.mktemp("dataset")))

@@ -5,13 +5,14 @@ Like real ones it knows ETags, and sends nothing to who names the present one.
 
 import hashlib
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.patience import wait_for
 
 
 @dataclass
@@ -35,8 +36,8 @@ class Mirror:
 
 
 @contextmanager
-def serving(folder: Path, *, seconds: float = 0.0) -> Iterator[Mirror]:
-    """Serve the files of a folder while the context lasts, each so slowly."""
+def serving(folder: Path, *, until: Callable[[], bool] = lambda: True) -> Iterator[Mirror]:
+    """Serve the files of a folder while the context lasts, none of them until something holds."""
     mirror = Mirror()
     under_way: Counter[str] = Counter()
     lock = threading.Lock()
@@ -50,7 +51,7 @@ def serving(folder: Path, *, seconds: float = 0.0) -> Iterator[Mirror]:
                 mirror.at_once[name] = max(mirror.at_once[name], under_way[name])
             try:
                 content = (folder / name).read_bytes()
-                time.sleep(seconds)
+                wait_for(until, "what the mirror waits for")
                 etag = f'"{hashlib.sha256(content).hexdigest()}"'
                 if self.headers.get("If-None-Match") == etag:
                     self.send_response(304)

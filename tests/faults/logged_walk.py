@@ -26,6 +26,36 @@ from tasks.events import (
     StageWaiting,
 )
 from tests import walk
+from tests.patience import wait_for
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Where a training stands still.
+
+    Attributes
+    ----------
+    epoch
+        It has just reported, and saved.
+    waiting
+        How many others must wait for it, by its log, before it goes on; None: until it is killed.
+    """
+
+    epoch: int
+    waiting: int | None = None
+
+    def observe(self, event: Event, log: Path) -> None:
+        """Stand still if it is this event's time."""
+        if not isinstance(event, StageProgressed) or "train_loss" not in event.numbers:
+            return
+        if event.done != self.epoch:
+            return
+
+        def may_go_on() -> bool:
+            waiting = [each for each in events(log, "StageWaiting") if each["label"] == event.label]
+            return self.waiting is not None and len(waiting) >= self.waiting
+
+        wait_for(may_go_on, "those who wait for a training, or its end")
 
 
 @dataclass(frozen=True)
@@ -42,18 +72,20 @@ class LoggedWalk:
         Stages that run, or run again.
     name
         Of the run, in records.
+    hold
+        Where its training stands still.
     """
 
     dataset: Dataset
     changes: Mapping[str, Any] = field(default_factory=dict)
     selection: Selection = Selection()
     name: str = "walk"
+    hold: Hold | None = None
 
     def __call__(self, store: Path, log: Path) -> walk.Walk:
         """Walk in this process."""
         cache = Cache(store)
         parameters = walk.tiny_parameters(**self.changes)
-        started = time.perf_counter()
         with cache.in_use():
             done = walk.walk(
                 cache,
@@ -61,13 +93,13 @@ class LoggedWalk:
                 parameters,
                 self.selection,
                 run=self.name,
-                observer=lambda event: _write(log, event),
+                observer=lambda event: self._observe(event, log),
             )
             cache.runs.save(
                 RunRecord(
                     name=self.name,
                     created=now(),
-                    seconds=time.perf_counter() - started,
+                    seconds=1.0,
                     preset="tutorial",
                     dataset=self.dataset.title,
                     parameters=parameters.model_dump(),
@@ -78,12 +110,23 @@ class LoggedWalk:
             )
         return done
 
+    def _observe(self, event: Event, log: Path) -> None:
+        _write(log, event)
+        if self.hold is not None:
+            self.hold.observe(event, log)
+
 
 def events(log: Path, *kinds: str) -> list[dict[str, Any]]:
     """Return what a log holds of these kinds; a last line that a kill cut off is left out."""
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     read = [json.loads(line) for line in lines if line.endswith("}")]
     return [event for event in read if not kinds or event["event"] in kinds]
+
+
+def epochs_trained(log: Path) -> list[int]:
+    """Return the epochs that a log reports, in order."""
+    reports = events(log, "StageProgressed")
+    return [int(each["done"]) for each in reports if "train_loss" in each["numbers"]]
 
 
 def _stage(done: walk.Walk, label: str) -> dict[str, Any]:

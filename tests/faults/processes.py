@@ -19,6 +19,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
+from tests.patience import PATIENCE
+
 _FORK_SERVER = multiprocessing.get_context("forkserver")
 # What every walk imports sooner or later; a second of work that tells nothing about faults.
 _FORK_SERVER.set_forkserver_preload(
@@ -54,7 +56,7 @@ class Attempt(Protocol):
         """Kill it with a signal that it cannot catch, and everything that it started."""
         ...
 
-    def wait(self, seconds: float) -> int:
+    def wait(self) -> int:
         """Return its exit code; negative is the signal that killed it."""
         ...
 
@@ -80,11 +82,11 @@ class _Forked:
         self.process.kill()
         self.process.join()
 
-    def wait(self, seconds: float) -> int:
-        self.process.join(seconds)
+    def wait(self) -> int:
+        self.process.join(PATIENCE)
         if self.process.exitcode is None:
             self.kill()
-            raise TimeoutError(f"not finished within {seconds:g} s: {self.output()}")
+            raise TimeoutError(f"not finished within {PATIENCE:g} s: {self.output()}")
         return self.process.exitcode
 
     def output(self) -> str:
@@ -105,12 +107,12 @@ class _Started:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def wait(self, seconds: float) -> int:
+    def wait(self) -> int:
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise TimeoutError(f"not finished within {seconds:g} s: {self.output()}") from None
+            raise TimeoutError(f"not finished within {PATIENCE:g} s: {self.output()}") from None
 
     def output(self) -> str:
         return self.said.read_text()
@@ -131,7 +133,10 @@ def from_function(
 
     def start(store: Path, log: Path) -> Attempt:
         said = _unused(log)
-        process = _FORK_SERVER.Process(target=_call, args=(function, before, store, log, said))
+        # A daemon, so that what a failed test has left behind ends with the tests.
+        process = _FORK_SERVER.Process(
+            target=_call, args=(function, before, store, log, said), daemon=True
+        )
         process.start()
         return _Forked(process, said)
 
@@ -165,10 +170,10 @@ def from_command(
     return start
 
 
-def finish(job: Job, store: Path, log: Path, *, seconds: float = 120) -> Attempt:
+def finish(job: Job, store: Path, log: Path) -> Attempt:
     """Run a job to its end, which must be a good one."""
     attempt = job(store, log)
-    code = attempt.wait(seconds)
+    code = attempt.wait()
     assert code == 0, f"exit code {code}\n{attempt.output()}"
     return attempt
 

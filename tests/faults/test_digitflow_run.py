@@ -1,10 +1,8 @@
 """The faults that matter most once more, with `digitflow run` itself and its Prefect server."""
 
-import os
 import random
 import re
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,35 +11,22 @@ import pytest
 
 from tasks.data.sources import Dataset
 from tests import walk
+from tests.environment import CLEAN, OFFLINE
 from tests.faults.conftest import Undisturbed
 from tests.faults.http_mirror import Mirror, serving
-from tests.faults.processes import Job, from_command
+from tests.faults.killing import kill_after
+from tests.faults.processes import Attempt, Job, from_command
 from tests.faults.small_disk import mounted
 from tests.faults.soundness import check_free, check_sound, outcomes
-from tests.mnist import ROOT
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.prefect
-
-SECONDS = 300
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Mapping[str, str]:
-    """Nothing in it leads to the user's own server, store or network."""
-    own = ("PREFECT_", "DIGITFLOW_")
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(own)}
-    nowhere = "http://127.0.0.1:9"  # nobody listens on the discard port
-    return {
-        **kept,
-        "HOME": str(tmp_path / "home"),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PYTHONPATH": str(ROOT),
-        "OPENBLAS_NUM_THREADS": "1",
-        "COLUMNS": "400",
-        "http_proxy": nowhere,
-        "https_proxy": nowhere,
-        "no_proxy": "127.0.0.1,localhost",
-    }
+    """A home of its own, no network, and a screen on which no line is broken."""
+    return {**CLEAN, **OFFLINE, "HOME": str(tmp_path / "home"), "COLUMNS": "400"}
 
 
 def digitflow_run(
@@ -81,18 +66,13 @@ def test_killed(
     for _ in range(4):
         attempt = job(store, log)
         # Its stages begin some seconds after it does.
-        while attempt.running and "download" not in attempt.output():
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 3))
-        attempt.kill()
+        wait_for(lambda a=attempt: "download" in a.output() or not a.running, "its first stage")
+        kill_after(attempt, log, rng.uniform(0, 3))
         check_free(store)
         check_sound(store)
-        deadline = time.monotonic() + 30
-        while processes_of(store):
-            assert time.monotonic() < deadline, "the server outlives its run"
-            time.sleep(0.1)
+        wait_for(lambda: not processes_of(store), "the end of the run's server")
     attempt = job(store, log)
-    assert attempt.wait(SECONDS) == 0, attempt.output()
+    assert attempt.wait() == 0, attempt.output()
     assert outcomes(store) == undisturbed.outcomes
     check_free(store)
     check_sound(store)
@@ -103,10 +83,15 @@ def test_four_at_once_on_an_empty_store(
     tmp_path: Path, environment: Mapping[str, str], dataset: Dataset, undisturbed: Undisturbed
 ) -> None:
     store, log = tmp_path / "store", tmp_path / "log"
-    with serving(Path(dataset.mirrors[0]), seconds=0.5) as mirror:
+    attempts: list[Attempt] = []
+
+    def somebody_waits() -> bool:
+        return any("waits" in attempt.output() for attempt in attempts)
+
+    with serving(Path(dataset.mirrors[0]), until=somebody_waits) as mirror:
         job = digitflow_run(tmp_path / "folder", environment, dataset, undisturbed, mirror)
-        attempts = [job(store, log) for _ in range(4)]
-        codes = [attempt.wait(SECONDS) for attempt in attempts]
+        attempts += [job(store, log) for _ in range(4)]
+        codes = [attempt.wait() for attempt in attempts]
     said = [attempt.output() for attempt in attempts]
     assert codes == [0] * 4, "\n\n".join(said)
     assert all(count == 1 for count in mirror.at_once.values())
@@ -130,7 +115,7 @@ def test_a_full_disk(
         store, log = disk.folder / "store", tmp_path / "log"
         job = digitflow_run(tmp_path / "folder", environment, dataset, undisturbed)
         attempt = job(store, log)
-        assert attempt.wait(SECONDS) == 1
+        assert attempt.wait() == 1
         said = attempt.output()
         assert "error: no room for " in said
         assert str(store) in said
@@ -140,6 +125,6 @@ def test_a_full_disk(
         check_sound(store)
         disk.resize(64 * 1024 * 1024)
         attempt = job(store, log)
-        assert attempt.wait(SECONDS) == 0, attempt.output()
+        assert attempt.wait() == 0, attempt.output()
         assert outcomes(store) == undisturbed.outcomes
         check_sound(store)

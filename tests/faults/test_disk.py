@@ -56,7 +56,7 @@ def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path, sizes: Sequence[i
         with mounted(tmp_path / f"disk-{size}", size * 1024) as disk:
             store, log = disk.folder / "store", tmp_path / f"log-{size}"
             attempt = undisturbed.job(store, log)
-            if attempt.wait(60) == 0:
+            if attempt.wait() == 0:
                 continue  # there was room enough
             check_said(attempt, store)
             failed.append(events(log)[-1]["label"] if events(log) else "(start)")
@@ -76,7 +76,7 @@ def test_a_disk_that_fills_up_between_runs(undisturbed: Undisturbed, tmp_path: P
         disk.fill(leaving=0)
         # What is cached is served still.
         attempt = from_function(replace(undisturbed.walk, changes={"epochs": 3}))(store, log)
-        assert attempt.wait(60) == 1
+        assert attempt.wait() == 1
         check_said(attempt, store)
         assert events(log)[-1]["label"] == "train"
         check_nothing_half_written(store)
@@ -117,7 +117,7 @@ def test_a_limit_on_the_size_of_files(undisturbed: Undisturbed, tmp_path: Path) 
     """The same, where nothing may be mounted."""
     store, log = tmp_path / "store", tmp_path / "log"
     attempt = from_function(undisturbed.walk, before=limit_file_size)(store, log)
-    assert attempt.wait(60) == 1
+    assert attempt.wait() == 1
     assert "a limit on the size of files" in check_said(attempt, store)
     check_nothing_half_written(store)
     finish(undisturbed.job, store, log)
@@ -132,7 +132,7 @@ def test_a_download_names_its_bytes_before_it_begins(
         Cache(store).root.mkdir()
         disk.fill(leaving=0)
         attempt = undisturbed.job(store, tmp_path / "log")
-        assert attempt.wait(60) == 1
+        assert attempt.wait() == 1
         file = undisturbed.walk.dataset.files[0]
         said = check_said(attempt, store)
         assert f"{file.name} needs {file.size:,} more bytes, 0 are free" in said

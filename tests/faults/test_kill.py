@@ -59,7 +59,7 @@ def test_killed_before_a_file_is_changed(
     for change in changes:
         store, log = tmp_path / f"store-{change}", tmp_path / f"log-{change}"
         attempt = from_function(DyingAt(short, change))(store, log)
-        code = attempt.wait(60)
+        code = attempt.wait()
         if code == 0:
             break  # there are no more changes than that
         assert code == -9, attempt.output()
@@ -83,7 +83,7 @@ def test_killed_in_the_middle_of_a_write(
     log.symlink_to("/dev/null")  # which never grows
     short = replace(undisturbed.walk, selection=Selection(until="evaluate"))
     attempt = from_function(short, before=partial(die_beyond, size))(store, log)
-    assert attempt.wait(60) == -signal.SIGXFSZ, attempt.output()
+    assert attempt.wait() == -signal.SIGXFSZ, attempt.output()
     check_free(store)
     check_sound(store)
     finish(from_function(short), store, tmp_path / "log-again")

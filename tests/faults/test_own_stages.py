@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.faults.soundness import outcomes
 from tests.mnist import ROOT
 
@@ -36,11 +34,10 @@ average.run(cache, "average", {"numbers": drawn.outputs["numbers"]}, {}, run="mi
 """
 
 
-def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     document = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "my_pipeline.py").write_text(MY_PIPELINE)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     names: dict[str, Any] = {}
     exec(example, names)
     names["test_my_stages_survive"](tmp_path)

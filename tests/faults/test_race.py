@@ -10,31 +10,36 @@ from rich.console import Console
 
 from flows.pipeline import Selection
 from flows.terminal import Terminal
-from tasks.data.sources import Dataset, from_directory
+from tasks.data.sources import Dataset
 from tasks.events import StageWaiting
-from tests import walk
 from tests.faults.conftest import Undisturbed
 from tests.faults.http_mirror import serving
-from tests.faults.logged_walk import LoggedWalk, events
+from tests.faults.logged_walk import Hold, LoggedWalk, epochs_trained, events
 from tests.faults.processes import finish, from_function
 from tests.faults.soundness import check_free, check_sound, outcomes
+from tests.patience import wait_for
 from tests.walk import LABELS
 
 AT_ONCE = 4
+EPOCHS = 25
 
 
 def labels(log: Path, kind: str) -> Counter[str]:
     return Counter(each["label"] for each in events(log, kind))
 
 
+def somebody_waits(log: Path) -> bool:
+    return bool(events(log, "StageWaiting"))
+
+
 def test_on_an_empty_store(undisturbed: Undisturbed, dataset: Dataset, tmp_path: Path) -> None:
     store, log = tmp_path / "store", tmp_path / "log"
-    with serving(Path(dataset.mirrors[0]), seconds=0.2) as mirror:
+    with serving(Path(dataset.mirrors[0]), until=lambda: somebody_waits(log)) as mirror:
         job = from_function(
             replace(undisturbed.walk, dataset=replace(dataset, mirrors=(mirror.url,)))
         )
         attempts = [job(store, log) for _ in range(AT_ONCE)]
-        codes = [attempt.wait(120) for attempt in attempts]
+        codes = [attempt.wait() for attempt in attempts]
     assert codes == [0] * AT_ONCE, "\n".join(attempt.output() for attempt in attempts)
     assert mirror.asked == {file.name: 1 for file in dataset.files}
     # Whoever came first computed, the others waited or came later, and were served.
@@ -42,7 +47,6 @@ def test_on_an_empty_store(undisturbed: Undisturbed, dataset: Dataset, tmp_path:
     finished = events(log, "StageFinished")
     assert len(finished) == AT_ONCE * len(LABELS)
     assert sum(not each["cached"] for each in finished) == len(LABELS)
-    assert labels(log, "StageWaiting")
     assert outcomes(store) == undisturbed.outcomes
     check_sound(store)
     check_free(store)
@@ -52,7 +56,7 @@ def test_with_different_parameters(
     undisturbed: Undisturbed, dataset: Dataset, tmp_path: Path
 ) -> None:
     store, log = tmp_path / "store", tmp_path / "log"
-    with serving(Path(dataset.mirrors[0]), seconds=0.1) as mirror:
+    with serving(Path(dataset.mirrors[0]), until=lambda: somebody_waits(log)) as mirror:
         walks = [
             LoggedWalk(
                 replace(dataset, mirrors=(mirror.url,)),
@@ -63,7 +67,7 @@ def test_with_different_parameters(
             for number, rate in enumerate((0.001, 0.002, 0.005, 0.01))
         ]
         attempts = [from_function(each)(store, log) for each in walks]
-        codes = [attempt.wait(120) for attempt in attempts]
+        codes = [attempt.wait() for attempt in attempts]
     assert codes == [0] * AT_ONCE, "\n".join(attempt.output() for attempt in attempts)
     assert mirror.asked == {file.name: 1 for file in dataset.files}
     started = labels(log, "StageStarted")
@@ -77,55 +81,45 @@ def test_with_different_parameters(
     check_sound(store)
 
 
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> LoggedWalk:
-    """A walk that trains for some seconds."""
-    folder = tmp_path_factory.mktemp("slow")
-    dataset = from_directory(walk.write_dataset(folder, training=1500))
-    changes = {"training_sample": 1500, "hidden_sizes": "30", "epochs": 25}
-    return LoggedWalk(dataset, changes, Selection(until="train"))
+@pytest.fixture
+def training(dataset: Dataset) -> LoggedWalk:
+    """A walk that ends with a training of many epochs."""
+    return LoggedWalk(dataset, {"epochs": EPOCHS}, Selection(until="train"))
 
 
-def test_a_killed_holder_frees_those_who_wait(slow: LoggedWalk, tmp_path: Path) -> None:
+def test_a_killed_holder_frees_those_who_wait(training: LoggedWalk, tmp_path: Path) -> None:
     store = tmp_path / "store"
     holder_log, waiter_log = tmp_path / "holder", tmp_path / "waiter"
-    holder = from_function(slow)(store, holder_log)
-    while not (reached := events(holder_log, "StageProgressed")) or reached[-1]["unit"] != "epochs":
-        assert holder.running, holder.output()
-    waiter = from_function(slow)(store, waiter_log)
-    while not events(waiter_log, "StageWaiting"):
-        assert waiter.running, waiter.output()
-        assert holder.running, "training was over before anybody waited for it"
+    holder = from_function(replace(training, hold=Hold(5)))(store, holder_log)
+    wait_for(lambda: 5 in epochs_trained(holder_log), "the fifth epoch")
+    waiter = from_function(training)(store, waiter_log)
+    wait_for(lambda: somebody_waits(waiter_log), "the one who waits")
+    assert holder.running
     holder.kill()
-    assert waiter.wait(60) == 0, waiter.output()
+    assert waiter.wait() == 0, waiter.output()
     assert labels(waiter_log, "StageWaiting") == {"train": 1}
     (wait,) = events(waiter_log, "StageWaiting")
     assert wait["reason"].startswith("run walk (process ")
     # The one who waited takes over, and goes on from the last checkpoint.
-    epochs = [
-        int(each["done"])
-        for each in events(waiter_log, "StageProgressed")
-        if each["unit"] == "epochs"
-    ]
-    assert epochs[0] > 1
-    assert epochs == list(range(epochs[0], 26))
-    finish(from_function(slow), tmp_path / "alone", tmp_path / "log-alone")
+    assert epochs_trained(waiter_log) == list(range(6, EPOCHS + 1))
+    finish(from_function(training), tmp_path / "alone", tmp_path / "log-alone")
     assert outcomes(store) == outcomes(tmp_path / "alone")
     check_free(store)
     check_sound(store)
 
 
-def test_training_of_one_key_runs_once(slow: LoggedWalk, tmp_path: Path) -> None:
+def test_training_of_one_key_runs_once(training: LoggedWalk, tmp_path: Path) -> None:
     store, log = tmp_path / "store", tmp_path / "log"
-    attempts = [from_function(slow)(store, log) for _ in range(AT_ONCE)]
-    assert [attempt.wait(120) for attempt in attempts] == [0] * AT_ONCE
+    held = replace(training, hold=Hold(1, waiting=AT_ONCE - 1))
+    attempts = [from_function(held)(store, log) for _ in range(AT_ONCE)]
+    assert [attempt.wait() for attempt in attempts] == [0] * AT_ONCE
     assert labels(log, "StageStarted")["train"] == 1
     assert labels(log, "StageWaiting")["train"] == AT_ONCE - 1
     trained = [
         each["process"] for each in events(log, "StageProgressed") if each["unit"] == "epochs"
     ]
     assert len(set(trained)) == 1
-    assert len(trained) == 25
+    assert len(trained) == EPOCHS
 
 
 def test_who_waits_says_so() -> None:

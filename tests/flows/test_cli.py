@@ -41,16 +41,11 @@ Cli = Callable[..., Answer]
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's settings, nobody's store, nobody's server, and no network."""
-    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "DIGITFLOW_MIRROR", "PREFECT_PROFILES_PATH"):
-        monkeypatch.delenv(name, raising=False)
+    """A folder, a store and a home of the test's own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home" / ".prefect"))
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
 
 
 @pytest.fixture

@@ -38,8 +38,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where manifests are kept; the store is elsewhere."""
     monkeypatch.setenv("DIGITFLOW_DATASETS", str(tmp_path / "added"))
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
     return tmp_path / "added"
 
 

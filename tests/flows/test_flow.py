@@ -1,7 +1,6 @@
 """The flow on a real Prefect engine: states, artifacts, failures."""
 
 import importlib
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from tasks.data.fetch import fetch
 from tasks.data.manifest import write_manifest
 from tasks.data.patience import Limits
 from tasks.data.sources import DATASETS, from_directory
+from tests.patience import wait_for
 from tests.servers.prefect_server import PrefectServer, own_name
 from tests.servers.scripted import Behaviours, Handler, serving
 from tests.walk import LABELS, TINY, Walk
@@ -54,18 +54,17 @@ def run(prefect_server: PrefectServer, tiny_directory: Path) -> Callable[..., Ru
 
 def task_states(server: PrefectServer, run: Run, count: int) -> dict[str, str]:
     """Return the final state of each task by name, once the server has heard of so many."""
-    deadline = time.monotonic() + 60
-    while True:
+    ended: dict[str, str] = {}
+
+    def heard_of_all() -> bool:
         # Task runs reach the server as events, a moment after the run has ended.
-        tasks = server.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-        ended = {
-            task["name"]: task["state_name"]
-            for task in tasks
-            if task["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        }
-        if len(ended) >= count or time.monotonic() > deadline:
-            return ended
-        time.sleep(0.1)
+        for task in server.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}):
+            if task["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                ended[task["name"]] = task["state_name"]
+        return len(ended) >= count
+
+    wait_for(heard_of_all, f"the ends of {count} tasks")
+    return ended
 
 
 def artifacts(server: PrefectServer, run: Run) -> dict[str, Any]:

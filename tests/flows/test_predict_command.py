@@ -29,8 +29,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
     cache = Cache()
     register(cache, weights=HALVES, class_names=("head", "foot"))
     cache.models.promote(1, "test")

@@ -21,8 +21,8 @@ from tasks.data.sample import write_sample
 from tasks.data.sources import DATASETS, from_directory
 from tests.faults.http_mirror import serving
 from tests.mnist import has_mnist, mnist_folder
+from tests.patience import wait_for
 from tests.servers.prefect_server import PrefectServer, own_name
-from tests.servers.processes import wait_for
 from tests.walk import write_dataset
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
@@ -209,7 +209,7 @@ def check_events(server: PrefectServer, week: list[tuple[Night, float]]) -> None
         ours = [event for event in models if event["payload"]["run"] in runs]
         return found if len(ours) == 5 else None
 
-    found = wait_for(of_this_week, seconds=60, what="the events of five decisions")
+    found = wait_for(of_this_week, "the events of five decisions")
     poisoned = next(
         event["payload"]
         for event in found["digitflow.model.rejected"]

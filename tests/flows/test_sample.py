@@ -11,12 +11,6 @@ from tasks.data.sample import write_sample
 from tasks.data.sources import from_directory
 
 
-@pytest.fixture(autouse=True)
-def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-
 def sample(folder: Path, *arguments: str) -> int:
     return main(["dataset", "sample", "--count", "60", "--to", str(folder), *arguments])
 

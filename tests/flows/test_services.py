@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,15 +13,16 @@ from flows.services.place import DEFAULT_PORT, Place, choose_place
 from flows.services.processes import MARK, end, last_lines, marked, start, start_time
 from flows.services.record import Record, Records
 from flows.services.take_down import take_down
+from tests.patience import PATIENCE, wait_for
 
 # A service that starts a run in a session of its own, says so, and waits.
-SERVICE = """
+SERVICE = f"""
 import os, subprocess, sys, time
-run = {**os.environ, "PREFECT__FLOW_RUN_ID": "a-run"}
-nap = [sys.executable, "-c", "import time; time.sleep(60)"]
+run = {{**os.environ, "PREFECT__FLOW_RUN_ID": "a-run"}}
+nap = [sys.executable, "-c", "import time; time.sleep({PATIENCE})"]
 child = subprocess.Popen(nap, env=run, start_new_session=True)
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep({PATIENCE})
 """
 
 
@@ -31,10 +31,7 @@ def start_service(folder: Path, mark: str) -> "tuple[subprocess.Popen[bytes], in
     command = [sys.executable, "-c", SERVICE]
     environment = {**os.environ, MARK: f"{mark} worker-1"}
     service = start(command, folder=folder, environment=environment, log=log)
-    deadline = time.monotonic() + 60
-    while not (said := log.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return service, int(said)
+    return service, int(wait_for(lambda: log.read_text().strip(), "the service's run"))
 
 
 @pytest.fixture
@@ -47,12 +44,12 @@ def test_a_run_is_found_when_its_worker_is_gone(tmp_path: Path) -> None:
     """It lives in a session of its own, and nobody is its parent any more."""
     service, run = start_service(tmp_path, "one")
     assert {each.pid: each.run for each in marked("one")} == {service.pid: None, run: "a-run"}
-    end([service.pid], signal.SIGKILL, 30)
-    service.wait(10)
+    end([service.pid], signal.SIGKILL, PATIENCE)
+    service.wait(PATIENCE)
     assert [(each.pid, each.service, each.run) for each in marked("one")] == [
         (run, "worker-1", "a-run")
     ]
-    end([run], signal.SIGKILL, 30)
+    end([run], signal.SIGKILL, PATIENCE)
     assert marked("one") == []
 
 
@@ -65,11 +62,11 @@ def test_taking_down_ends_what_has_the_mark_and_nothing_else(tmp_path: Path) -> 
         record = Record("ours", "http://127.0.0.1:9/api", None, os.getpid(), 0.0)
         assert take_down(record) == 0
         assert not psutil.pid_exists(our_run) or psutil.Process(our_run).status() == "zombie"
-        ours.wait(10)
+        ours.wait(PATIENCE)
         assert {each.pid for each in marked("others")} == {others.pid, other_run}
     finally:
-        end([others.pid, other_run], signal.SIGKILL, 30)
-        others.wait(10)
+        end([others.pid, other_run], signal.SIGKILL, PATIENCE)
+        others.wait(PATIENCE)
 
 
 def test_a_number_of_a_process_that_is_gone() -> None:
@@ -84,7 +81,7 @@ def test_a_long_log_is_put_aside(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * 10_000_001)
     nothing = start([sys.executable, "-c", ""], folder=tmp_path, environment=os.environ, log=log)
-    assert nothing.wait(60) == 0
+    assert nothing.wait(PATIENCE) == 0
     assert (tmp_path / "log.old").stat().st_size == 10_000_001
     log.write_text("one\ntwo\nthree\n", encoding="utf-8")
     assert last_lines(log, 2) == "two\nthree"
@@ -119,7 +116,6 @@ class TestPlace:
     @pytest.fixture(autouse=True)
     def nobody(self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("PREFECT_API_URL", raising=False)
         monkeypatch.setattr("flows.services.place.answers", lambda url: False)
         monkeypatch.setattr("flows.services.place._is_free", lambda port: True)
 

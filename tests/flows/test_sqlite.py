@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from flows.services.sqlite import WaitingSqlite
+from tests.patience import PATIENCE
 
 
 async def count(session: AsyncSession) -> int:
@@ -58,4 +59,4 @@ def test_those_of_prefect_fail(tmp_path: Path) -> None:
     """Should this fail one day, Prefect has mended it, and `WaitingSqlite` can go."""
     configuration = AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}")
     with pytest.raises(OperationalError, match="database is locked"):
-        asyncio.run(two_at_once(configuration, 30.0))
+        asyncio.run(two_at_once(configuration, PATIENCE))

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from tasks.ranking import Outcome
 from tasks.sweep_report import table
 from tasks.sweep_summary import SweepSummary
 from tests.flows.test_workers import dask_cluster
-from tests.mnist import ROOT
+from tests.patience import PATIENCE, wait_for
 from tests.servers.prefect_server import PrefectServer
-from tests.servers.processes import wait_for
 from tests.walk import walk
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
@@ -102,7 +102,7 @@ def test_a_sweep(
         return ended if len(ended) >= 17 else None
 
     labels = {f"train {outcome.point.label}" for outcome in summary.ranked}
-    assert labels <= wait_for(names, seconds=60, what="the states of the tasks")
+    assert labels <= wait_for(names, "the states of the tasks")
 
     # A second time it trains nothing and starts no workers; with more values, only what is new.
     with pytest.MonkeyPatch.context() as patch:
@@ -178,13 +178,11 @@ def test_ctrl_c_keeps_what_is_finished(
 ) -> None:
     fixed = [f"{name}={value}" for name, value in FIXED.items() if name not in ("preset", "epochs")]
     command = [sys.executable, "-m", "flows", "sweep", "--dataset", str(tiny_directory), "--set"]
-    command += [*fixed, "--grid", "epochs=2,5000", "--grid", "hidden_sizes=8", "--workers", "2"]
+    command += [*fixed, "--grid", "epochs=2,10000", "--grid", "hidden_sizes=8", "--workers", "2"]
+    store = tmp_path / "store"
     environment = {
-        **os.environ,
         **prefect_server.environment,
-        "PREFECT_API_URL": f"{prefect_server.url}/api",
-        "DIGITFLOW_STORE": str(tmp_path / "store"),
-        "PYTHONPATH": str(ROOT),
+        "DIGITFLOW_STORE": str(store),
         "COLUMNS": "200",
     }
     log = tmp_path / "log"
@@ -194,14 +192,19 @@ def test_ctrl_c_keeps_what_is_finished(
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        wait_for(
-            lambda: "after 2 epochs" in log.read_text() or process.poll() is not None,
-            seconds=180,
-            what="the first point",
-        )
+
+        def one_is_done_and_the_other_trains() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the sweep has ended:\n{log.read_text()}")
+            epochs: set[int] = set()
+            with suppress(FileNotFoundError):  # the first point takes its folder away
+                epochs = {int(path.stem.split("-")[1]) for path in store.glob("scratch/*/*.npz")}
+            return "after 2 epochs" in log.read_text() and max(epochs, default=0) > 2
+
+        wait_for(one_is_done_and_the_other_trains, "two points")
         # As a terminal does: to every process of the group.
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(120) == 1, log.read_text()
+        assert process.wait(PATIENCE) == 1, log.read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -212,6 +215,6 @@ def test_ctrl_c_keeps_what_is_finished(
     assert "stopped; the same command goes on from here" in said
     assert "Traceback" not in said
     # What is finished is served, and what was begun goes on from where it was.
-    cache = Cache(tmp_path / "store")
+    cache = Cache(store)
     assert len(list(cache.records.of_stage("train"))) == 1
     assert list((cache.root / "scratch").glob("*/*.npz"))

@@ -23,7 +23,8 @@ from tasks.events import Event, StageNoted, StageProgressed, observing
 from tasks.run_summary import RunSummary
 from tests.flows.test_ensemble import MEMBERS, parameters
 from tests.mnist import ROOT
-from tests.servers.processes import free_port, kill, running, wait_for
+from tests.patience import wait_for
+from tests.servers.processes import free_port, kill, running
 from tests.walk import walk
 
 
@@ -41,7 +42,7 @@ def dask_processes(
     """Likewise; gives the process of the worker, too."""
     port = str(free_port())
     address = f"tcp://127.0.0.1:{port}"
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    variables = {**os.environ, **environment}
     folder.mkdir()
     commands = {
         "scheduler": [
@@ -61,9 +62,7 @@ def dask_processes(
                 running(command, folder=folder, environment=variables, log=log)
             )
         log = folder / "scheduler.log"
-        wait_for(
-            lambda: "Register worker" in log.read_text(), seconds=120, what="the worker's coming"
-        )
+        wait_for(lambda: "Register worker" in log.read_text(), "the worker's coming")
         yield address, process
 
 

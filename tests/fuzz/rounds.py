@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mnist import ROOT
+from tests.patience import PATIENCE
 
 CORPUS = Path(__file__).with_name("corpus")
 TARGET_NAMES = ("idx", "manifest", "record", "run", "npy", "npz", "csv", "json", "png")
 
-# Seconds that one input may take, and that a process may take beside fuzzing before it is
-# given up; a worker ends itself long before that.
+# Seconds that one input of a long round may take.
 _SLOWEST_INPUT = 10
-_PATIENCE = 240
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,34 @@ class Round:
     finding: str | None
 
 
-def fuzz(target: str, seconds: int, *, new: Path, findings: Path) -> Round:
+def fuzz(
+    target: str, *, new: Path, findings: Path, inputs: int | None = None, seconds: int = 0
+) -> Round:
     """Fuzz one target.
 
     Parameters
     ----------
     target
         Its name.
+    inputs
+        How many to try, however long that takes.
     seconds
-        How long.
+        How long to try them, if their number is not given.
     new
         Folder for inputs that reach something new.
     findings
         Folder for an input that is a finding.
     """
+    limits = [f"-runs={inputs}"]
+    if inputs is None:
+        limits = [f"-max_total_time={seconds}", f"-timeout={_SLOWEST_INPUT}"]
     corpora = [folder for folder in (new, CORPUS / target) if folder == new or folder.is_dir()]
     new.mkdir(parents=True, exist_ok=True)
     findings.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.fuzz.worker", target, *corpora),
-            *(f"-max_total_time={seconds}", f"-timeout={_SLOWEST_INPUT}"),
+            *limits,
             *("-print_final_stats=1", f"-artifact_prefix={findings}/{target}-"),
         ],
         cwd=ROOT,
@@ -79,17 +85,17 @@ def fuzz(target: str, seconds: int, *, new: Path, findings: Path) -> Round:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=seconds + _PATIENCE,
+        timeout=seconds + PATIENCE,
     )
-    inputs = re.search(r"number_of_executed_units: (\d+)", done.stdout)
+    tried = re.search(r"number_of_executed_units: (\d+)", done.stdout)
     features = re.findall(r" ft: (\d+)", done.stdout)
     told = "\n".join(
         line for line in done.stdout.splitlines() if not line.startswith(("#", "INFO"))
     )
     return Round(
-        int(inputs[1]) if inputs else 0,
+        int(tried[1]) if tried else 0,
         int(features[-1]) if features else 0,
-        told if done.returncode or not inputs else None,
+        told if done.returncode or not tried else None,
     )
 
 
@@ -104,7 +110,9 @@ def main() -> int:
     for target in options.targets:
         with tempfile.TemporaryDirectory() as folder:
             new = Path(folder) / "new"
-            done = fuzz(target, options.seconds, new=new, findings=Path("findings").absolute())
+            done = fuzz(
+                target, seconds=options.seconds, new=new, findings=Path("findings").absolute()
+            )
             if options.keep:
                 shutil.copytree(new, CORPUS / target, dirs_exist_ok=True)
             reached = sum(1 for _ in new.iterdir())

@@ -36,11 +36,11 @@ with atheris.instrument_imports(
     from tests.fuzz.mutations import mutate
     from tests.fuzz.planted import PLANTED
     from tests.fuzz.targets import JSON_TARGETS, LONGEST_INPUT, MEMORY_LIMIT, TARGETS
+    from tests.patience import PATIENCE
 
 # The allocator and libFuzzer reserve addresses of their own beside what a reader takes.
 _RESERVED = 64 * 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_PATIENCE = 60  # seconds after the end of a round
 
 
 def main(flags: list[str]) -> None:
@@ -59,10 +59,11 @@ def main(flags: list[str]) -> None:
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE
         limit = taken + MEMORY_LIMIT + _RESERVED
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        enough = re.search(r"-max_total_time=(\d+)", " ".join(flags))
-        if enough is not None:
-            # libFuzzer looks at the clock between inputs only: a reader that hangs is shown.
-            faulthandler.dump_traceback_later(int(enough[1]) + _PATIENCE, exit=True)
+        timed = re.search(r"-max_total_time=(\d+)", " ".join(flags))
+        # libFuzzer looks at the clock between inputs only: a reader that hangs is shown, long
+        # before whoever started this gives it up.
+        seconds = PATIENCE / 2 + (int(timed[1]) if timed else 0)
+        faulthandler.dump_traceback_later(seconds, exit=True)
         atheris.Fuzz()
 
 

@@ -20,10 +20,11 @@ import pytest
 from storage.cache import Cache
 from tasks.config import resolve
 from tasks.data.sources import from_directory
+from tests.patience import wait_for
 from tests.servers.fixtures import CREATE_POOL, DEPLOY, START_WORKER, copy_project
 from tests.servers.postgresql import running_postgresql
 from tests.servers.prefect_server import PrefectServer, running_server, running_worker
-from tests.servers.processes import free_port, kill, running, wait_for
+from tests.servers.processes import free_port, kill, running
 from tests.share.s3_server import running_s3
 from tests.walk import walk, write_dataset
 
@@ -89,7 +90,6 @@ def server(tmp_path: Path) -> Iterator[PrefectServer]:
                 **s3.environment,
                 "PYTHONPATH": str(code),
                 "DIGITFLOW_STORE": f"s3://{bucket}/store",
-                "OPENBLAS_NUM_THREADS": "1",
             }
             server = replace(plain, environment=environment)
             for command in (CREATE_POOL, DEPLOY):
@@ -137,19 +137,15 @@ def test_one_run_on_four_machines_of_which_two_die(server: PrefectServer, tmp_pa
         started = start(server, {**PARAMETERS, "dataset": str(dataset), "scheduler": scheduler})
 
         # Ann runs the flow, Cat and Dan train. Then Ann dies, with the flow.
-        wait_for(
-            lambda: cat.is_training() and dan.is_training(), seconds=120, what="both trainings"
-        )
+        wait_for(lambda: cat.is_training() and dan.is_training(), "both trainings")
         kill(anns)
         stack.enter_context(prefect_worker(bob, server))
         start_again(server, started)
 
         # Bob goes on with the flow. Then Dan dies, in the midst of his second training.
-        wait_for(
-            lambda: dan.has() & TRAININGS and dan.is_training(), seconds=120, what="Dan's second"
-        )
+        wait_for(lambda: dan.has() & TRAININGS and dan.is_training(), "Dan's second")
         kill(dans)
-        run = server.finished(started["id"], seconds=240)
+        run = server.finished(started["id"])
 
     said = "\n".join(log.read_text() for log in tmp_path.glob("*/*.log"))
     assert (run["state_type"], run["run_count"]) == ("COMPLETED", 2), said

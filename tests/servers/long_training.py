@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 
 from storage.cache import Cache
+from tests.patience import wait_for
 from tests.servers.fixtures import Deployed
-from tests.servers.processes import wait_for
 
 # About two seconds an epoch on one core.
 LONG = {"preset": "mlp", "epochs": 8}
@@ -44,7 +44,7 @@ class LongTraining:
             return False
 
         try:
-            wait_for(trained, seconds=240, what="the first checkpoint")
+            wait_for(trained, "the first checkpoint")
         except TimeoutError as error:
             error.add_note(f"the run has been {', '.join(self.states())}")
             raise
@@ -80,7 +80,7 @@ class LongTraining:
             assert run["state_type"] not in ("FAILED", "CANCELLED"), run["state"]["message"]
             return run if run["state_type"] == "COMPLETED" else None
 
-        return wait_for(completed, seconds=400, what=f"the end of {self.run['name']}")
+        return wait_for(completed, f"the end of {self.run['name']}")
 
     def weights(self) -> str:
         """SHA-256 of the weights that it has trained."""

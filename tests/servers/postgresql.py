@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.processes import free_port, wait_for
+from tests.environment import CLEAN
+from tests.patience import PATIENCE, wait_for
+from tests.servers.processes import free_port
 
 # PostgreSQL refuses root. The first of these that exists is used instead.
 _USERS = ("postgres", "nobody")
@@ -33,30 +35,28 @@ def running_postgresql() -> Iterator[str]:
             done = subprocess.run(
                 [programs / program, *arguments],
                 cwd=folder,
-                env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(folder)},
+                env={**CLEAN, "HOME": str(folder)},
                 user=None if user is None else user.pw_uid,
                 group=None if user is None else user.pw_gid,
                 extra_groups=None if user is None else [],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=PATIENCE,
             )
             assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
         run("initdb", "--no-sync", "--auth=trust", "--username=prefect", "-D", str(data))
         settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         # pg_ctl's log is a file: a pipe would stay open for as long as the server runs.
-        start = ("-D", str(data), "-o", settings, "-l", str(log), "-w", "-t", "100")
+        start = ("-D", str(data), "-o", settings, "-l", str(log), "-w", "-t", f"{PATIENCE:g}")
         run("pg_ctl", *start, "start")
         try:
             run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "prefect", "prefect")
             yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
         finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
-            wait_for(
-                lambda: not (data / "postmaster.pid").exists(), seconds=60, what="PostgreSQL's end"
-            )
+            run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "-t", f"{PATIENCE:g}", "stop")
+            wait_for(lambda: not (data / "postmaster.pid").exists(), "PostgreSQL's end")
 
 
 def _programs() -> Path:

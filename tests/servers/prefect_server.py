@@ -1,6 +1,5 @@
 """A real Prefect server, a worker, and what is asked of them."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from tests.environment import CLEAN, OFFLINE
 from tests.mnist import has_mnist, mnist_folder
-from tests.servers.processes import free_port, running, wait_for
+from tests.patience import PATIENCE, wait_for
+from tests.servers.processes import free_port, running
 
 PREFECT = (sys.executable, "-m", "prefect")
 
@@ -56,9 +57,9 @@ class PrefectServer:
             connect=0,
         )
         with requests.Session() as session:
-            session.trust_env = False  # no proxy between us
+            session.trust_env = False  # no proxy between us, whichever a test sets
             session.mount("http://", HTTPAdapter(max_retries=busy))
-            return session.request(method, f"{self.url}/api{path}", json=body, timeout=60)
+            return session.request(method, f"{self.url}/api{path}", json=body, timeout=PATIENCE)
 
     def is_there(self) -> bool:
         """Tell whether it answers."""
@@ -77,17 +78,17 @@ class PrefectServer:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
 
-    def finished(self, run_id: str, *, seconds: float = 300) -> dict[str, Any]:
+    def finished(self, run_id: str) -> dict[str, Any]:
         """Wait until a flow run has ended, and return it."""
 
         def ask() -> dict[str, Any] | None:
             run: dict[str, Any] = self.ask(f"/flow_runs/{run_id}")
             return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") else None
 
-        return wait_for(ask, seconds=seconds, what=f"the end of flow run {run_id}")
+        return wait_for(ask, f"the end of flow run {run_id}")
 
 
 def own_name(run: Mapping[str, Any]) -> str:
@@ -123,7 +124,7 @@ def running_server(
                 raise RuntimeError(f"the server ended:\n{log.read_text()}")
             return server.is_there()
 
-        wait_for(healthy, seconds=180, what="the Prefect server's start")
+        wait_for(healthy, "the Prefect server's start")
         yield server
 
 
@@ -160,17 +161,15 @@ def running_worker(
             workers = server.ask(f"/work_pools/{pool}/workers/filter", {})
             return (name, "ONLINE") in [(each["name"], each["status"]) for each in workers]
 
-        wait_for(online, seconds=180, what=f"the start of worker {name}")
+        wait_for(online, f"the start of worker {name}")
         yield process
 
 
 def environment_of(folder: Path, port: int) -> dict[str, str]:
     """Return the environment of a server on this port, with its home in `folder`."""
-    own = ("PREFECT_", "DIGITFLOW_")
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(own)}
-    # Nobody listens on the discard port: no test goes to a real mirror.
-    nowhere = "http://127.0.0.1:9"
-    environment |= {
+    environment = {
+        **CLEAN,
+        **OFFLINE,
         "HOME": str(folder),
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
@@ -181,10 +180,6 @@ def environment_of(folder: Path, port: int) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DIGITFLOW_STORE": str(folder / "store"),
-        "OPENBLAS_NUM_THREADS": "1",
-        "http_proxy": nowhere,
-        "https_proxy": nowhere,
-        "no_proxy": "127.0.0.1,localhost",
     }
     if has_mnist():
         environment["DIGITFLOW_MIRROR"] = str(mnist_folder())

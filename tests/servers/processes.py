@@ -4,13 +4,9 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
-
-Result = TypeVar("Result")
 
 
 def free_port() -> int:
@@ -62,22 +58,6 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-
-def wait_for(ask: Callable[[], Result | None], *, seconds: float, what: str) -> Result:
-    """Ask again and again until the answer is true, and return it.
-
-    Raises
-    ------
-    TimeoutError
-        If it is not within so many seconds.
-    """
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.1)
-    return answer
 
 
 def _descendants(pid: int) -> list[int]:

@@ -12,6 +12,9 @@ from typing import Any
 
 Behaviour = Callable[["Handler"], None]
 
+# Seconds for which a server is silent on purpose, until its test is over.
+SILENCE = 60.0
+
 
 class Handler(BaseHTTPRequestHandler):
     server: "ScriptedServer"
@@ -37,7 +40,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Answers request after request as `script` says; the last behaviour repeats."""
+    """Answers request after request as `script` says; the last behaviour repeats.
+
+    Attributes
+    ----------
+    waited_out
+        Whether anybody has waited for it until it broke its silence.
+    """
 
     daemon_threads = True
 
@@ -46,6 +55,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.behaviours: list[Behaviour] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.stopped = threading.Event()
+        self.waited_out = False
         self.scheme = "http"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -181,8 +191,8 @@ class Behaviours:
 
 
 def _end(handler: Handler, how: str) -> None:
-    if how == "stall":
-        handler.server.stopped.wait(10)
+    if how == "stall" and not handler.server.stopped.wait(SILENCE):
+        handler.server.waited_out = True
     if how == "reset":
         # Lingering for 0 s makes closing send RST instead of FIN.
         linger = struct.pack("ii", 1, 0)

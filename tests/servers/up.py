@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 
 from tests.mnist import has_mnist
+from tests.patience import PATIENCE, wait_for
 from tests.servers.fixtures import Deployed
 from tests.servers.prefect_server import PrefectServer, environment_of
-from tests.servers.processes import running, wait_for
+from tests.servers.processes import running
 
 DIGITFLOW = (sys.executable, "-m", "flows")
 
@@ -68,7 +69,7 @@ class Up:
     def end(self, number: signal.Signals = signal.SIGINT) -> str:
         """Send it a signal, wait until it has ended, and return what it has shown."""
         os.kill(self.process.pid, number)
-        self.process.wait(120)
+        self.process.wait(PATIENCE)
         return self.screen.read_text(encoding="utf-8")
 
 
@@ -83,7 +84,7 @@ def run_digitflow(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 
@@ -124,7 +125,7 @@ def running_up(
             return "Ctrl-C takes everything down" in text
 
         try:
-            wait_for(is_up, seconds=300, what="digitflow up")
+            wait_for(is_up, "digitflow up")
             deployed = Deployed(server, project, "mnist" if has_mnist() else "sample")
             yield Up(process, deployed, screen, alone, home)
         finally:

@@ -25,8 +25,6 @@ def s3_session() -> Iterator[S3]:
 def s3(s3_session: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """The server, undisturbed, with this process's environment set for it."""
     s3_session.before = s3_session.after = None
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
     for name, value in s3_session.environment.items():
         monkeypatch.setenv(name, value)
     return s3_session

@@ -11,6 +11,7 @@ import numpy as np
 from storage.cache import Cache
 from storage.keys import StageKey
 from storage.runs import RunRecord
+from tests.patience import PATIENCE
 from tests.share.work import squares
 
 _FORK_SERVER = multiprocessing.get_context("forkserver")
@@ -26,9 +27,9 @@ def start(
     return process
 
 
-def finish(process: ForkServerProcess, seconds: float = 60) -> None:
+def finish(process: ForkServerProcess) -> None:
     """Wait for a process, which must end well."""
-    process.join(seconds)
+    process.join(PATIENCE)
     assert process.exitcode == 0, f"exit code {process.exitcode}"
 
 

@@ -18,9 +18,6 @@ CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests",
     "AWS_DEFAULT_REGION": "us-east-1",
-    # Nothing of the user's own configuration takes part.
-    "AWS_CONFIG_FILE": "/nonexistent",
-    "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
     "AWS_EC2_METADATA_DISABLED": "true",
     # A store that is down is said to be down at once.
     "AWS_MAX_ATTEMPTS": "1",

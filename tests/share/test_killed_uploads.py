@@ -16,6 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from storage.cache import Cache
 from storage.digests import digest_bytes
 from storage.errors import SharedStoreError
+from tests.environment import CLEAN
+from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.machines import compute_and_note, compute_large, finish, start
 from tests.share.s3_server import S3, Request
@@ -34,11 +36,10 @@ def environment(s3: S3, url: str, tmp_path: Path) -> Environment:
 
     def of(name: str) -> dict[str, str]:
         return {
+            **CLEAN,
             **s3.environment,
             "HOME": str(tmp_path / name),
-            "PATH": os.environ["PATH"],
             "DIGITFLOW_STORE": url,
-            "OPENBLAS_NUM_THREADS": "1",
         }
 
     return of
@@ -97,7 +98,7 @@ def test_killed_after_each_write(
 
     s3.after = after
     killer.victim = start(compute_and_note, environment("first"), "killed")
-    killer.victim.join(60)
+    killer.victim.join(PATIENCE)
     assert killer.victim.exitcode == -signal.SIGKILL
     s3.after = None
 
@@ -125,7 +126,7 @@ def test_killed_in_the_midst_of_an_object(s3: S3, bucket: str, environment: Envi
 
     s3.before = before
     killer.victim = start(compute_large, environment("first"), 30_000_000)
-    killer.victim.join(60)
+    killer.victim.join(PATIENCE)
     assert killer.killed
     s3.before = None
     assert_whole(s3, bucket)
@@ -147,7 +148,7 @@ def test_killed_between_the_parts_of_a_large_object(
 
     s3.after = after
     killer.victim = start(compute_large, environment("first"), LARGE)
-    killer.victim.join(60)
+    killer.victim.join(PATIENCE)
     assert killer.killed
     s3.after = None
     assert s3.keys(bucket) == {}

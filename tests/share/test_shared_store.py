@@ -13,6 +13,7 @@ from storage.cache import Cache
 from storage.digests import digest_bytes
 from storage.keys import StageKey
 from storage.runs import RunRecord
+from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3
 from tests.share.work import FORMATS, key, squares, values
@@ -180,7 +181,7 @@ def test_of_two_machines_at_once_the_last_record_counts_and_nothing_is_mixed(
 
     def slowly(scratch: Path) -> Mapping[str, Any]:
         first_computes.set()
-        assert second_is_done.wait(30)
+        assert second_is_done.wait(PATIENCE)
         return compute("first")
 
     def obtain(name: str, how: Any) -> None:
@@ -188,7 +189,7 @@ def test_of_two_machines_at_once_the_last_record_counts_and_nothing_is_mixed(
 
     slow = threading.Thread(target=obtain, args=("first", slowly))
     slow.start()
-    assert first_computes.wait(30)
+    assert first_computes.wait(PATIENCE)
     obtain("second", lambda scratch: compute("second"))
     between = machine("between")
     outcome, ran = squares(between, 3)

@@ -1,7 +1,6 @@
 """The command line on a second machine: what the first one computed is there."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,9 @@ from flows.cli import main
 from storage.cache import Cache
 from storage.remote_location import cache_folder
 from tasks.data.sources import from_directory
+from tests.environment import CLEAN
 from tests.mnist import ROOT
+from tests.patience import PATIENCE
 from tests.share.s3_server import S3
 from tests.walk import LABELS, TINY, Walk, walk, write_dataset
 
@@ -77,19 +78,17 @@ def digitflow(s3: S3, url: str, tmp_path: Path) -> Digitflow:
             [sys.executable, "-m", "flows", *arguments],
             cwd=home,
             env={
+                **CLEAN,
                 **s3.environment,
                 "HOME": str(home),
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),
                 "DIGITFLOW_STORE": url,
-                "OPENBLAS_NUM_THREADS": "1",
                 "COLUMNS": "200",
                 **environment,
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     return run
@@ -106,8 +105,6 @@ def second_machine(
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     monkeypatch.chdir(home)
-    monkeypatch.delenv("DIGITFLOW_CACHE", raising=False)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     for name, value in {"HOME": str(home), "DIGITFLOW_STORE": url, "COLUMNS": "200"}.items():
         monkeypatch.setenv(name, value)
 
@@ -212,10 +209,7 @@ def test_shared_is_refused_for_a_folder(
 
 
 def test_the_folder_of_a_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("DIGITFLOW_CACHE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
     folder = cache_folder("s3://bucket/store")
     assert folder.parent == tmp_path / ".digitflow-cache"
     assert folder == cache_folder("s3://bucket/store/")
@@ -268,9 +262,9 @@ if not {address!r}:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        env=CLEAN,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from storage.cache import Cache
 from storage.errors import SharedStoreError
 from storage.remote import Remote
 from storage.remote_driver import open_driver
+from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3, Refusal, Request
 from tests.share.work import squares
@@ -31,11 +31,10 @@ def nobody_listens(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_store_that_is_down(nobody_listens: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", "s3://some-bucket/store")
-    started = time.monotonic()
     with pytest.raises(SharedStoreError) as raised:
         cache.connect()
-    assert time.monotonic() - started < 20
     text = str(raised.value)
+    assert "has not answered" not in text  # it was told at once, and no deadline has passed
     for part in ("s3://some-bucket/store", nobody_listens, "AWS_ENDPOINT_URL", "DIGITFLOW_STORE="):
         assert part in text
 
@@ -75,12 +74,17 @@ def test_a_store_that_never_answers(
 ) -> None:
     monkeypatch.setattr("storage.remote._SECONDS_TO_ANSWER", 0.3)
 
+    over = threading.Event()
+
     def swallow(request: Request) -> None:
-        time.sleep(1)
+        over.wait(PATIENCE)
 
     s3.before = swallow
-    with pytest.raises(SharedStoreError, match="has not answered within"):
-        machine("first").connect()
+    try:
+        with pytest.raises(SharedStoreError, match="has not answered within"):
+            machine("first").connect()
+    finally:
+        over.set()
 
 
 @pytest.mark.parametrize("writes", [False, True])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -23,7 +23,6 @@ REFERENCE = {"sha256": "a" * 64, "size": 7, "format": "npy", "details": {"shape"
 
 INTEGERS = ["u1", "i1", "u2", "i2", "<i4", ">i4", "i8", "u8"]
 DTYPES = [*INTEGERS, "f2", "f4", "f8", ">f8", "c8", "c16", "?", "U3", "S3", "M8[D]", "m8[s]"]
-same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 
 
 def identical(one: Any, other: Any) -> bool:
@@ -53,7 +52,7 @@ def test_arrays_of_every_shape_and_dtype(file: Path, dtype: str, shape: tuple[in
     assert identical(back["file"], array)
 
 
-@same_folder
+@settings(max_examples=50)
 @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, max_side=4)))
 def test_arrays_that_hypothesis_makes(tmp_path: Path, array: Any):
     for format_name, value in (("npy", array), ("npz", {"x": array})):
@@ -141,7 +140,7 @@ def test_tables(file: Path):
     pd.testing.assert_frame_equal(read_artifact("csv", file), table, check_exact=True)
 
 
-@same_folder
+@settings(max_examples=50)
 @given(st.lists(st.floats(allow_infinity=True), min_size=1, max_size=20))
 def test_every_number_of_a_table_comes_back_to_the_last_bit(tmp_path: Path, numbers: list[float]):
     write_artifact("csv", tmp_path / "file", pd.DataFrame({"x": numbers}))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.artifacts import FORMATS, read_artifact, write_artifact
@@ -213,9 +213,7 @@ def honest(format_name: str, file: Path) -> bytes:
     return file.read_bytes()
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
-)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["npy", "npz", "json"]),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),

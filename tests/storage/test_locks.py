@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,104 +17,137 @@ from storage.cache import Cache
 from storage.errors import StoreUnusableError
 from storage.keys import StageKey
 from storage.locks import KeyLocks, briefly, patiently
+from tests.patience import PATIENCE, wait_for
 
 KEY = StageKey("slow", {}, {"n": 1}, {})
 FORMATS = {"pid": "json"}
 
 
-def compute_slowly(root: str, log: str, started: Any, seconds: float, refresh: bool) -> None:
-    """Take `KEY` from the store at `root`; write a line to `log` for every computation."""
+class Waiting:
+    """Those who wait for somebody else's computation: a file for each in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def note(self) -> None:
+        """Note that the calling thread waits."""
+        (self.folder / f"{os.getpid()}-{threading.get_ident()}").touch()
+
+    def number(self) -> int:
+        """How many have waited."""
+        return len(list(self.folder.iterdir()))
+
+
+def obtain(
+    root: Path, computations: Path, waiting: Waiting, until: int | None, refresh: bool = False
+) -> None:
+    """Take `KEY` from the store at `root`; add a line to `computations` if it is computed here.
+
+    The computation lasts until so many others wait for it; without a number, until it is killed.
+    """
 
     def compute(scratch: Path) -> dict[str, Any]:
-        with Path(log).open("a") as file:
+        with computations.open("a") as file:
             file.write(f"{os.getpid()}\n")
         (scratch / f"{os.getpid()}").write_text("a trace")
-        started.set()
-        time.sleep(seconds)
+        if until is None:
+            time.sleep(PATIENCE)
+        else:
+            wait_for(lambda: waiting.number() >= until, f"{until} who wait")
         return {"pid": sorted(path.name for path in scratch.iterdir())}
 
-    Cache(Path(root)).obtain(KEY, "slow", compute, FORMATS, run="r", refresh=refresh)
+    Cache(root).obtain(
+        KEY, "slow", compute, FORMATS, run="r", refresh=refresh, on_wait=waiting.note
+    )
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "log"
+def computations(tmp_path: Path) -> Path:
+    return tmp_path / "computations"
 
 
-def computations(log: Path) -> int:
-    return len(log.read_text().splitlines())
+@pytest.fixture
+def waiting(tmp_path: Path) -> Waiting:
+    return Waiting(tmp_path / "waiting")
 
 
-@pytest.mark.parametrize("refresh", [False, True])
-def test_threads_with_the_same_key_compute_once(cache: Cache, log: Path, refresh: bool):
-    arguments = (str(cache.root), str(log), threading.Event(), 0.2, refresh)
-    threads = [threading.Thread(target=compute_slowly, args=arguments) for _ in range(4)]
+def lines(computations: Path) -> list[str]:
+    return computations.read_text().splitlines() if computations.exists() else []
+
+
+def run_in_threads(count: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in so many threads at once, until all have ended."""
+    threads = [threading.Thread(target=function, args=arguments) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
-    assert computations(log) == 1
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_threads_with_the_same_key_compute_once(
+    cache: Cache, computations: Path, waiting: Waiting, refresh: bool
+):
+    run_in_threads(4, obtain, cache.root, computations, waiting, 3, refresh)
+    assert len(lines(computations)) == 1
     assert cache.look_up(KEY, "slow").record is not None
 
 
 def test_threads_with_other_keys_do_not_wait_for_each_other(cache: Cache):
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=PATIENCE)
+    numbers = iter(range(2))
 
     def compute(scratch: Path) -> dict[str, Any]:
         both.wait()  # breaks unless the other computes at the same time
         return {"pid": 1}
 
-    def obtain(number: int) -> None:
-        key = StageKey("slow", {}, {"n": number}, {})
+    def obtain_another() -> None:
+        key = StageKey("slow", {}, {"n": next(numbers)}, {})
         cache.obtain(key, "slow", compute, FORMATS, run="r")
 
-    threads = [threading.Thread(target=obtain, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    run_in_threads(2, obtain_another)
     assert not both.broken
     assert len(list(cache.records.of_stage("slow"))) == 2
 
 
-def test_processes_with_the_same_key_compute_once(cache: Cache, log: Path):
+def test_processes_with_the_same_key_compute_once(
+    cache: Cache, computations: Path, waiting: Waiting
+):
     spawn = multiprocessing.get_context("spawn")
-    started = spawn.Event()
-    processes = [
-        spawn.Process(target=compute_slowly, args=(str(cache.root), str(log), started, 0.5, False))
-        for _ in range(2)
-    ]
+    arguments = (cache.root, computations, waiting, 1)
+    processes = [spawn.Process(target=obtain, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode == 0
-    assert computations(log) == 1
+    assert len(lines(computations)) == 1
 
 
-def test_when_the_one_that_computes_is_killed_the_next_takes_over(cache: Cache, log: Path):
+def test_when_the_one_that_computes_is_killed_the_next_takes_over(
+    cache: Cache, computations: Path, waiting: Waiting
+):
     spawn = multiprocessing.get_context("spawn")
-    started = spawn.Event()
-    holder = spawn.Process(
-        target=compute_slowly, args=(str(cache.root), str(log), started, 600, False)
-    )
+    arguments = (cache.root, computations, waiting, None)
+    holder = spawn.Process(target=obtain, args=arguments, daemon=True)
     holder.start()
-    assert started.wait(60)
+    wait_for(lambda: lines(computations) or not holder.is_alive(), "the first computation")
+    assert holder.is_alive()
     waiter = threading.Thread(
-        target=compute_slowly,
-        args=(str(cache.root), str(log), threading.Event(), 0, False),
-        daemon=True,
+        target=obtain, args=(cache.root, computations, waiting, 0), daemon=True
     )
     waiter.start()
-    waiter.join(0.3)
+    wait_for(waiting.number, "the one who waits")
     assert waiter.is_alive()  # it waits as long as the holder lives
-    assert computations(log) == 1
+    assert len(lines(computations)) == 1
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
-    holder.join(30)
-    waiter.join(30)
+    holder.join(PATIENCE)
+    waiter.join(PATIENCE)
     assert not waiter.is_alive()
-    assert computations(log) == 2
+    assert lines(computations) == [str(holder.pid), str(os.getpid())]
     record = cache.look_up(KEY, "slow").record
     assert record is not None
     # It found what the killed one had left in the scratch folder.

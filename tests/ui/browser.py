@@ -21,6 +21,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.patience import PATIENCE
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # CI and containers run as root
@@ -43,8 +45,6 @@ return [...document.querySelectorAll('img[src^="data:image/png"]')]
 """
 _COMPLAINT = "return document.activeElement.validationMessage;"
 _TEXT = "return document.body.innerText;"
-# Seconds; a page takes one or two on a quiet machine.
-_PATIENCE = 60
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Browser:
     def _wait(self, condition: Callable[[], object], missing: Callable[[], str]) -> None:
         try:
             # The page may draw itself anew between finding something and using it.
-            waiting = WebDriverWait(self.driver, _PATIENCE, 0.2, [StaleElementReferenceException])
+            waiting = WebDriverWait(self.driver, PATIENCE, 0.2, [StaleElementReferenceException])
             waiting.until(lambda _: condition())
         except TimeoutException:
             page = f"{self.driver.current_url}:\n{self.text()[:3000]}"
@@ -160,7 +160,7 @@ def running_browser(url: str) -> Iterator[Browser]:
             options.add_argument(flag)
         service = Service(
             programs["chromedriver"],
-            env={**os.environ, "HOME": profile, "no_proxy": "127.0.0.1,localhost"},
+            env={**os.environ, "HOME": profile},
         )
         driver = Chrome(options=options, service=service)
         try:

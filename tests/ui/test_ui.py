@@ -1,7 +1,7 @@
 """What a person sees of a run in both UIs of a real server, in a real browser.
 
-With ``DIGITFLOW_SCREENSHOTS`` set to a folder the pictures of the documentation are made there:
-``DIGITFLOW_SCREENSHOTS=docs/images make test-ui``.
+With ``DIGITFLOW_TEST_SCREENSHOTS`` set to a folder the documentation's pictures are made there:
+``DIGITFLOW_TEST_SCREENSHOTS=docs/images make test-ui``.
 """
 
 import os
@@ -78,7 +78,7 @@ def pages(deployed: Deployed, run: dict[str, Any]) -> dict[str, str]:
 @pytest.fixture
 def save(browser: Browser, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     """Save what the browser shows, where the documentation's pictures belong if so wished."""
-    folder = Path(os.environ.get("DIGITFLOW_SCREENSHOTS") or tmp_path)
+    folder = Path(os.environ.get("DIGITFLOW_TEST_SCREENSHOTS") or tmp_path)
 
     def save(name: str) -> None:
         path = folder / name
