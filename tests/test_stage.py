@@ -29,6 +29,7 @@ from tasks.events import (
 )
 from tasks.stage import Handle, Progress, Ref, Retries, Stage, stage
 from tasks.train import train
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGEST = digest_bytes(b"archive")
@@ -335,7 +336,7 @@ class TestRun:
         def hold() -> None:
             with cache.locks.computing(key, "patient-owl"):
                 started.set()
-                assert free.wait(60)
+                assert free.wait(PATIENCE)
 
         def show(event: Event) -> None:
             if len([each for each in seen if isinstance(each, StageWaiting)]) == 2:
@@ -343,10 +344,10 @@ class TestRun:
 
         holder = threading.Thread(target=hold)
         holder.start()
-        assert started.wait(60)
+        assert started.wait(PATIENCE)
         with observing(show):
             count.run(cache, "count", {}, {"upto": 3, "start": 0}, run="r")
-        holder.join(60)
+        holder.join(PATIENCE)
         waits = [each for each in seen if isinstance(each, StageWaiting)]
         assert len(waits) >= 2
         assert all("run patient-owl (process " in each.reason for each in waits)

@@ -481,7 +481,7 @@ def test_a_directory_that_hangs_is_left(start_server, behaviours, tmp_path, fold
 
     def hang(self: Path, **options: Any) -> Any:
         if self == tmp_path / NAME:
-            server.stopped.wait(60)
+            server.stopped.wait(PATIENCE)
         return stat(self, **options)
 
     monkeypatch.setattr(Path, "stat", hang)
@@ -518,7 +518,7 @@ def test_a_stop_ends_the_wait_for_a_silent_mirror(server, behaviours, folder):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        get(folder, server.script(behaviours.stall()), progress=stop, timeout=(60.0, 60.0))
+        get(folder, server.script(behaviours.stall()), progress=stop, timeout=PATIENT)
 
 
 # Mirrors that ask to be left alone

@@ -1,8 +1,8 @@
 """The server of one run: waited for, started again when it dies, given up after four times."""
 
+import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from filelock import FileLock
 
 from flows.embedded_server import EmbeddedServer, EmbeddedServerError
 from flows.services.place import answers
-from tests.servers.processes import running, wait_for
+from tests.patience import PATIENCE, wait_for
+from tests.servers.processes import running
 from tests.servers.scripted import Behaviours, ScriptedServer, serving
 from tests.servers.up import DIGITFLOW
 from tests.walk import TINY, write_dataset
@@ -49,10 +50,10 @@ def kill_the_server(home: Path) -> None:
     def found() -> list[psutil.Process]:
         return servers_of(home)
 
-    (server,) = wait_for(found, seconds=60, what="the embedded server")
+    (server,) = wait_for(found, "the embedded server")
     server.kill()
     # Not waited for: whoever has started it wants to know how it ended.
-    wait_for(lambda: not servers_of(home), seconds=60, what="its end")
+    wait_for(lambda: not servers_of(home), "its end")
 
 
 def test_another_that_starts_for_ever_is_not_waited_for(
@@ -81,7 +82,7 @@ def test_one_that_dies_too_often_is_given_up(home: Path, monkeypatch: pytest.Mon
         for _ in range(4):
             server.check()
             kill_the_server(home)
-        assert lost.wait(60)
+        assert lost.wait(PATIENCE)
         with pytest.raises(EmbeddedServerError, match="ended 4 times, the last time with -9; its"):
             server.check()
     assert [re.sub(r" Its log is .*", "", text) for text in said] == [
@@ -98,14 +99,9 @@ def test_a_run_whose_server_dies_goes_on(tmp_path: Path, home: Path) -> None:
     command = [*DIGITFLOW, "run", "--dataset", str(dataset)]
     command += ["--set", *(f"{name}={value}" for name, value in settings.items())]
     environment = {
-        name: text
-        for name, text in psutil.Process().environ().items()
-        if not name.startswith(("PREFECT_", "DIGITFLOW_"))
-    }
-    environment |= {
+        **os.environ,
         "PREFECT_HOME": str(home),
         "DIGITFLOW_STORE": str(tmp_path / "store"),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
         "COLUMNS": "200",
     }
     screen = tmp_path / "screen"
@@ -115,9 +111,9 @@ def test_a_run_whose_server_dies_goes_on(tmp_path: Path, home: Path) -> None:
             assert process.poll() is None, screen.read_text()
             return "decode-test-images" in screen.read_text()
 
-        wait_for(under_way, seconds=240, what="the first stages")
+        wait_for(under_way, "the first stages")
         kill_the_server(home)
-        assert process.wait(400) == 0, screen.read_text()
+        assert process.wait(PATIENCE) == 0, screen.read_text()
     said = screen.read_text()
     assert "Prefect's embedded server ended with -9; starting it again (2 of 4)" in said
     assert "Stages: 12 ran, 0 cached" in said
@@ -129,9 +125,7 @@ def test_what_answers_by_drops_is_no_server(listening: ScriptedServer, reply: st
     """Time-outs count from the last byte; whoever asks counts from the question."""
     start = b"HTTP/1.1 200 OK\r\nX-Slow: "
     listening.script(Behaviours.drip(start) if reply == "drips" else Behaviours.stall())
-    began = time.monotonic()
     assert not answers(listening.url, seconds=0.5)
-    assert time.monotonic() - began < 60
 
 
 def test_one_that_does_not_end_when_it_is_told_is_killed(
@@ -142,6 +136,6 @@ def test_one_that_does_not_end_when_it_is_told_is_killed(
     monkeypatch.setattr(server, "_wait_for_answer", lambda: None)
     with server:
         server.wait()
-        (process,) = wait_for(lambda: servers_of(home), seconds=60, what="the embedded server")
+        (process,) = wait_for(lambda: servers_of(home), "the embedded server")
         process.suspend()  # it hears of nothing any more
     assert servers_of(home) == []

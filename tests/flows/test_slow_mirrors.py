@@ -11,7 +11,7 @@ import pytest
 
 from tasks.data.manifest import write_manifest
 from tasks.data.sources import from_directory
-from tests.mnist import ROOT
+from tests.patience import PATIENCE
 from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving
 
 pytestmark = pytest.mark.prefect
@@ -42,18 +42,10 @@ def good() -> Iterator[ScriptedServer]:
 
 def run(folder: Path, dataset: Path, mirror: str) -> tuple[int, str]:
     """Run until the files are decoded; return the exit code and everything that was said."""
-    own = ("PREFECT_", "DIGITFLOW_")
-    kept = {
-        name: text
-        for name, text in os.environ.items()
-        if not name.startswith(own) and not name.lower().endswith("_proxy")
-    }
     environment = {
-        **kept,
-        "HOME": str(folder),
+        **os.environ,
         "PREFECT_HOME": str(folder / "prefect"),
         "DIGITFLOW_STORE": str(folder / "store"),
-        "PYTHONPATH": str(ROOT),
         "COLUMNS": "400",
     }
     arguments = ["run", "--dataset", str(dataset), "--mirror", mirror, "--until", "decode"]
@@ -64,7 +56,7 @@ def run(folder: Path, dataset: Path, mirror: str) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -97,7 +97,7 @@ def test_a_store_that_stops_answering(
 
     def swallow(request: Request) -> None:
         if request.writes is writes:
-            stopped.wait(60)
+            stopped.wait(PATIENCE)
 
     s3.before = swallow
     monkeypatch.setattr("storage.remote._SECONDS_FOR_A_REQUEST", 0.5)

@@ -5,10 +5,11 @@ import threading
 import pytest
 
 from storage.within import NoAnswerError, within
+from tests.patience import PATIENCE
 
 
 def test_what_answers_in_time() -> None:
-    assert within(60, lambda: "answer") == "answer"
+    assert within(PATIENCE, lambda: "answer") == "answer"
 
 
 def test_what_a_call_raises_is_raised() -> None:
@@ -16,7 +17,7 @@ def test_what_a_call_raises_is_raised() -> None:
         raise PermissionError("no")
 
     with pytest.raises(PermissionError, match="no"):
-        within(60, refuse)
+        within(PATIENCE, refuse)
 
 
 def test_a_time_out_of_the_call_itself_is_its_own() -> None:
@@ -24,7 +25,7 @@ def test_a_time_out_of_the_call_itself_is_its_own() -> None:
         raise TimeoutError("the driver's")
 
     with pytest.raises(TimeoutError, match="the driver's"):
-        within(60, give_up)
+        within(PATIENCE, give_up)
 
 
 def test_what_never_answers_is_left() -> None:
