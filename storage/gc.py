@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.aside import remove_unless, settle
-from storage.atomic import remove
-from storage.cache import Cache
-from storage.errors import RecordDamagedError
-from storage.liveness import oldest_start
-from storage.remote_sent import is_sent
-from storage.room import explaining
+from digitflow.storage.atomic import remove
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.liveness import oldest_start
+from digitflow.storage.os_errors import explaining
+from digitflow.storage.quarantine import remove_unless, settle
+from digitflow.storage.remote.sync_state import is_sent
 
 # However old, so many of the newest say whether what a model sees has drifted.
 KEPT_BATCHES = 10

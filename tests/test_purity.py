@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flows", "tasks", "storage")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-PURE = ("storage", "tasks.data", "tasks.nn", "tasks.figures")
+PURE = ("storage", "digitflow.tasks.data", "digitflow.tasks.nn", "digitflow.tasks.figures")
 
 # Files and folders that anybody who opens the repository finds at its top.
 ALLOWED_AT_THE_TOP = {
@@ -129,16 +129,27 @@ class TestImports:
             assert "storage" not in loaded
 
     def test_planning_loads_neither_prefect_nor_arrays_nor_tables_nor_figures(self):
-        light = ("flows.plan", "flows.options", "flows.pipeline", "tasks.results", "tasks.report")
+        light = (
+            "digitflow.flows.plan",
+            "digitflow.flows.spec",
+            "digitflow.flows.pipeline",
+            "digitflow.tasks.reporting.results",
+            "digitflow.tasks.reporting.report",
+        )
         heavy = {"prefect", "numpy", "pandas", "matplotlib", "fastapi", "sqlalchemy"}
         assert not loaded_by(*light) & heavy
 
     def test_the_command_line_loads_little_before_it_knows_what_is_asked(self):
-        assert not loaded_by("flows.cli") & {"prefect", "numpy", "pandas", "matplotlib"}
+        assert not loaded_by("digitflow.flows.cli.app") & {
+            "prefect",
+            "numpy",
+            "pandas",
+            "matplotlib",
+        }
 
     def test_importing_every_module_says_and_writes_nothing(self, tmp_path: Path):
         names = [each for package in PACKAGES for each in modules(package)]
-        names.remove("flows.__main__")
+        names.remove("digitflow.flows.__main__")
         script = f"import importlib\nfor name in {names!r}: importlib.import_module(name)\n"
         (tmp_path / "home").mkdir()
         done = subprocess.run(
@@ -166,7 +177,7 @@ class TestImports:
             assert {each.partition(".")[0] for each in ours} <= {"storage"}
         for package in ("data", "nn", "figures"):
             if place.startswith(f"tasks/{package}/"):
-                within = (f"tasks.{package}.", "tasks.agg.")
+                within = (f"tasks.{package}.", "digitflow.tasks.figures.agg.")
                 outside = {each for each in ours if not f"{each}.".startswith(within)}
                 assert outside <= {"tasks"}, f"{place} reaches for {outside}"
         if place.startswith("tasks/"):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.data.fetch import FetchError, MirrorFailure, fetch
-from tasks.data.patience import Limits
+from digitflow.tasks.data.download.fetch import FetchError, MirrorFailure, fetch
+from digitflow.tasks.data.download.timeouts import Limits
 from tests.patience import PATIENCE, wait_for
 
 NAME = "train-images-idx3-ubyte.gz"

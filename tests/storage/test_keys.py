@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.digests import digest_json
-from storage.keys import FORMAT_VERSION, StageKey, differences
+from digitflow.storage.digests import digest_json
+from digitflow.storage.keys import FORMAT_VERSION, StageKey, differences
 
 OLD, NEW = "440fca2b31c0" + "0" * 52, "91b2c08a55de" + "0" * 52
 CODE = {"tasks/train.py": {"train": "1", "<module>": "2"}, "tasks/nn/layers.py": {"relu": "3"}}
@@ -62,7 +62,7 @@ def test_every_part_matters(parts: dict[str, Any]):
 
 def test_the_format_version_matters(monkeypatch: pytest.MonkeyPatch):
     before = KEY.digest()
-    monkeypatch.setattr("storage.keys.FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setattr("digitflow.storage.keys.FORMAT_VERSION", FORMAT_VERSION + 1)
     assert KEY.digest() != before
 
 
