@@ -126,9 +126,10 @@ class TestEnsemble:
             expected = f"{address}: expected workers, found none for 1 s; 3 trainings wait"
             with observing(observe), pytest.raises(WorkersError, match=expected):
                 train(**given, scheduler=address)
-        assert [each.text for each in noted] == [
+        # Once, or again where the scheduler took long to miss it.
+        assert {each.text for each in noted} == {
             f"scheduler {address} has no workers any more; waiting for one"
-        ]
+        }
 
 
 class TestProblems:

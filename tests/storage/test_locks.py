@@ -30,8 +30,8 @@ class Waiting:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def note(self) -> None:
-        """Note that the calling thread waits."""
+    def note(self, holder: str) -> None:
+        """Note that the calling thread waits for `holder`."""
         (self.folder / f"{os.getpid()}-{threading.get_ident()}").touch()
 
     def number(self) -> int:
@@ -234,7 +234,7 @@ def test_a_patient_wait_says_again_and_again_for_what(
         while len(caplog.messages) < 3:
             assert waiter.is_alive()
         assert not inside.is_set()
-    waiter.join(30)
+    waiter.join(PATIENCE)
     assert inside.is_set()
     assert set(caplog.messages) == {
         f"waiting for object abc…, which another process is fetching ({path})"
