@@ -160,7 +160,6 @@ def pipeline(
             "training_sample": parameters.training_sample,
             "test_sample": parameters.test_sample,
             "labels": list(dataset.labels),
-            "scaled": parameters.network == "tutorial",
         },
     )
     if not selection.includes("train"):

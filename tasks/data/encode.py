@@ -41,12 +41,6 @@ def take_first(
     return images[:count], labels[:count]
 
 
-def flatten_and_scale(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Turn pixels of 0…255 into one float64 row of 0…1 per image, shape (n, height · width)."""
-    flat = images.reshape(len(images), -1)
-    return flat / 255
-
-
 def check_images(training: NDArray[Any], test: NDArray[Any]) -> None:
     """Refuse images that are not grey, not of bytes, or not all of one size.
 
@@ -69,10 +63,3 @@ def check_images(training: NDArray[Any], test: NDArray[Any]) -> None:
             f"{test_height} x {test_width} pixels"
         )
         raise SampleError(message)
-
-
-def one_hot(labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    """Encode labels 0…classes-1 as rows with a single 1, shape (n, classes), float64."""
-    encoded = np.zeros((len(labels), classes))
-    encoded[np.arange(len(labels)), labels] = 1
-    return encoded

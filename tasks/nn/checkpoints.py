@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.file_rows import file_rows
+from digitflow.tasks.nn.feed import file_rows
+
+Arrays = dict[str, NDArray[Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +85,13 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `epoch` epochs: arrays by name and whatever else fits JSON."""
+    """State after `epoch` epochs: groups of arrays by name, and whatever else fits JSON.
+
+    A group without arrays is absent when the checkpoint is loaded.
+    """
 
     epoch: int
-    arrays: dict[str, NDArray[Any]]
+    arrays: dict[str, Arrays]
     state: dict[str, Any]
 
 
@@ -116,7 +121,11 @@ class CheckpointFolder:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {
             _META: np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
-            **{f"array/{name}": array for name, array in checkpoint.arrays.items()},
+            **{
+                f"array/{group}/{name}": array
+                for group, named in checkpoint.arrays.items()
+                for name, array in named.items()
+            },
         }
         np.savez(buffer, allow_pickle=False, **arrays)
         content = buffer.getvalue()
@@ -202,9 +211,11 @@ class CheckpointFolder:
             meta = json.loads(file[_META].tobytes())
             if meta["identity"] != self._identity:
                 return None
-            arrays = {
-                name.removeprefix("array/"): file[name] for name in file.files if name != _META
-            }
+            arrays: dict[str, Arrays] = {}
+            for key in file.files:
+                if key != _META:
+                    _, group, name = key.split("/", 2)
+                    arrays.setdefault(group, {})[name] = file[key]
         return Checkpoint(meta["epoch"], arrays, meta["state"])
 
 

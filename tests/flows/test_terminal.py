@@ -9,7 +9,7 @@ from rich.console import Console
 from digitflow.flows.cli.terminal import Terminal, _as_line, _beside_bar
 from digitflow.tasks.engine.events import StageNoted, StageProgressed, StageStarted
 from digitflow.tasks.engine.prefect_task import listed
-from digitflow.tasks.nn.progress import EpochReport
+from digitflow.tasks.nn.reports import EpochReport
 
 NUMBERS = {
     "train_loss": 0.0803,
