@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.data.fetch import FetchError, MirrorFailure, fetch
-from tasks.data.patience import Limits
+from digitflow.tasks.data.download.fetch import FetchError, MirrorFailure, fetch
+from digitflow.tasks.data.download.timeouts import Limits
 from tests.patience import PATIENCE, wait_for
 
 NAME = "train-images-idx3-ubyte.gz"
@@ -529,7 +529,9 @@ def test_a_stop_ends_the_wait_for_a_silent_mirror(server, behaviours, folder):
 @pytest.fixture
 def still(monkeypatch):
     """Let no time pass while mirrors are waited for, but what is slept."""
-    monkeypatch.setattr("tasks.data.patience.time", SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(
+        "digitflow.tasks.data.download.timeouts.time", SimpleNamespace(monotonic=lambda: 0.0)
+    )
 
 
 def in_seconds(seconds: float) -> str:
@@ -568,7 +570,7 @@ def test_a_date_without_a_servers_clock_counts_from_ours(
     slept: list[float] = []
     ours = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     clock = SimpleNamespace(now=lambda zone: ours.astimezone(zone))
-    monkeypatch.setattr("tasks.data.mirrors.datetime", clock)
+    monkeypatch.setattr("digitflow.tasks.data.download.mirrors.datetime", clock)
     moment = format_datetime(ours + timedelta(seconds=200), usegmt=True)
 
     def busy(handler):
