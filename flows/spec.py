@@ -20,7 +20,6 @@ from pydantic import Field
 from digitflow.flows.pipeline import Selection, StageName
 from digitflow.storage.runs import run_name
 from digitflow.tasks.data.datasets.places import check_place
-from digitflow.tasks.data.datasets.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -30,6 +29,7 @@ from digitflow.tasks.parameters import (
     Parameters,
     allowed,
     as_typed,
+    check_sample_sizes,
     resolve,
 )
 

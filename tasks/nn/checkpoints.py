@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digitflow.tasks.durable import unfinished_file
 from digitflow.tasks.nn.feed import file_rows
 
 Arrays = dict[str, NDArray[Any]]
@@ -131,8 +130,8 @@ class CheckpointFolder:
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
         target = self._folder / f"{self._prefix}{checkpoint.epoch:06d}-{digest}.npz"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(target, content)
+        with unfinished_file(target) as unfinished:
+            unfinished.write_bytes(content)
         for old in self._newest_first()[KEPT:]:
             old.unlink(missing_ok=True)
 
@@ -222,23 +221,3 @@ class CheckpointFolder:
 def _epoch(path: Path) -> int | None:
     text = path.stem.split("-")[1]
     return int(text) if text.isdecimal() else None
-
-
-def _write_atomically(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".unfinished-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The rename itself must survive a power cut too.
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -18,6 +18,9 @@ from digitflow.tasks.nn.buffer import Buffer
 Rows = NDArray[np.intp]
 Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
+# A smaller array is read through its map, which takes no call a row; all of MNIST is smaller.
+MAPPED = 64 * 1024**2  # bytes
+
 
 class Feed:
     """Gathers images and scales uint8 to 0…1, a batch at a time.
@@ -167,10 +170,6 @@ def shuffled(edges: list[int], rng: np.random.Generator) -> Iterator[Rows]:
     order = rng.permutation(edges[-1])
     for start, stop in pairwise(edges):
         yield order[start:stop]
-
-
-# A smaller array is read through its map, which takes no call a row; all of MNIST is smaller.
-MAPPED = 64 * 1024**2  # bytes
 
 
 class FileRows:

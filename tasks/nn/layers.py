@@ -31,6 +31,13 @@ from digitflow.tasks.nn.randomness import Randomness
 Floats = NDArray[np.floating[Any]]
 Shape = tuple[int, ...]
 
+# A softmax over 10 numbers side by side takes three times as long as one over 10 long rows, so
+# narrow outputs lie with the batch innermost.
+_NARROW = 32
+
+# Of dropout's rate: how many numbers 16 random bits tell apart.
+LEVELS = 65_536
+
 
 @dataclass
 class Parameter:
@@ -142,14 +149,6 @@ def refuse_shape(layer: Layer, expected: str, shape: Shape) -> ValueError:
     """Return the error for a sample shape that `layer` cannot take."""
     name = type(layer).__name__
     return ValueError(f"{name} takes samples of shape {expected}; found {shape}.")
-
-
-# A softmax over 10 numbers side by side takes three times as long as one over 10 long rows, so
-# narrow outputs lie with the batch innermost.
-_NARROW = 32
-
-# Of dropout's rate: how many numbers 16 random bits tell apart.
-LEVELS = 65_536
 
 
 @dataclass

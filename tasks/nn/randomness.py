@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 PURPOSES = ("initialization", "split", "shuffle", "dropout", "augmentation")
 
+Rows = NDArray[np.intp]
+
 
 @dataclass(frozen=True)
 class Randomness:
@@ -54,9 +56,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value
-
-
-Rows = NDArray[np.intp]
 
 
 def stratified_split(

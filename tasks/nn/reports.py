@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+History = dict[str, list[Any]]
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -74,7 +76,6 @@ class BatchReport:
     batches: int
 
 
-History = dict[str, list[Any]]
 EpochListener = Callable[[EpochReport], None]
 BatchListener = Callable[[BatchReport], None]
 

@@ -112,7 +112,7 @@ def train_network(
     Returns
     -------
     TrainingResult
-        Its weights hold the network whole: `tasks.nn.architecture.from_arrays` makes it again.
+        Its weights hold the network whole: `tasks.nn.model_file.to_network` makes it again.
 
     Raises
     ------

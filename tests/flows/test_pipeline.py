@@ -283,7 +283,8 @@ class TestDamage:
         for sha256 in list(cache.objects):
             cache.objects.path(sha256).unlink()
         done = planned_walk(cache, tiny, selection=Selection(until="evaluate"))
-        assert done.ran == list(LABELS[:-1])
+        # What `preprocess` hands on unchanged is back as soon as `decode` has run.
+        assert done.ran == [label for label in LABELS[:-1] if label != "preprocess"]
         assert done.digests().items() <= first.digests().items()
 
     def test_of_a_dataset_file_under_our_feet(

@@ -65,7 +65,7 @@ def _load() -> Callable[..., Any]:
 
 def choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
     """Take the default dataset if it is in the store or can be had, and the sample if not."""
-    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
+    from digitflow.tasks.data.download.source_check import NoMirrorReachable, reachable
 
     dataset = options.find_dataset()
     missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from digitflow.tasks.data.datasets.dataset import Images
-from digitflow.tasks.data.datasets.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.sources import DATASETS
-from digitflow.tasks.parameters import ParameterError, resolve
+from digitflow.tasks.parameters import ParameterError, check_sample_sizes, resolve
 
 SMALL = replace(DATASETS["mnist"], title="small", images=Images(30, 500, 28, 28))
 
