@@ -1,0 +1,263 @@
+"""`digitflow sweep`: check every point, run the flow, show points and ranking."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from digitflow.flows.cli.arguments import DataArguments, Quiet, Verbose
+from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
+from digitflow.flows.cli.run import choose_dataset
+from digitflow.flows.cli.session import run_flow
+from digitflow.storage.cache import Cache
+from digitflow.tasks.engine.cancellation import StoppedError
+from digitflow.tasks.engine.events import (
+    Event,
+    PointDone,
+    PointsStarted,
+    StageFailed,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+    StageWaiting,
+)
+from digitflow.tasks.reporting.results import check_results_folder
+from digitflow.tasks.sweeps.grid import plan_points, shown
+from digitflow.tasks.sweeps.halving import EarlyStop, check_halving
+from digitflow.tasks.sweeps.ranking import METRICS, Metric, Outcome, rows
+from digitflow.tasks.sweeps.report import effort, first_line, score_text
+from digitflow.tasks.sweeps.summary import SweepSummary
+
+_POINTS = "points"
+_MOST_IN_TABLE = 30
+# What stands before a point: status and seconds.
+_INDENT = 19
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepArguments(DataArguments):
+    """The options of a sweep, as typed."""
+
+    preset: Annotated[
+        str,
+        Parameter(help="Preset to start from: mlp, cnn, quick, or a TOML file of your own."),
+    ] = "quick"
+    grid: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="NAME=VALUE,VALUE",
+            consume_multiple=True,
+            help="A parameter and the values to try, one or more; join the layers of a network "
+            "with a dash: hidden_sizes=128,512-256. With --random also a range: "
+            "learning_rate=0.0001..0.01.",
+        ),
+    ] = None
+    random: Annotated[
+        int | None,
+        Parameter(help="Number of points to draw at random, instead of the whole grid."),
+    ] = None
+    seed: Annotated[int, Parameter(help="Seed of --random.")] = 0
+    metric: Annotated[Metric, Parameter(help="Metric to rank the points by.")] = METRICS[0]
+    early_stop: Annotated[
+        EarlyStop | None,
+        Parameter(
+            name="--early-stop",
+            help="Stop poor points early: after each rung the best third goes on.",
+        ),
+    ] = None
+
+
+def sweep(
+    arguments: SweepArguments | None = None, *, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Run a sweep as typed, and show it.
+
+    Raises
+    ------
+    ParameterError, DatasetError, ResultsFolderError
+        If anything that was typed is not acceptable; before any work.
+    StoppedError
+        If Ctrl-C stopped it.
+    """
+    arguments = arguments or SweepArguments()
+    options = arguments.options()
+    grid = list(arguments.grid or ())
+    points = plan_points(
+        options.preset,
+        options.overrides,
+        grid,
+        random=arguments.random,
+        seed=arguments.seed,
+    )
+    if arguments.early_stop is not None:
+        check_halving(points)
+    if options.output is not None:
+        check_results_folder(options.results_folder("unnamed"))
+    cache = Cache()
+    cache.connect()
+    terminal = SweepTerminal(plain_console(), quiet=quiet)
+    if arguments.dataset is None:
+        options = choose_dataset(cache, options, terminal)
+    dataset = options.find_dataset()
+    terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
+    parameters = {
+        **options.flow_parameters(),
+        "grid": grid,
+        "random": arguments.random,
+        "random_seed": arguments.seed,
+        "metric": arguments.metric,
+        "early_stop": arguments.early_stop,
+    }
+    try:
+        summary = run_flow(_load, parameters, terminal, verbose=verbose)
+    except StoppedError as stop:
+        terminal.say(f"{str(stop).partition(';')[0]}; finished points are cached", "yellow")
+        raise
+    terminal.summarise_sweep(summary)
+
+
+def _load() -> Callable[..., Any]:
+    from digitflow.flows.sweep import sweep
+
+    return sweep
+
+
+class SweepTerminal(Terminal):
+    """Shows a sweep on a console: a line for each finished point, and one bar for them all.
+
+    Parameters
+    ----------
+    console
+        Console to print on.
+    quiet
+        Show errors only.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        super().__init__(console, quiet=quiet)
+        self._points: dict[str, str] = {}
+        self._shares: dict[str, float] = {}
+        self._metric: str = METRICS[0]
+        self._epochs = 0
+        self._started = time.monotonic()
+        self._done = 0
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case PointsStarted(points, metric, epochs):
+                self._start(points, metric, epochs)
+            case PointDone(label):
+                self._shares[label] = 1.0
+                self._done += 1
+                self._show_point(event)
+                self._show_all()
+            case StageProgressed(label, done, total) if label in self._points:
+                self._shares[label] = min(1.0, done / min(self._epochs, total or self._epochs))
+                self._show_all()
+            case StageStarted(label) | StageFinished(label) | StageFailed(label) if (
+                label in self._points
+            ):
+                pass  # a point's line says it, with its score
+            case StageWaiting(label, reason) if label in self._points:
+                self.line("waits", "yellow", self._points[label], [reason], note_style="")
+            case _:
+                super().show(event)
+
+    def _start(self, points: Mapping[str, str], metric: str, epochs: int) -> None:
+        what = f"{len(points)} of them go on" if self._points else f"training {len(points)} points"
+        self.say(f"{what}, until epoch {epochs}", "dim")
+        self._points, self._metric, self._epochs = dict(points), metric, epochs
+        self._shares, self._done, self._started = {}, 0, time.monotonic()
+
+    def _show_point(self, event: PointDone) -> None:
+        point = self._points[event.label]
+        if event.error is not None:
+            # Whole it stands below the ranking.
+            reason = textwrap.shorten(event.error, self.console.width - _INDENT, placeholder="…")
+            self.line("failed", "red", point, [reason], note_style="")
+        else:
+            status, style = ("cached", "dim") if event.cached else ("ran", "green")
+            score = score_text(self._metric, event.score)
+            found = f"{score} after {event.epochs} epochs{self._how_far()}"
+            seconds = f"{event.seconds:.1f} s"
+            self.line(status, style, point, [found], seconds=seconds, note_style="")
+
+    def _how_far(self) -> str:
+        """Return how many points are done and how long the others may take, for a log file."""
+        if self.console.is_terminal:
+            return ""  # the bar shows it
+        share = self._share()
+        left = (time.monotonic() - self._started) * (1 - share) / share if share else 0.0
+        remaining = f", {left:.0f} s left" if self._done < len(self._points) else ""
+        return f" · {self._done} of {len(self._points)}{remaining}"
+
+    def _share(self) -> float:
+        return sum(self._shares.values()) / max(len(self._points), 1)
+
+    def _show_all(self) -> None:
+        if self._done < len(self._points):
+            numbers = f"{self._done} of {len(self._points)} done"
+            self.show_bar(_POINTS, self._share(), numbers)
+        else:
+            self.remove_bar(_POINTS)
+
+    def summarise_sweep(self, summary: SweepSummary) -> None:
+        """Print the ranking, the winner's test, and how to train it on all the data."""
+        if self._quiet:
+            return
+        self.say("")
+        _print_ranking(self.console, summary)
+        more = len(summary.ranked) - _MOST_IN_TABLE
+        if more > 0:
+            self.say(f"and {more} more: points.csv in the results", "dim")
+        for outcome in summary.ranked:
+            if outcome.error is not None:
+                self.say(f"failed: {outcome.point.label}: {first_line(outcome)}", "red")
+        run, winner = summary.run, summary.ranked[0]
+        self.say("")
+        self.say(
+            Text.assemble(
+                (winner.point.label, "bold"),
+                " is the winner: test accuracy ",
+                (f"{run.metrics['test_accuracy'] * 100:.2f} %", "bold"),
+                f" of {run.metrics['test_samples']:,} images, none of them used to choose it",
+            )
+        )
+        self.say(f"Trained: {effort(summary)}, {run.seconds:.1f} s in all")
+        self.say(f"Results: {run.folder}")
+        self.say("To train the winner on all the data:")
+        self.console.print(Text(f"  {summary.command}"), soft_wrap=True)
+
+
+def _print_ranking(console: Console, summary: SweepSummary) -> None:
+    metrics = [
+        number(Text(metric.replace("_", " "), "bold" if metric == summary.metric else ""))
+        for metric in METRICS
+    ]
+    names = [number(name.replace("_", " ")) for name in summary.names]
+    shown_table = table(number("rank"), *names, *metrics, number("epochs"), word())
+    ranked = summary.ranked[:_MOST_IN_TABLE]
+    for row, outcome in zip(rows(ranked), ranked, strict=True):
+        cells = _cells(row, outcome, summary)
+        shown_table.add_row(*cells, style="bold" if row["rank"] == 1 else "")
+    print_table(console, shown_table)
+
+
+def _cells(row: dict[str, Any], outcome: Outcome, summary: SweepSummary) -> list[Text]:
+    texts = [
+        str(row["rank"] or "–"),
+        *(shown(outcome.point.values[name]) for name in summary.names),
+        *(score_text(metric, outcome.scores.get(metric)) for metric in METRICS),
+        str(outcome.epochs),
+        outcome.status,
+    ]
+    return [Text(text) for text in texts]
