@@ -150,9 +150,7 @@ def add(
             name,
             folder=folder,
             title=title,
-            class_names=None
-            if class_names is None
-            else [n.strip() for n in class_names.split(",")],
+            class_names=names,
             transposed=transposed,
             prefix=prefix,
             progress=downloads.progressed,

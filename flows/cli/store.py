@@ -43,8 +43,7 @@ Shared = Annotated[
     bool,
     Parameter(
         name="--shared",
-        help="Of the shared store, at the URL in DIGITFLOW_STORE, instead of this machine's "
-        "copies.",
+        help="Use the shared store at the URL in DIGITFLOW_STORE, not this machine's copies.",
     ),
 ]
 
