@@ -59,8 +59,8 @@ _COMMANDS = (
         "predict:predict",
         _RESULTS,
         "Classify pictures: class, probability and runner-up.\n\n"
-        "Photos of digits are brought to MNIST's form first. Exit code 1 if a file cannot be "
-        "read; the others are classified all the same.",
+        "Photos are first brought to the form of the training images. Exit code 1 if a file "
+        "cannot be read; the others are classified all the same.",
     ),
     (
         "predict:drift",
@@ -122,7 +122,7 @@ app = App(
     help="Train and retrain digit classifiers in NumPy, on Prefect, with a cache that verifies "
     "what it serves.\n\nStart with: digitflow run",
     version_flags=["--version"],
-    default_parameter=Parameter(negative="", show_default=_shown_default),  # type: ignore[arg-type]
+    default_parameter=Parameter(negative="", show_default=_shown_default),
     result_action="return_value",
     # Or Ctrl-C would end everything with 130 before we can say that nothing is lost.
     suppress_keyboard_interrupt=False,
@@ -199,7 +199,9 @@ def _hint(error: BaseException) -> str:
     """Return how to set a parameter, for those who took it to be an option."""
     from digitflow.tasks.parameters import PARAMETER_NAMES
 
-    if not isinstance(error, UnknownOptionError) or "--set" not in error.argument_collection:
+    if not isinstance(error, UnknownOptionError):
+        return ""
+    if not any("--set" in each.names for each in error.argument_collection):
         return ""
     name = (error.token.keyword or "").lstrip("-").replace("-", "_")
     return f" Set parameters with --set {name}=VALUE." if name in PARAMETER_NAMES else ""

@@ -19,6 +19,8 @@ from digitflow.tasks.data.datasets.sources import (
     is_path,
 )
 from digitflow.tasks.parameters import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
+from digitflow.tasks.sweeps.halving import EarlyStop
+from digitflow.tasks.sweeps.ranking import METRICS, Metric
 
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for scripts.")]
 Quiet = Annotated[bool, Parameter(name="--quiet", help="Show errors only.")]
@@ -141,6 +143,40 @@ class RunArguments(DataArguments):
             "from_stage": self.from_stage,
             "until": self.until,
         }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepArguments(DataArguments):
+    """The options of a sweep, as typed."""
+
+    preset: Annotated[
+        str,
+        Parameter(help="Preset to start from: mlp, cnn, quick, or a TOML file of your own."),
+    ] = "quick"
+    grid: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="NAME=VALUE,VALUE",
+            consume_multiple=True,
+            help="A parameter and the values to try, one or more; join the layers of a network "
+            "with a dash: hidden_sizes=128,512-256. With --random also a range: "
+            "learning_rate=0.0001..0.01.",
+        ),
+    ] = None
+    random: Annotated[
+        int | None,
+        Parameter(help="Number of points to draw at random, instead of the whole grid."),
+    ] = None
+    seed: Annotated[int, Parameter(help="Seed of --random.")] = 0
+    metric: Annotated[Metric, Parameter(help="Metric to rank the points by.")] = METRICS[0]
+    early_stop: Annotated[
+        EarlyStop | None,
+        Parameter(
+            name="--early-stop",
+            help="Stop poor points early: after each rung the best third goes on.",
+        ),
+    ] = None
 
 
 def _absolute_dataset(dataset: str) -> str:

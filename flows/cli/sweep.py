@@ -5,14 +5,12 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from digitflow.flows.cli.arguments import DataArguments, Quiet, Verbose
+from digitflow.flows.cli.arguments import Quiet, SweepArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
 from digitflow.flows.cli.run import choose_dataset
 from digitflow.flows.cli.session import run_flow
@@ -30,8 +28,8 @@ from digitflow.tasks.engine.events import (
 )
 from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.sweeps.grid import plan_points, shown
-from digitflow.tasks.sweeps.halving import EarlyStop, check_halving
-from digitflow.tasks.sweeps.ranking import METRICS, Metric, Outcome, rows
+from digitflow.tasks.sweeps.halving import check_halving
+from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
 from digitflow.tasks.sweeps.report import effort, first_line, score_text
 from digitflow.tasks.sweeps.summary import SweepSummary
 
@@ -39,40 +37,6 @@ _POINTS = "points"
 _MOST_IN_TABLE = 30
 # What stands before a point: status and seconds.
 _INDENT = 19
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class SweepArguments(DataArguments):
-    """The options of a sweep, as typed."""
-
-    preset: Annotated[
-        str,
-        Parameter(help="Preset to start from: mlp, cnn, quick, or a TOML file of your own."),
-    ] = "quick"
-    grid: Annotated[
-        list[str] | None,
-        Parameter(
-            metavar="NAME=VALUE,VALUE",
-            consume_multiple=True,
-            help="A parameter and the values to try, one or more; join the layers of a network "
-            "with a dash: hidden_sizes=128,512-256. With --random also a range: "
-            "learning_rate=0.0001..0.01.",
-        ),
-    ] = None
-    random: Annotated[
-        int | None,
-        Parameter(help="Number of points to draw at random, instead of the whole grid."),
-    ] = None
-    seed: Annotated[int, Parameter(help="Seed of --random.")] = 0
-    metric: Annotated[Metric, Parameter(help="Metric to rank the points by.")] = METRICS[0]
-    early_stop: Annotated[
-        EarlyStop | None,
-        Parameter(
-            name="--early-stop",
-            help="Stop poor points early: after each rung the best third goes on.",
-        ),
-    ] = None
 
 
 def sweep(
