@@ -61,7 +61,7 @@ def word(header: str = "") -> Column:
     return Column(header, no_wrap=True)
 
 
-def number(header: str | Text) -> Column:
+def number(header: str) -> Column:
     """Return a column of numbers."""
     return Column(header, no_wrap=True, justify="right")
 
@@ -73,15 +73,23 @@ def table(*columns: Column | str) -> Table:
 
 def print_table(console: Console, table: Table) -> None:
     """Print a table; its identifiers and numbers run past the edge of a narrow terminal."""
-    for column in table.columns:
-        if column.no_wrap:
-            cells = [str(cell) for cell in (column.header, *column.cells)]
-            column.min_width = max(map(cell_len, cells))
-    options = console.options.update(width=_UNBOUNDED)
-    least = Measurement.get(console, options, table).minimum
+    if _least_width(console, table) > console.width:
+        for column in table.columns:
+            column.header = str(column.header).replace(" ", "\n")
+    least = _least_width(console, table)
     if least > console.width:
         table.width = least
     console.print(table, crop=False)
+
+
+def _least_width(console: Console, table: Table) -> int:
+    """Return the width below which an identifier or a number of a table would be cut."""
+    for column in table.columns:
+        if column.no_wrap:
+            cells = map(str, (column.header, *column.cells))
+            column.min_width = max(cell_len(line) for cell in cells for line in cell.split("\n"))
+    options = console.options.update(width=_UNBOUNDED)
+    return Measurement.get(console, options, table).minimum
 
 
 def print_fields(console: Console, document: Mapping[str, Any]) -> None:

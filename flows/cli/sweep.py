@@ -203,12 +203,8 @@ class SweepTerminal(Terminal):
 
 
 def _print_ranking(console: Console, summary: SweepSummary) -> None:
-    metrics = [
-        number(Text(metric.replace("_", " "), "bold" if metric == summary.metric else ""))
-        for metric in METRICS
-    ]
-    names = [number(name.replace("_", " ")) for name in summary.names]
-    shown_table = table(number("rank"), *names, *metrics, number("epochs"), word())
+    names = [number(name.replace("_", " ")) for name in (*summary.names, *METRICS)]
+    shown_table = table(number("rank"), *names, number("epochs"), word())
     ranked = summary.ranked[:_MOST_IN_TABLE]
     for row, outcome in zip(rows(ranked), ranked, strict=True):
         cells = _cells(row, outcome, summary)
