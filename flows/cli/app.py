@@ -28,7 +28,7 @@ from digitflow.storage.errors import UnknownNameError
 from digitflow.tasks.data.datasets.sources import DatasetError
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.parameters import DEFAULT_PRESET, ParameterError
-from digitflow.tasks.prediction.export_error import ExportError
+from digitflow.tasks.prediction.export import ExportError
 from digitflow.tasks.reporting.results import ResultsFolderError
 
 _BAD_REQUESTS = (

@@ -10,8 +10,12 @@ from rich.table import Table
 from digitflow.flows.cli.commands.units import local_time
 from digitflow.storage.cache import Cache
 from digitflow.tasks.monitoring.drift import Drift
-from digitflow.tasks.monitoring.report import DriftReport, report_drift
-from digitflow.tasks.monitoring.text import as_json, by_class, headline
+from digitflow.tasks.monitoring.report import (
+    DriftReport,
+    drift_headline,
+    drift_json,
+    report_drift,
+)
 from digitflow.tasks.prediction.predictions import model_to_use
 
 LIKE_THE_TEST_SET, DRIFTED = 0, 3
@@ -33,7 +37,7 @@ def show_drift(console: Console, version: int | None, last: int, *, json: bool) 
     cache = Cache()
     report = report_drift(cache, model_to_use(cache, version), last)
     if json:
-        console.print_json(json_format.dumps(None if report is None else as_json(report)))
+        console.print_json(json_format.dumps(None if report is None else drift_json(report)))
     elif report is None:
         console.print("no predictions recorded yet; record some: digitflow predict FILE… --record")
     else:
@@ -41,7 +45,7 @@ def show_drift(console: Console, version: int | None, last: int, *, json: bool) 
         console.print()
         console.print(_classes(report))
         console.print()
-        console.print(headline(report))
+        console.print(drift_headline(report))
     has_drifted = report is not None and report.state == "drifted"
     return DRIFTED if has_drifted else LIKE_THE_TEST_SET
 
@@ -69,7 +73,7 @@ def _batches(report: DriftReport) -> Table:
 
 def _classes(report: DriftReport) -> Table:
     table = _table("class", "test set", "now", "part of PSI")
-    for name, then, now, term in by_class(report):
+    for name, then, now, term in report.by_class():
         table.add_row(name, f"{then * 100:.1f} %", f"{now * 100:.1f} %", f"{term:.3f}")
     return table
 

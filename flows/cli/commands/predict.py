@@ -13,16 +13,16 @@ from rich.progress import Progress
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.batch_record import record_batch
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.predictions import (
     BLANK,
     Prediction,
-    as_csv,
-    as_json,
     image_size_of,
     model_to_use,
     predict_batch,
+    predictions_csv,
+    predictions_json,
+    record_batch,
 )
 
 ALL_READ, SOME_UNREADABLE = 0, 1
@@ -79,11 +79,13 @@ def predict_pictures(
     if record:
         record_batch(cache, model, predictions, len(batch.unreadable), run="digitflow predict")
     if csv == "-":
-        sys.stdout.write(as_csv(predictions, batch.unreadable))
+        sys.stdout.write(predictions_csv(predictions, batch.unreadable))
     elif csv is not None:
-        write_bytes(Path(csv), as_csv(predictions, batch.unreadable).encode())
+        write_bytes(Path(csv), predictions_csv(predictions, batch.unreadable).encode())
     if json:
-        console.print_json(json_format.dumps(as_json(model, predictions, batch.unreadable)))
+        console.print_json(
+            json_format.dumps(predictions_json(model, predictions, batch.unreadable))
+        )
     elif csv is None:
         _print(console, model, predictions)
     elif csv != "-":
