@@ -6,9 +6,9 @@ folders. Nothing goes that was made or used since the oldest run in progress sta
 
 No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
 whoever adds an object touches that; whoever removes a file moves it aside and looks at its time
-once more, and puts it back if it was touched (see `storage.aside`). Either the touch comes before
-the move, and the file returns, or it fails, and the stage runs as if the file had never been
-there. Objects are touched and not only their records, so that it does not matter to a run in
+once more, and puts it back if it was touched (see `storage.quarantine`). Either the touch comes
+before the move, and the file returns, or it fails, and the stage runs as if the file had never
+been there. Objects are touched and not only their records, so that it does not matter to a run in
 progress what another sweep sees of the records at that moment.
 """
 

@@ -1,4 +1,4 @@
-"""The command `digitflow`: one function a command, each handing on to `flows.commands`."""
+"""The command `digitflow`: one function a command, each handing on to `flows.cli.commands`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a shared store can do without, and removing it while machines use it.
 
 No lock reaches from one machine to another, so age decides alone. Machines write a record
-again that they have used for `storage.remote_sent.RENEWAL_SECONDS`, and an object that a new
+again that they have used for `storage.remote.sync_state.RENEWAL_SECONDS`, and an object that a new
 record names and that lay there for as long. A sweep takes nothing that was written in twice
 that time, and looks at the time of each thing once more before it deletes it. Who serves a record
 all the same that goes at that very moment loses a hit, not a result: what is missing is
