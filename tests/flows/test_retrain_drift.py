@@ -31,7 +31,7 @@ def test_drift_is_shown_beside_the_decision(prefect_server: PrefectServer, tmp_p
     data = write_dataset(tmp_path / "days", training=200, test=100)
     first = run(prefect_server, data)
     assert "digitflow-drift" not in first
-    assert "Drift: nothing to go by" in first["digitflow-decision"]["data"]
+    assert "Drift: cannot tell" in first["digitflow-decision"]["data"]
 
     cache = Cache()
     champion = cache.models.champion()
