@@ -27,8 +27,7 @@ from digitflow.tasks.engine.events import (
 from digitflow.tasks.sweeps.grid import plan_points, shown
 from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
-from digitflow.tasks.sweeps.report import effort, first_line, score_text
-from digitflow.tasks.sweeps.summary import SweepSummary
+from digitflow.tasks.sweeps.report import SweepSummary, first_line, score_text
 
 _POINTS = "points"
 _MOST_IN_TABLE = 30
@@ -186,7 +185,7 @@ class SweepTerminal(Terminal):
             "images, none of them used to choose it",
             "bold",
         )
-        self.say(f"Trained: {effort(summary)}, {run.seconds:.1f} s in all")
+        self.say(f"Trained: {summary.effort}, {run.seconds:.1f} s in all")
         self.say(f"Results: {run.folder}")
         self.say("To train the winner on all the data:")
         self.console.print(Text(f"  {summary.command}"), soft_wrap=True)
