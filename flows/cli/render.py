@@ -355,7 +355,7 @@ def _wrapped(console: Console, text: str, first: str = "", others: str = "") -> 
     """Wrap a text between words; an identifier that is too long for a line stays whole."""
     return textwrap.fill(
         text,
-        max(20, console.width - 1),
+        max(20, console.width - 1) if console.is_terminal else _UNBOUNDED,
         initial_indent=first,
         subsequent_indent=others,
         break_long_words=False,
