@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from digitflow.flows.pipeline import Selection, StageName
+from digitflow.flows.sample_sizes import check_sample_sizes
 from digitflow.storage.runs import run_name
 from digitflow.tasks.data.datasets.places import check_place
-from digitflow.tasks.data.datasets.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from digitflow.tasks.figures.agg import Axes, Figure, LinearSegmentedColormap, PercentFormatter
+from digitflow.tasks.agg import Axes, Figure, LinearSegmentedColormap, PercentFormatter
 from digitflow.tasks.figures.captions import set_title, shorten, width
 from digitflow.tasks.figures.style import (
     FULL_WIDTH,

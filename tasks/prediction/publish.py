@@ -17,7 +17,7 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.figures.contact_sheet import choose_for_sheet, draw_contact_sheet
-from digitflow.tasks.monitoring.batch_record import record_batch
+from digitflow.tasks.prediction.batch_record import record_batch
 from digitflow.tasks.prediction.predictions import Prediction, as_csv
 from digitflow.tasks.prediction.report import card, class_table, markdown
 from digitflow.tasks.reporting.report import embedded

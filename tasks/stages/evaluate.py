@@ -25,7 +25,7 @@ def evaluate(
     """
     import numpy as np
 
-    from digitflow.tasks.reporting import metrics
+    from digitflow.tasks.nn import metrics
 
     scores, confusion = metrics.evaluate(
         predictions["outputs"],

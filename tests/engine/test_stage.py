@@ -420,7 +420,7 @@ class TestOutsideTheRepository:
             from own_helper import double
             from digitflow.storage.cache import Cache
             from digitflow.tasks.engine.stage import stage
-            from digitflow.tasks.reporting.metrics import confusion_matrix
+            from digitflow.tasks.nn.metrics import confusion_matrix
 
             @stage(outputs={"x": "json"})
             def own(*, x: int):
@@ -441,7 +441,7 @@ class TestOutsideTheRepository:
         assert set(code) == {
             "own_stage.py",
             "own_helper.py",
-            "digitflow/tasks/reporting/metrics.py",
+            "digitflow/tasks/nn/metrics.py",
         }
 
     def test_an_edited_helper_is_noticed(self, module: Path, cache: Cache):

@@ -9,7 +9,7 @@ import pytest
 
 from digitflow.flows.retrain import retrain
 from digitflow.storage.cache import Cache
-from digitflow.tasks.monitoring.batch_record import record_batch
+from digitflow.tasks.prediction.batch_record import record_batch
 from digitflow.tasks.prediction.predictions import Prediction
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import write_dataset

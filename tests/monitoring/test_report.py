@@ -9,9 +9,9 @@ import pytest
 from digitflow.flows.cli.app import main
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.batch_record import record_batch
 from digitflow.tasks.monitoring.report import report_drift, seen_in_test
 from digitflow.tasks.monitoring.text import as_json, draw, headline, markdown
+from digitflow.tasks.prediction.batch_record import record_batch
 from digitflow.tasks.prediction.predictions import Prediction
 from tests.registered import register
 

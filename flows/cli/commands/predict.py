@@ -13,8 +13,8 @@ from rich.progress import Progress
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.batch_record import record_batch
 from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.prediction.batch_record import record_batch
 from digitflow.tasks.prediction.predictions import (
     BLANK,
     Prediction,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from digitflow.tasks.reporting.metrics import confusion_matrix, evaluate, per_class_report
+from digitflow.tasks.nn.metrics import confusion_matrix, evaluate, per_class_report
 
 ANIMALS = ["ant", "bee", "cat"]
 
