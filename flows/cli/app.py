@@ -20,7 +20,7 @@ from digitflow.flows.cli.commands.flags import (
     Json,
     plain_console,
 )
-from digitflow.flows.pipeline import SelectionError
+from digitflow.flows.selection import SelectionError
 from digitflow.flows.server.heartbeat import Patience
 from digitflow.flows.server.loopback import bypass_proxies
 from digitflow.flows.server.pool import POOL
@@ -76,7 +76,7 @@ def run(
 
     arguments = arguments or RunArguments()
     run_pipeline(
-        arguments.options(),
+        arguments.spec(),
         Terminal(Console(highlight=False), quiet=quiet),
         dataset_named=arguments.dataset is not None,
         verbose=verbose,
@@ -111,7 +111,7 @@ def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
 
     arguments = arguments or RunArguments()
     return show_plan(
-        arguments.options(),
+        arguments.spec(),
         Console(highlight=False),
         dataset_named=arguments.dataset is not None,
         json=json,

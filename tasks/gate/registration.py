@@ -7,7 +7,7 @@ from typing import Any
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.reporting.run_summary import find_stage
 
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")

@@ -17,6 +17,7 @@ import pytest
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.tasks.engine.call import Handle, Ref
 from digitflow.tasks.engine.events import (
     Event,
     StageFailed,
@@ -27,7 +28,7 @@ from digitflow.tasks.engine.events import (
     StageWaiting,
     observing,
 )
-from digitflow.tasks.engine.stage import Handle, Progress, Ref, Retries, Stage, stage
+from digitflow.tasks.engine.stage import Progress, Retries, Stage, stage
 from digitflow.tasks.stages.train import train
 from tests.patience import PATIENCE
 

@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from digitflow.flows.cli.commands.units import age, megabytes
-from digitflow.flows.plan import PlannedStage, make_plan
-from digitflow.flows.spec import RunOptions
-from digitflow.storage.cache import Cache
+from digitflow.flows.pipeline import pipeline
+from digitflow.flows.spec import RunSpec
 from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.plan import PlannedStage, plan
 
 ALL_CACHED, WOULD_RUN = 0, 3
 
 
-def show_plan(options: RunOptions, console: Console, *, dataset_named: bool, json: bool) -> int:
+def show_plan(spec: RunSpec, console: Console, *, dataset_named: bool, json: bool) -> int:
     """Print one line a stage.
 
     Parameters
     ----------
-    options
+    spec
         Of the run.
     console
         Where to print.
@@ -37,14 +37,13 @@ def show_plan(options: RunOptions, console: Console, *, dataset_named: bool, jso
     int
         0 if every stage is cached, 3 if one would run.
     """
-    dataset = options.find_dataset()
-    stages = make_plan(Cache(), dataset, options.resolve(), options.selection())
+    stages = plan(pipeline, spec, refreshes=spec.selection.refreshes)
     if json:
         console.print_json(json_format.dumps([_document(stage) for stage in stages]))
     else:
         for stage in stages:
             console.print(_line(stage), highlight=False, soft_wrap=True)
-        for note in _notes(stages, dataset, dataset_named=dataset_named):
+        for note in _notes(stages, spec.dataset, dataset_named=dataset_named):
             console.print(note, style="dim", soft_wrap=True)
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from digitflow.flows.cli.commands.runs import find_run
 from digitflow.flows.cli.commands.units import age, local_time, megabytes
-from digitflow.flows.pipeline import STAGE_NAMES
+from digitflow.flows.selection import STAGE_NAMES
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import is_sha256, short
 from digitflow.storage.errors import UnknownNameError

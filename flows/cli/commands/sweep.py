@@ -11,6 +11,7 @@ from digitflow.flows.cli.commands.arguments import SweepArguments
 from digitflow.flows.cli.commands.run import choose_dataset
 from digitflow.flows.cli.commands.session import run_flow
 from digitflow.flows.cli.sweep_terminal import SweepTerminal
+from digitflow.flows.spec import handing_on
 from digitflow.storage.cache import Cache
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.reporting.results import check_results_folder
@@ -39,28 +40,27 @@ def run_sweep(arguments: SweepArguments, console: Console, *, quiet: bool, verbo
     StoppedError
         If Ctrl-C stopped it.
     """
-    options = arguments.options()
+    spec = arguments.spec()
     grid = list(arguments.grid or ())
     points = plan_points(
-        options.preset,
-        options.overrides,
+        spec.preset,
+        spec.options.overrides,
         grid,
         random=arguments.random,
         seed=arguments.seed,
     )
     if arguments.early_stop is not None:
         check_halving(points)
-    if options.output is not None:
-        check_results_folder(options.results_folder("unnamed"))
+    if spec.options.output is not None:
+        check_results_folder(spec.results_folder("unnamed"))
     cache = Cache()
     cache.connect()
     terminal = SweepTerminal(console, quiet=quiet)
     if arguments.dataset is None:
-        options = choose_dataset(cache, options, terminal)
-    dataset = options.find_dataset()
-    terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
+        spec = choose_dataset(cache, spec, terminal)
+    terminal.say(f"{spec.dataset.title} · preset {spec.preset} · {len(points)} points", "bold")
     parameters = {
-        **options.flow_parameters(),
+        **spec.options.flow_parameters(),
         "grid": grid,
         "random": arguments.random,
         "random_seed": arguments.seed,
@@ -68,7 +68,8 @@ def run_sweep(arguments: SweepArguments, console: Console, *, quiet: bool, verbo
         "early_stop": arguments.early_stop,
     }
     try:
-        summary = run_flow(_load, parameters, terminal, verbose=verbose)
+        with handing_on(spec):
+            summary = run_flow(_load, parameters, terminal, verbose=verbose)
     except StoppedError as stop:
         terminal.say(f"{str(stop).partition(';')[0]}; finished points are cached", "yellow")
         raise
