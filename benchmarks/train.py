@@ -50,7 +50,7 @@ CASES = [
     Case("784-100-10, batch 128, SGD", 0.58, (100,)),
     Case("784-512-10, batch 128, SGD", 0.80, (512,)),
     Case("784-512-256-10, batch norm, Adam", 0.75, (512, 256), batch_norm=True, adam=True),
-    Case("cnn 16-32-128, Adam", 1.00, (128,), (16, 32), adam=True, images=6_400),
+    Case("cnn 16-32-128, Adam", 1.00, (128,), (16, 32), adam=True, images=3_200),
     Case("784-512-10, scikit-learn", 0.60, (512,), library="sklearn"),
 ]
 
