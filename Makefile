@@ -15,10 +15,10 @@ help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Install if needed and run the pipeline (preset tutorial).
-	@$(RUN) -m flows run
+	@$(RUN) -m digitflow run
 
 up: $(VENV)/.run ## Install if needed; bring up server, deployments and workers until Ctrl-C.
-	@$(RUN) -m flows up
+	@$(RUN) -m digitflow up
 
 test: $(VENV)/.dev ## Install if needed and run the tests, without the slow and the browser ones.
 	@$(RUN) -m pytest $(SEVERAL) -m "not slow and not ui"

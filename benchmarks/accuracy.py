@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
-from tasks.nn.presets import PRESETS  # noqa: E402
-from tasks.nn.progress import EpochReport  # noqa: E402
-from tasks.nn.settings import TrainingSettings  # noqa: E402
-from tasks.nn.train import train_network  # noqa: E402
+from digitflow.tasks.nn.presets import PRESETS  # noqa: E402
+from digitflow.tasks.nn.progress import EpochReport  # noqa: E402
+from digitflow.tasks.nn.settings import TrainingSettings  # noqa: E402
+from digitflow.tasks.nn.train import train_network  # noqa: E402
 
 
 def read_idx(path: Path, header: int) -> Any:

@@ -36,9 +36,9 @@ STATE = Path("/proc/stat")
 
 
 def train(images: int, threads: int) -> None:
-    from tasks.nn.presets import PRESETS
-    from tasks.nn.settings import TrainingSettings
-    from tasks.nn.train import train_network
+    from digitflow.tasks.nn.presets import PRESETS
+    from digitflow.tasks.nn.settings import TrainingSettings
+    from digitflow.tasks.nn.train import train_network
 
     data = make_data(images)
     settings = {**PRESETS["quick"], "validation_size": images // 10, "blas_threads": threads}

@@ -44,7 +44,7 @@ from benchmarks.peers.dvc import DvcProject, find_dvc  # noqa: E402
 from benchmarks.prefect_server import running_server  # noqa: E402
 
 DVC_BAR = 1.0
-DIGITFLOW = [sys.executable, "-m", "flows"]
+DIGITFLOW = [sys.executable, "-m", "digitflow"]
 
 
 def main() -> int:

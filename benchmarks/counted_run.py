@@ -50,7 +50,7 @@ hashlib.sha256, hashlib.file_digest = Counting, _counting_file_digest  # type: i
 
 def main() -> int:
     """Run, then print the counts."""
-    from flows.cli import main as digitflow
+    from digitflow.flows.cli.app import main as digitflow
 
     before = _bytes_read()
     code = digitflow(sys.argv[1:])

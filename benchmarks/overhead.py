@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--dataset", default="sample", help="a name, or a directory of IDX files")
     parser.add_argument("--set", nargs="+", metavar="KEY=VALUE", default=[])
     options = parser.parse_args()
-    ours = [sys.executable, "-m", "flows", "run", "--dataset", options.dataset]
+    ours = [sys.executable, "-m", "digitflow", "run", "--dataset", options.dataset]
     ours += [part for assignment in options.set for part in ("--set", assignment)]
     with tempfile.TemporaryDirectory(prefix="digitflow-overhead-") as folder:
         home = Path(folder)

@@ -66,8 +66,8 @@ class Result:
 
 def run_stage(request: dict[str, Any]) -> dict[str, Any]:
     """Run one stage; return its outputs."""
-    from storage.artifacts import Artifact
-    from storage.cache import Cache
+    from digitflow.storage.cache import Cache
+    from digitflow.storage.formats.artifacts import Artifact
 
     stage = getattr(importlib.import_module(request["module"]), request["stage"])
     inputs = {name: Artifact.from_json(each) for name, each in request["inputs"].items()}
@@ -77,7 +77,7 @@ def run_stage(request: dict[str, Any]) -> dict[str, Any]:
 
 def draw(request: dict[str, Any]) -> dict[str, Any]:
     """Draw a sample set."""
-    from tasks.data.sample import write_sample
+    from digitflow.tasks.data.sample.draw import write_sample
 
     write_sample(Path(request["folder"]), training=request["images"], test=request["test"], seed=0)
     return {}
@@ -85,7 +85,7 @@ def draw(request: dict[str, Any]) -> dict[str, Any]:
 
 def throughput(request: dict[str, Any]) -> dict[str, Any]:
     """Decode a file to the disk and decompress it in memory, in turn; return MB/s of each."""
-    from tasks.data.idx import decode
+    from digitflow.tasks.data.idx.arrays import decode
 
     file, target = Path(request["file"]), Path(request["target"])
     size = 0
@@ -151,11 +151,11 @@ class Pipeline:
 
     def run(self) -> None:
         """Draw the images and take them through every stage."""
-        from flows.pipeline import Selection, pipeline
-        from storage.artifacts import Artifact
-        from tasks.config import resolve
-        from tasks.data.directory import from_directory
-        from tasks.stage import Handle, Refs, Stage, resolved
+        from digitflow.flows.pipeline import Selection, pipeline
+        from digitflow.storage.formats.artifacts import Artifact
+        from digitflow.tasks.data.datasets.directory import from_directory
+        from digitflow.tasks.engine.stage import Handle, Refs, Stage, resolved
+        from digitflow.tasks.parameters import resolve
 
         self.ask("draw", do="draw", folder=str(self.data), images=self.images, test=self.test)
 
@@ -179,7 +179,7 @@ class Pipeline:
         """Do the same with the command, in a store of its own, and again from the cache."""
         settings = [f"{name}={value}" for name, value in self.settings.items()]
         results = ["--output", str(self.folder / "results")]
-        command = [sys.executable, "-m", "flows", "run", "--preset", "quick", *results]
+        command = [sys.executable, "-m", "digitflow", "run", "--preset", "quick", *results]
         environment = {**self.environment, "DIGITFLOW_STORE": str(self.folder / "whole")}
         side = Side([*command, "--dataset", str(self.data), "--set", *settings], ROOT, environment)
         for row in ("digitflow run", "the same, all cached"):

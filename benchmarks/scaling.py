@@ -28,10 +28,10 @@ EPOCHS = 3
 def measure(images: int) -> None:
     import numpy as np
 
-    from tasks.nn.presets import PRESETS
-    from tasks.nn.progress import EpochReport
-    from tasks.nn.settings import TrainingSettings
-    from tasks.nn.train import train_network
+    from digitflow.tasks.nn.presets import PRESETS
+    from digitflow.tasks.nn.progress import EpochReport
+    from digitflow.tasks.nn.settings import TrainingSettings
+    from digitflow.tasks.nn.train import train_network
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

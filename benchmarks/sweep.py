@@ -28,7 +28,7 @@ if str(PROJECT) not in sys.path:
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402
 from benchmarks.measure import Cost, Side, timed  # noqa: E402
 from benchmarks.prefect_server import running_server  # noqa: E402
-from storage.cache import Cache  # noqa: E402
+from digitflow.storage.cache import Cache  # noqa: E402
 
 SPEED_BAR = 1.7
 EPOCHS_BAR = 0.40
@@ -67,7 +67,7 @@ class Sweep:
 def sweep(home: Path, environment: Mapping[str, str], name: str, arguments: Sequence[str]) -> Sweep:
     """Sweep with an empty store and return what came out."""
     store, results = home / f"store-{name}", home / f"results-{name}"
-    command = [sys.executable, "-m", "flows", "sweep", *arguments, "--output", str(results)]
+    command = [sys.executable, "-m", "digitflow", "sweep", *arguments, "--output", str(results)]
     cost = timed(Side(command, PROJECT, {**environment, "DIGITFLOW_STORE": str(store)}))
     return Sweep(cost, json.loads((results / "run.json").read_text()), store)
 

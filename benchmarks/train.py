@@ -1,4 +1,4 @@
-"""Training time of `tasks.nn` against the fastest of PyTorch and scikit-learn, in one run.
+"""Training time of `digitflow.tasks.nn` against the fastest PyTorch and scikit-learn, in one run.
 
     python benchmarks/train.py                 # everything
     python benchmarks/train.py --only cnn      # cases whose name contains "cnn"

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
-from tasks.nn.tutorial import train_tutorial  # noqa: E402
+from digitflow.tasks.nn.tutorial import train_tutorial  # noqa: E402
 
 
 def relu(x: Any) -> Any:

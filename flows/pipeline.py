@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
-from tasks.combine import combine
-from tasks.config import Parameters
-from tasks.data.sources import ROLES, Dataset
-from tasks.decode import decode
-from tasks.download import download
-from tasks.draw import draw
-from tasks.evaluate import evaluate
-from tasks.plot import plot
-from tasks.preprocess import preprocess
-from tasks.stage import Handle, Ref, Refs, Stage
-from tasks.train import train
+from digitflow.tasks.data.datasets.sources import ROLES, Dataset
+from digitflow.tasks.engine.stage import Handle, Ref, Refs, Stage
+from digitflow.tasks.parameters import Parameters
+from digitflow.tasks.stages.combine import combine
+from digitflow.tasks.stages.decode import decode
+from digitflow.tasks.stages.download import download
+from digitflow.tasks.stages.draw import draw
+from digitflow.tasks.stages.evaluate import evaluate
+from digitflow.tasks.stages.plot import plot
+from digitflow.tasks.stages.preprocess import preprocess
+from digitflow.tasks.stages.train import train
 
 StageName = Literal[
     "draw", "download", "decode", "preprocess", "train", "combine", "evaluate", "plot"

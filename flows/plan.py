@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.pipeline import Selection, pipeline
-from storage.artifacts import Artifact
-from storage.cache import Cache
-from storage.records import Record
-from tasks.config import Parameters
-from tasks.data.sources import Dataset
-from tasks.stage import Handle, Refs, Stage, StageResult, resolved, sources
+from digitflow.flows.pipeline import Selection, pipeline
+from digitflow.storage.cache import Cache
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.records import Record
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.stage import Handle, Refs, Stage, StageResult, resolved, sources
+from digitflow.tasks.parameters import Parameters
 
 
 @dataclass(frozen=True)

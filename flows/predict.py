@@ -13,14 +13,19 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from storage.cache import Cache
-from storage.models import ModelVersion
-from storage.runs import run_name
-from tasks.data.pictures.batch import Batch, read_batch
-from tasks.data.pictures.errors import PictureError
-from tasks.predictions import Prediction, image_size_of, model_to_use, predict_batch
-from tasks.publish_predictions import Predicted, publish_predictions
-from tasks.results import check_results_folder
+from digitflow.storage.cache import Cache
+from digitflow.storage.models import ModelVersion
+from digitflow.storage.runs import run_name
+from digitflow.tasks.data.pictures.batch import Batch, read_batch
+from digitflow.tasks.data.pictures.errors import PictureError
+from digitflow.tasks.prediction.predictions import (
+    Prediction,
+    image_size_of,
+    model_to_use,
+    predict_batch,
+)
+from digitflow.tasks.prediction.publish import Predicted, publish_predictions
+from digitflow.tasks.reporting.results import check_results_folder
 
 _Version = Annotated[int, Field(ge=1)]
 _SheetSize = Annotated[int, Field(ge=1, le=100)]

@@ -13,17 +13,17 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from flows.options import Extra, RunOptions, with_run_options
-from flows.title import show
-from flows.train import run_stages
-from storage.cache import Cache
-from storage.errors import RecordDamagedError
-from tasks import decision as report
-from tasks.ask_source import ask_source
-from tasks.data.source_check import SourceAnswer
-from tasks.gate import Rules
-from tasks.judge import Verdict, judge, publish_decision
-from tasks.results import write_results
+from digitflow.flows.spec import Extra, RunOptions, with_run_options
+from digitflow.flows.title import show
+from digitflow.flows.train import run_stages
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.tasks.data.download.source_check import SourceAnswer
+from digitflow.tasks.gate import decision as report
+from digitflow.tasks.gate.judge import Verdict, judge, publish_decision
+from digitflow.tasks.gate.rules import Rules
+from digitflow.tasks.gate.source import ask_source
+from digitflow.tasks.reporting.results import write_results
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _RULES = (

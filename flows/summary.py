@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from flows.options import RunOptions
-from storage.cache import Cache
-from tasks.registration import register_model
-from tasks.results import read_metrics
-from tasks.run_summary import RunSummary
-from tasks.stage import StageResult
+from digitflow.flows.spec import RunOptions
+from digitflow.storage.cache import Cache
+from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.gate.registration import register_model
+from digitflow.tasks.reporting.results import read_metrics
+from digitflow.tasks.reporting.run_summary import RunSummary
 
 
 def summarise(

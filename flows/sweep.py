@@ -17,24 +17,24 @@ from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from flows.halving import EarlyStop, check_halving
-from flows.options import Extra, RunOptions, with_run_options
-from flows.pipeline import STAGES, Selection, pipeline
-from flows.summary import summarise
-from flows.sweep_points import Trainer, train_all
-from flows.title import own_name, show
-from storage.cache import Cache
-from tasks.compare import compare
-from tasks.data.sources import DEFAULT_DATASET, Dataset
-from tasks.grid import MOST_POINTS, Point, plan_points
-from tasks.interruption import StoppedError
-from tasks.prefect_stage import submit
-from tasks.publish import publish
-from tasks.publish_sweep import publish_sweep
-from tasks.ranking import METRICS, Metric, Outcome, rank, rows
-from tasks.results import check_results_folder
-from tasks.stage import Handle, Refs, Stage
-from tasks.sweep_summary import SweepSummary
+from digitflow.flows.pipeline import STAGES, Selection, pipeline
+from digitflow.flows.spec import Extra, RunOptions, with_run_options
+from digitflow.flows.summary import summarise
+from digitflow.flows.sweep_points import Trainer, train_all
+from digitflow.flows.title import own_name, show
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset
+from digitflow.tasks.engine.cancellation import StoppedError
+from digitflow.tasks.engine.prefect_task import submit
+from digitflow.tasks.engine.stage import Handle, Refs, Stage
+from digitflow.tasks.reporting.publish import publish
+from digitflow.tasks.reporting.results import check_results_folder
+from digitflow.tasks.stages.compare import compare
+from digitflow.tasks.sweeps.grid import MOST_POINTS, Point, plan_points
+from digitflow.tasks.sweeps.halving import EarlyStop, check_halving
+from digitflow.tasks.sweeps.publish import publish_sweep
+from digitflow.tasks.sweeps.ranking import METRICS, Metric, Outcome, rank, rows
+from digitflow.tasks.sweeps.summary import SweepSummary
 
 _SWEEP = (
     Extra(
@@ -130,7 +130,7 @@ def run_sweep(
     logger = get_run_logger()
     logger.info("Dataset %s, preset %s, %d points", dataset.title, options.preset, len(points))
 
-    from flows.workers import Workers  # imports Dask
+    from digitflow.flows.dask.workers import Workers  # imports Dask
 
     for stage in (*STAGES, compare):
         stage.digest_code(cache)

@@ -8,17 +8,17 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from flows.halving import rungs, survivors
-from flows.pipeline import train_network
-from flows.workers import Workers
-from storage.cache import Cache
-from tasks import interruption
-from tasks.events import PointDone, PointsStarted, emit
-from tasks.grid import Point
-from tasks.interruption import StoppedError
-from tasks.ranking import Outcome, rank, scores_of
-from tasks.rung import rung
-from tasks.stage import Handle, Ref, Refs, Stage, StageResult
+from digitflow.flows.dask.workers import Workers
+from digitflow.flows.pipeline import train_network
+from digitflow.storage.cache import Cache
+from digitflow.tasks.engine import cancellation
+from digitflow.tasks.engine.cancellation import StoppedError
+from digitflow.tasks.engine.events import PointDone, PointsStarted, emit
+from digitflow.tasks.engine.stage import Handle, Ref, Refs, Stage, StageResult
+from digitflow.tasks.stages.partial_train import rung
+from digitflow.tasks.sweeps.grid import Point
+from digitflow.tasks.sweeps.halving import rungs, survivors
+from digitflow.tasks.sweeps.ranking import Outcome, rank, scores_of
 
 
 class Trainer:
@@ -124,7 +124,7 @@ class Trainer:
             for label, point in sorted(by_label.items(), key=lambda each: -_work(each[1])):
                 submit(label, point)
         self._workers.wait(done)
-        if interruption.requested() or len(outcomes) < len(by_label):
+        if cancellation.requested() or len(outcomes) < len(by_label):
             message = f"stopped with {len(outcomes)} of {len(by_label)} points finished"
             raise StoppedError(message)
         return [outcomes[label] for label in by_label]

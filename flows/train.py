@@ -14,18 +14,18 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
-from flows.options import RunOptions, with_run_options
-from flows.pipeline import STAGES, pipeline
-from flows.summary import summarise
-from flows.title import own_name, show
-from storage.cache import Cache
-from tasks.data.sources import Dataset
-from tasks.interruption import StoppedError
-from tasks.prefect_stage import submit
-from tasks.publish import publish, publish_report
-from tasks.results import check_results_folder
-from tasks.run_summary import RunSummary
-from tasks.stage import Handle, Refs, Stage, StageResult
+from digitflow.flows.pipeline import STAGES, pipeline
+from digitflow.flows.spec import RunOptions, with_run_options
+from digitflow.flows.summary import summarise
+from digitflow.flows.title import own_name, show
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.cancellation import StoppedError
+from digitflow.tasks.engine.prefect_task import submit
+from digitflow.tasks.engine.stage import Handle, Refs, Stage, StageResult
+from digitflow.tasks.reporting.publish import publish, publish_report
+from digitflow.tasks.reporting.results import check_results_folder
+from digitflow.tasks.reporting.run_summary import RunSummary
 
 
 @flow(
@@ -75,7 +75,9 @@ def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummar
     with ExitStack() as stack:
         workers = None
         if parameters.members > 1:
-            from flows.workers import Workers  # a second, for what most runs do not need
+            from digitflow.flows.dask.workers import (
+                Workers,  # a second, for what most runs do not need
+            )
 
             workers = stack.enter_context(
                 Workers(

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from storage.errors import RecordDamagedError
-from storage.fields import is_number, is_time
-from storage.sealed import read_sealed, write_sealed
+from digitflow.storage.checksummed import read_sealed, write_sealed
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.fields import is_number, is_time
 
 _FILE = re.compile(r"\d{8}T\d{9}-[0-9a-f]{20}\.json")
 

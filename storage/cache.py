@@ -29,8 +29,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.arrays import describe
-from storage.artifacts import (
+from digitflow.storage.batches import BatchStore
+from digitflow.storage.digests import short
+from digitflow.storage.errors import (
+    ArtifactError,
+    ObjectDamagedError,
+    ObjectMissingError,
+    RecordDamagedError,
+    StoreUnusableError,
+)
+from digitflow.storage.formats.arrays import describe
+from digitflow.storage.formats.artifacts import (
     FORMATS,
     Artifact,
     read_artifact,
@@ -38,28 +47,19 @@ from storage.artifacts import (
     take_over,
     write_artifact,
 )
-from storage.aside import settle
-from storage.batches import BatchStore
-from storage.digests import short
-from storage.errors import (
-    ArtifactError,
-    ObjectDamagedError,
-    ObjectMissingError,
-    RecordDamagedError,
-    StoreUnusableError,
-)
-from storage.keys import StageKey, differences
-from storage.locks import KeyLocks
-from storage.mapped import file_of
-from storage.models import ModelStore
-from storage.objects import ObjectStore
-from storage.records import Record, RecordStore, now
-from storage.room import explaining, explaining_full_disk
-from storage.runs import RunStore
-from storage.sources import SourceStore
+from digitflow.storage.formats.mapped import file_of
+from digitflow.storage.keys import StageKey, differences
+from digitflow.storage.locks import KeyLocks
+from digitflow.storage.models import ModelStore
+from digitflow.storage.objects import ObjectStore
+from digitflow.storage.os_errors import explaining, explaining_full_disk
+from digitflow.storage.quarantine import settle
+from digitflow.storage.records import Record, RecordStore, now
+from digitflow.storage.runs import RunStore
+from digitflow.storage.sources import SourceStore
 
 if TYPE_CHECKING:
-    from storage.remote_store import SharedStore
+    from digitflow.storage.remote.store import SharedStore
 
 # What a shared store needs is imported where it is used: most stores are folders.
 
@@ -142,7 +142,7 @@ class Cache:
     def __init__(self, root: Path | None = None, url: str | None = None) -> None:
         url = url or (shared_url() if root is None else None)
         if root is None and url is not None:
-            from storage.remote_location import cache_folder
+            from digitflow.storage.remote.location import cache_folder
 
             root = cache_folder(url)
         self.root = root or store_location()
@@ -167,7 +167,7 @@ class Cache:
         self._verified: set[Artifact] | None = None
         self.shared: SharedStore | None = None
         if url is not None:
-            from storage.remote_store import SharedStore
+            from digitflow.storage.remote.store import SharedStore
 
             self.shared = SharedStore(self.root, url, partial(settle, self.root))
             self.objects = self.shared.objects
@@ -392,7 +392,7 @@ class Cache:
         StorageFullError, StoreUnusableError
             If the store cannot be written.
         """
-        from storage.liveness import in_progress
+        from digitflow.storage.liveness import in_progress
 
         with ExitStack() as stack:
             with explaining("the list of runs in progress", self.root):

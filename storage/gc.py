@@ -6,9 +6,9 @@ folders. Nothing goes that was made or used since the oldest run in progress sta
 
 No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
 whoever adds an object touches that; whoever removes a file moves it aside and looks at its time
-once more, and puts it back if it was touched (see `storage.aside`). Either the touch comes before
-the move, and the file returns, or it fails, and the stage runs as if the file had never been
-there. Objects are touched and not only their records, so that it does not matter to a run in
+once more, and puts it back if it was touched (see `storage.quarantine`). Either the touch comes
+before the move, and the file returns, or it fails, and the stage runs as if the file had never
+been there. Objects are touched and not only their records, so that it does not matter to a run in
 progress what another sweep sees of the records at that moment.
 """
 
@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.aside import remove_unless, settle
-from storage.atomic import remove
-from storage.cache import Cache
-from storage.errors import RecordDamagedError
-from storage.liveness import oldest_start
-from storage.remote_sent import is_sent
-from storage.room import explaining
+from digitflow.storage.atomic import remove
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.liveness import oldest_start
+from digitflow.storage.os_errors import explaining
+from digitflow.storage.quarantine import remove_unless, settle
+from digitflow.storage.remote.sync_state import is_sent
 
 # However old, so many of the newest say whether what a model sees has drifted.
 KEPT_BATCHES = 10

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from storage.code import MODULE_LEVEL, Code
-from storage.digests import canonical_json, digest_json, short
+from digitflow.storage.code.digest import MODULE_LEVEL, Code
+from digitflow.storage.digests import canonical_json, digest_json, short
 
 # Raise it when the meaning of a stored record or object changes: older ones then miss.
 FORMAT_VERSION = 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from storage.locks import SECONDS_FOR_A_BRIEF_LOCK, kept_too_long
+from digitflow.storage.locks import SECONDS_FOR_A_BRIEF_LOCK, kept_too_long
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.digests import is_sha256
-from storage.errors import StoreUnusableError
-from storage.regular import open_regular
-from storage.room import explaining
+from digitflow.storage.digests import is_sha256
+from digitflow.storage.errors import StoreUnusableError
+from digitflow.storage.os_errors import explaining
+from digitflow.storage.safe_open import open_regular
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

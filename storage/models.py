@@ -16,16 +16,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import Artifact
-from storage.errors import (
+from digitflow.storage.checksummed import read_sealed, write_sealed
+from digitflow.storage.errors import (
     ArtifactError,
     MovedMeanwhileError,
     RecordDamagedError,
     UnknownNameError,
 )
-from storage.locks import briefly
-from storage.records import now
-from storage.sealed import read_sealed, write_sealed
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.locks import briefly
+from digitflow.storage.records import now
 
 CHAMPION = "champion"
 ANY = 0  # no version has this number

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from storage.atomic import commit_file, temporary_file
-from storage.digests import digest_file, is_sha256, short
-from storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
-from storage.regular import open_regular
+from digitflow.storage.atomic import commit_file, temporary_file
+from digitflow.storage.digests import digest_file, is_sha256, short
+from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
+from digitflow.storage.safe_open import open_regular
 
 
 class ObjectStore:

@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import Artifact
-from storage.atomic import write_bytes
-from storage.digests import digest_json, is_sha256, short
-from storage.errors import ArtifactError, RecordDamagedError
-from storage.fields import is_number, is_output_name, is_time
-from storage.keys import FORMAT_VERSION
-from storage.regular import open_regular
-from storage.sealed import seal, unseal
+from digitflow.storage.atomic import write_bytes
+from digitflow.storage.checksummed import seal, unseal
+from digitflow.storage.digests import digest_json, is_sha256, short
+from digitflow.storage.errors import ArtifactError, RecordDamagedError
+from digitflow.storage.fields import is_number, is_output_name, is_time
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.keys import FORMAT_VERSION
+from digitflow.storage.safe_open import open_regular
 
 STAGE_NAME = "[a-z][a-z0-9_-]{0,99}"
 # Ours are some kilobytes; reading stops here whatever lies in the folder.

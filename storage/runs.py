@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import Artifact
-from storage.atomic import write_bytes
-from storage.digests import digest_bytes
-from storage.errors import ArtifactError, RecordDamagedError
-from storage.fields import is_number, is_output_name, is_time
-from storage.regular import open_regular
-from storage.room import explaining
-from storage.sealed import seal, unseal
+from digitflow.storage.atomic import write_bytes
+from digitflow.storage.checksummed import seal, unseal
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.errors import ArtifactError, RecordDamagedError
+from digitflow.storage.fields import is_number, is_output_name, is_time
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.os_errors import explaining
+from digitflow.storage.safe_open import open_regular
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _MAX_BYTES = 16 * 1024 * 1024

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.digests import digest_bytes
-from storage.errors import RecordDamagedError
-from storage.sealed import read_sealed, write_sealed
+from digitflow.storage.checksummed import read_sealed, write_sealed
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.errors import RecordDamagedError
 
 
 class SourceStore:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.artifacts import FORMATS, Artifact, write_artifact
-from storage.cache import Cache
-from storage.models import ModelVersion
+from digitflow.storage.cache import Cache
+from digitflow.storage.formats.artifacts import FORMATS, Artifact, write_artifact
+from digitflow.storage.models import ModelVersion
 
 SIDE = 28
 # A model that sees how much ink there is in the upper and in the lower half of an image.

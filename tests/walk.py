@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from flows.pipeline import Selection, pipeline
-from storage.artifacts import Artifact
-from storage.cache import Cache
-from tasks.config import Parameters, resolve
-from tasks.data import idx
-from tasks.data.sources import Dataset, from_directory
-from tasks.events import Event, StageStarted, observing
-from tasks.stage import Handle, Refs, Stage, StageResult, resolved
+from digitflow.flows.pipeline import Selection, pipeline
+from digitflow.storage.cache import Cache
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.tasks.data.datasets.sources import Dataset, from_directory
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.engine.events import Event, StageStarted, observing
+from digitflow.tasks.engine.stage import Handle, Refs, Stage, StageResult, resolved
+from digitflow.tasks.parameters import Parameters, resolve
 
 # Enough to draw every figure, and little enough to train in milliseconds.
 TINY = {"training_sample": 40, "test_sample": 20, "epochs": 2, "hidden_sizes": "8", "dpi": 40}

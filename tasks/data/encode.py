@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.idx import check_pair
-from tasks.data.labels import SampleError
+from digitflow.tasks.data.datasets.labels import SampleError
+from digitflow.tasks.data.idx.arrays import check_pair
 
 
 def take_first(

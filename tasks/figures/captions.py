@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from tasks.agg import Figure, FontProperties, findfont, get_font
-from tasks.figures.style import TITLE_SIZE
+from digitflow.tasks.figures.agg import Figure, FontProperties, findfont, get_font
+from digitflow.tasks.figures.style import TITLE_SIZE
 
 ELLIPSIS = "…"
 

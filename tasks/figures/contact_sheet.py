@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.agg import Figure
-from tasks.figures.captions import fit, set_title
-from tasks.figures.style import FULL_WIDTH, HIGHLIGHT, render
-from tasks.figures.tiles import Pixels, brightness, check_images, show_tile
+from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.figures.captions import fit, set_title
+from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, render
+from digitflow.tasks.figures.tiles import Pixels, brightness, check_images, show_tile
 
 _COLUMNS = 8
 _TILE_WIDTH = FULL_WIDTH / _COLUMNS - 0.12

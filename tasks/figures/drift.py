@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from tasks.agg import Axes, Figure, MaxNLocator, PercentFormatter
-from tasks.figures.captions import set_title, shorten
-from tasks.figures.style import FULL_WIDTH, HIGHLIGHT, MUTED, RIGHT, WRONG, render
+from digitflow.tasks.figures.agg import Axes, Figure, MaxNLocator, PercentFormatter
+from digitflow.tasks.figures.captions import set_title, shorten
+from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, MUTED, RIGHT, WRONG, render
 
 _MOST_NAME = 12  # characters of a class's name
 

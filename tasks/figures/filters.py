@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.agg import Figure
-from tasks.figures.captions import set_title
-from tasks.figures.style import FULL_WIDTH, render
+from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.figures.captions import set_title
+from digitflow.tasks.figures.style import FULL_WIDTH, render
 
 MOST_FILTERS = 40
 _COLUMNS = 10  # of square filters

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.agg import Figure
-from tasks.figures.captions import fit, set_title
-from tasks.figures.style import FULL_WIDTH, render
-from tasks.figures.tiles import (
+from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.figures.captions import fit, set_title
+from digitflow.tasks.figures.style import FULL_WIDTH, render
+from digitflow.tasks.figures.tiles import (
     CAPTION_SIZE,
     COLUMNS,
     TILE_WIDTH,

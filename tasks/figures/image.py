@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from tasks.agg import Figure
-from tasks.figures.captions import set_title
-from tasks.figures.style import render
-from tasks.figures.tiles import Pixels, brightness, check_images, show_tile
+from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.figures.captions import set_title
+from digitflow.tasks.figures.style import render
+from digitflow.tasks.figures.tiles import Pixels, brightness, check_images, show_tile
 
 
 def draw_image(image: Pixels, label: object, *, number: int, dataset: str, dpi: int = 110) -> bytes:

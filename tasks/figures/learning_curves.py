@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.agg import Axes, Figure, FuncFormatter
-from tasks.figures.captions import set_title
-from tasks.figures.style import FULL_WIDTH, HIGHLIGHT, INK, MUTED, RIGHT, WRONG, render
+from digitflow.tasks.figures.agg import Axes, Figure, FuncFormatter
+from digitflow.tasks.figures.captions import set_title
+from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, INK, MUTED, RIGHT, WRONG, render
 
 # Beyond this many epochs, markers would touch and hide the dashes.
 _MARKED_EPOCHS = 30

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.agg import Figure
-from tasks.figures.captions import drawable, fit, set_title, width
-from tasks.figures.style import FULL_WIDTH, MUTED, render
-from tasks.figures.tiles import (
+from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.figures.captions import drawable, fit, set_title, width
+from digitflow.tasks.figures.style import FULL_WIDTH, MUTED, render
+from digitflow.tasks.figures.tiles import (
     CAPTION_SIZE,
     COLUMNS,
     TILE_WIDTH,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.agg import Figure, FigureCanvasAgg, matplotlib
-from tasks.figures.palette import encode_png
+from digitflow.tasks.figures.agg import Figure, FigureCanvasAgg, matplotlib
+from digitflow.tasks.figures.palette import encode_png
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour vision.
 # One meaning each throughout: blue is right, vermillion is wrong.

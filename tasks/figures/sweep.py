@@ -11,9 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from tasks.agg import Axes, Figure, colormaps
-from tasks.figures.captions import fit, set_title
-from tasks.figures.style import FULL_WIDTH, INK, MUTED, RIGHT, SMALLEST_SIZE, WRONG, render
+from digitflow.tasks.figures.agg import Axes, Figure, colormaps
+from digitflow.tasks.figures.captions import fit, set_title
+from digitflow.tasks.figures.style import (
+    FULL_WIDTH,
+    INK,
+    MUTED,
+    RIGHT,
+    SMALLEST_SIZE,
+    WRONG,
+    render,
+)
 
 # More distinct numbers than this get a scale; fewer stand at even distances, as a grid lists them.
 _MOST_MARKS = 8

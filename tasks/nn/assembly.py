@@ -1,14 +1,14 @@
 """From settings to layers, loss, optimiser and schedule."""
 
-from tasks.nn.convolution import Conv
-from tasks.nn.layer import Layer
-from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
-from tasks.nn.losses import LOSSES, Loss
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.schedules import SCHEDULES, Schedule, warm_up
-from tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.losses import LOSSES, Loss
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.schedules import SCHEDULES, Schedule, warm_up
+from digitflow.tasks.nn.settings import TrainingSettings
 
 
 def assemble(settings: TrainingSettings, height: int, width: int, classes: int) -> list[Layer]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.file_rows import file_rows
+from digitflow.tasks.nn.file_rows import file_rows
 
 logger = logging.getLogger(__name__)
 

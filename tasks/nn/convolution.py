@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tasks.nn.buffer import Buffer, as_images, in_memory_order
-from tasks.nn.initialization import initializer
-from tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.buffer import Buffer, as_images, in_memory_order
+from digitflow.tasks.nn.initialization import initializer
+from digitflow.tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.randomness import Randomness
 
 # OpenBLAS's limit for its way without copies (measured with 0.3.31, SkylakeX kernels); blocks
 # narrower than MIN_BLOCK would lose more than they gain.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.probabilities import probabilities
+from digitflow.tasks.nn.probabilities import probabilities
 
 KEY = "ensemble"
 FORMAT = 1

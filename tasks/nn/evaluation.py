@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.feed import Feed, Rows
-from tasks.nn.losses import Loss
-from tasks.nn.network import Network
+from digitflow.tasks.nn.feed import Feed, Rows
+from digitflow.tasks.nn.losses import Loss
+from digitflow.tasks.nn.network import Network
 
 
 def evaluate(

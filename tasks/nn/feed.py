@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tasks.nn.buffer import Buffer
-from tasks.nn.file_rows import file_rows
+from digitflow.tasks.nn.buffer import Buffer
+from digitflow.tasks.nn.file_rows import file_rows
 
 Rows = NDArray[np.intp]
 Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.checkpoints import Checkpoint, CheckpointFolder
-from tasks.nn.early_stopping import EarlyStopping
-from tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
-from tasks.nn.evaluation import accuracy, evaluate
-from tasks.nn.feed import Feed, Rows, batch_edges, shuffled
-from tasks.nn.interrupt import deferred_interrupt
-from tasks.nn.losses import Loss
-from tasks.nn.network import Network
-from tasks.nn.optimizers import Optimizer, clip_gradient, gradient_norm
-from tasks.nn.progress import BatchListener, BatchReport, EpochListener, EpochReport
-from tasks.nn.randomness import Randomness
-from tasks.nn.schedules import Schedule, constant
+from digitflow.tasks.nn.checkpoints import Checkpoint, CheckpointFolder
+from digitflow.tasks.nn.early_stopping import EarlyStopping
+from digitflow.tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
+from digitflow.tasks.nn.evaluation import accuracy, evaluate
+from digitflow.tasks.nn.feed import Feed, Rows, batch_edges, shuffled
+from digitflow.tasks.nn.interrupt import deferred_interrupt
+from digitflow.tasks.nn.losses import Loss
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.optimizers import Optimizer, clip_gradient, gradient_norm
+from digitflow.tasks.nn.progress import BatchListener, BatchReport, EpochListener, EpochReport
+from digitflow.tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.schedules import Schedule, constant
 
 COLUMNS = (
     "epoch",

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.randomness import Randomness
 
 Floats = NDArray[np.floating[Any]]
 Shape = tuple[int, ...]

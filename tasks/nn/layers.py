@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.buffer import Buffer, Order, in_memory_order
-from tasks.nn.initialization import initializer
-from tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.buffer import Buffer, Order, in_memory_order
+from digitflow.tasks.nn.initialization import initializer
+from digitflow.tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.randomness import Randomness
 
 # A softmax over 10 numbers side by side takes three times as long as one over 10 long rows, so
 # narrow outputs lie with the batch innermost.

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tasks.nn.buffer import aligned
-from tasks.nn.convolution import Conv
-from tasks.nn.feed import Feed
-from tasks.nn.layer import Floats, Layer, Parameter, Shape
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.buffer import aligned
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.layer import Floats, Layer, Parameter, Shape
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.randomness import Randomness
 
 # Images that pass through at once. A convolution's intermediate results are large, and it pays
 # to keep those of a few images in the cache; a dense layer would rather have more.

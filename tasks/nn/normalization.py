@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.nn.buffer import Buffer, in_memory_order
-from tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.buffer import Buffer, in_memory_order
+from digitflow.tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.randomness import Randomness
 
 
 @dataclass

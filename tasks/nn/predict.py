@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.architecture import from_arrays
-from tasks.nn.blas import blas_threads
-from tasks.nn.ensemble import combine_outputs, is_ensemble, split
-from tasks.nn.tutorial import predict_tutorial
+from digitflow.tasks.nn.architecture import from_arrays
+from digitflow.tasks.nn.blas import blas_threads
+from digitflow.tasks.nn.ensemble import combine_outputs, is_ensemble, split
+from digitflow.tasks.nn.tutorial import predict_tutorial
 
 # Images at once in eight bytes a pixel. More than a usual test set has: BLAS may round the rows
 # of another number of images otherwise.

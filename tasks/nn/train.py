@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.architecture import to_arrays
-from tasks.nn.assembly import assemble, make_loss, make_optimizer, make_schedule
-from tasks.nn.augmentation import Augment
-from tasks.nn.blas import blas_threads
-from tasks.nn.checkpoints import CheckpointFolder, run_identity
-from tasks.nn.early_stopping import EarlyStopping
-from tasks.nn.evaluation import evaluate
-from tasks.nn.feed import Feed
-from tasks.nn.fit import Examples, History, Training
-from tasks.nn.network import Network
-from tasks.nn.progress import BatchListener, EpochListener
-from tasks.nn.randomness import Randomness
-from tasks.nn.result import TrainingResult
-from tasks.nn.settings import TrainingSettings
-from tasks.nn.split import stratified_split
+from digitflow.tasks.nn.architecture import to_arrays
+from digitflow.tasks.nn.assembly import assemble, make_loss, make_optimizer, make_schedule
+from digitflow.tasks.nn.augmentation import Augment
+from digitflow.tasks.nn.blas import blas_threads
+from digitflow.tasks.nn.checkpoints import CheckpointFolder, run_identity
+from digitflow.tasks.nn.early_stopping import EarlyStopping
+from digitflow.tasks.nn.evaluation import evaluate
+from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.fit import Examples, History, Training
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.progress import BatchListener, EpochListener
+from digitflow.tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.split import stratified_split
 
 
 def train_network(

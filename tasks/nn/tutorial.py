@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.checkpoints import Checkpoint, CheckpointFolder, run_identity
-from tasks.nn.errors import TrainingDivergedError
-from tasks.nn.progress import EpochListener, EpochReport
-from tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.checkpoints import Checkpoint, CheckpointFolder, run_identity
+from digitflow.tasks.nn.errors import TrainingDivergedError
+from digitflow.tasks.nn.progress import EpochListener, EpochReport
+from digitflow.tasks.nn.result import TrainingResult
 
 Floats = NDArray[np.float64]
 ReluDerivative = Literal["published", "correct"]

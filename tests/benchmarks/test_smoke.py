@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.dvc import WIRING, DvcProject, find_dvc
-from flows.pipeline import STAGE_NAMES
+from digitflow.flows.pipeline import STAGE_NAMES
 from tests.environment import CLEAN
 from tests.mnist import ROOT
 from tests.patience import PATIENCE

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.conditional import Asked, Seen, ask
-from tasks.data.mirror_errors import InterruptedTransferError, RefusedError
-from tasks.data.sources import SourceFile
+from digitflow.tasks.data.datasets.sources import SourceFile
+from digitflow.tasks.data.download.conditional import Asked, Seen, ask
+from digitflow.tasks.data.download.mirror_errors import InterruptedTransferError, RefusedError
 from tests.patience import PATIENCE
 
 DATA = bytes(range(256)) * 8

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.data.dataset import ROLES, Dataset, DatasetError, SourceFile, describe_labels
+from digitflow.tasks.data.datasets.dataset import (
+    ROLES,
+    Dataset,
+    DatasetError,
+    SourceFile,
+    describe_labels,
+)
 
 FILES = tuple(SourceFile(role, f"{role}.gz", f"{n}" * 64, n) for n, role in enumerate(ROLES))
 LETTERS = Dataset("letters", FILES, ("here",), ("a", "b", "c"), "Letters", labels=(1, 2, 3))

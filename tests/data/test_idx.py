@@ -14,8 +14,15 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from tasks.data.idx import IdxError, check_pair, decode, encode, write, write_blocks
-from tasks.data.idx_header import check_complete
+from digitflow.tasks.data.idx.arrays import (
+    IdxError,
+    check_pair,
+    decode,
+    encode,
+    write,
+    write_blocks,
+)
+from digitflow.tasks.data.idx.header import check_complete
 
 CODES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -100,8 +107,8 @@ def test_gzip_of_several_members(file):
 @pytest.mark.parametrize("input_chunk", range(2, 60, 3))
 @pytest.mark.parametrize("output_chunk", [1, 4, 100])
 def test_chunks_may_end_anywhere(file, monkeypatch, input_chunk, output_chunk):
-    monkeypatch.setattr("tasks.data.idx_stream.INPUT_CHUNK", input_chunk)
-    monkeypatch.setattr("tasks.data.idx_stream.OUTPUT_CHUNK", output_chunk)
+    monkeypatch.setattr("digitflow.tasks.data.idx.stream.INPUT_CHUNK", input_chunk)
+    monkeypatch.setattr("digitflow.tasks.data.idx.stream.OUTPUT_CHUNK", output_chunk)
     file.write_bytes(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:]) + bytes(7))
     assert decode(file).tolist() == [[0, 1, 2], [3, 4, 5]]
 
@@ -139,7 +146,7 @@ def test_gzip_is_told_by_content_not_by_name(tmp_path):
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
 @pytest.mark.parametrize("shape", [(7,), (0,), (3, 5), (2, 0, 4), (2, 3, 4, 5)])
 def test_decodes_into_the_file_that_numpy_would_save(file, tmp_path, monkeypatch, dtype, shape):
-    monkeypatch.setattr("tasks.data.idx._BLOCK", 16)
+    monkeypatch.setattr("digitflow.tasks.data.idx.arrays._BLOCK", 16)
     array = np.arange(math.prod(shape)).astype(dtype).reshape(shape)
     write(file, array)
     mapped = decode(file, to=tmp_path / "x.npy")
@@ -153,7 +160,9 @@ def test_decodes_into_the_file_that_numpy_would_save(file, tmp_path, monkeypatch
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16])
 @pytest.mark.parametrize("shape", [(7, 3, 5), (1, 9, 9), (0, 3, 2)])
 def test_transposed_images_are_turned_upright(file, tmp_path, monkeypatch, dtype, shape):
-    monkeypatch.setattr("tasks.data.idx._BLOCK", 70)  # several images fit, or not even one
+    monkeypatch.setattr(
+        "digitflow.tasks.data.idx.arrays._BLOCK", 70
+    )  # several images fit, or not even one
     array = np.arange(math.prod(shape), dtype=dtype).reshape(shape)
     write(file, array)
     upright = array.swapaxes(1, 2)

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.data.manifest import check_name, read_manifest, to_toml, write_manifest
-from tasks.data.sources import DATASETS, DatasetError
+from digitflow.tasks.data.datasets.manifest import (
+    check_name,
+    read_manifest,
+    to_toml,
+    write_manifest,
+)
+from digitflow.tasks.data.datasets.sources import DATASETS, DatasetError
 
 MNIST = DATASETS["mnist"]
 

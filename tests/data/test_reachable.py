@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from tasks.data.fetch import NoMirrorReachable, reachable
-from tasks.data.sources import SourceFile
+from digitflow.tasks.data.datasets.sources import SourceFile
+from digitflow.tasks.data.download.fetch import NoMirrorReachable, reachable
 from tests.patience import PATIENCE
 
 NAME = "train-images-idx3-ubyte.gz"

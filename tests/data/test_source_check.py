@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.patience import Limits
-from tasks.data.source_check import CHANGED, FIRST, OTHER, UNCHANGED, UNKNOWN, SourceAnswer, check
-from tasks.data.sources import ROLES, SourceFile
+from digitflow.tasks.data.datasets.sources import ROLES, SourceFile
+from digitflow.tasks.data.download.source_check import (
+    CHANGED,
+    FIRST,
+    OTHER,
+    UNCHANGED,
+    UNKNOWN,
+    SourceAnswer,
+    check,
+)
+from digitflow.tasks.data.download.timeouts import Limits
 
 CONTENTS = {f"{role}.gz": role.encode() * 50 for role in ROLES}
 NOWHERE = "http://127.0.0.1:9/mnist/"  # the discard port: nobody listens

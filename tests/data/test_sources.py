@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.manifest import write_manifest
-from tasks.data.sources import DATASETS, ROLES, DatasetError, added, find, from_directory
+from digitflow.tasks.data.datasets.manifest import write_manifest
+from digitflow.tasks.data.datasets.sources import (
+    DATASETS,
+    ROLES,
+    DatasetError,
+    added,
+    find,
+    from_directory,
+)
 from tests.walk import write_dataset
 
 MNIST = DATASETS["mnist"]

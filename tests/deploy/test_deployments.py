@@ -16,8 +16,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from PIL import Image
 
-from tasks.data.sources import DATASETS
-from tasks.report import FIGURES
+from digitflow.tasks.data.datasets.sources import DATASETS
+from digitflow.tasks.reporting.report import FIGURES
 from tests.data.pictures.drawing import seven
 from tests.mnist import ROOT, has_mnist, mnist_folder
 from tests.patience import wait_for

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.sources import Dataset, from_directory
+from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from tests import walk
 from tests.faults.logged_walk import LoggedWalk
 from tests.faults.processes import Job, from_function

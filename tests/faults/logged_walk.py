@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.pipeline import Selection
-from storage.cache import Cache
-from storage.records import now
-from storage.runs import RunRecord
-from tasks.data.sources import Dataset
-from tasks.events import (
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.cache import Cache
+from digitflow.storage.records import now
+from digitflow.storage.runs import RunRecord
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.events import (
     Event,
     StageFailed,
     StageFinished,

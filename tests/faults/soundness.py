@@ -6,9 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from storage.cache import Cache
-from storage.gc import sweep
-from storage.soundness import find_damage
+from digitflow.storage.cache import Cache
+from digitflow.storage.gc import sweep
+from digitflow.storage.verify import find_damage
 
 Outcomes = dict[tuple[str, str], dict[str, str]]
 

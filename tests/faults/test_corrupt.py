@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
-from storage.cache import Cache
-from storage.digests import short
-from storage.soundness import find_damage
+from digitflow.flows.cli.app import main
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import short
+from digitflow.storage.verify import find_damage
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import DAMAGES, objects, records, runs
 from tests.faults.soundness import check_sound, outcomes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.sources import Dataset
+from digitflow.tasks.data.datasets.sources import Dataset
 from tests import walk
 from tests.environment import CLEAN, OFFLINE
 from tests.faults.conftest import Undisturbed
@@ -38,7 +38,7 @@ def digitflow_run(
 ) -> Job:
     """The undisturbed walk as a command."""
     settings = {**walk.TINY, **undisturbed.walk.changes}
-    command = [sys.executable, "-m", "flows", "run", "--dataset", dataset.mirrors[0]]
+    command = [sys.executable, "-m", "digitflow", "run", "--dataset", dataset.mirrors[0]]
     command += ["--mirror", mirror.url] if mirror is not None else []
     command += ["--set", *(f"{name}={value}" for name, value in settings.items())]
     folder.mkdir(exist_ok=True)

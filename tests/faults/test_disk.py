@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
-from flows.pipeline import Selection
-from storage.cache import Cache
-from storage.errors import StorageFullError, StoreUnusableError
+from digitflow.flows.cli.app import main
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import StorageFullError, StoreUnusableError
 from tests.faults.conftest import Undisturbed
 from tests.faults.logged_walk import LoggedWalk, events
 from tests.faults.processes import Attempt, finish, from_function
@@ -86,7 +86,7 @@ def test_a_disk_that_fills_up_between_runs(undisturbed: Undisturbed, tmp_path: P
 def test_the_bytes_of_an_array_are_named(tmp_path: Path) -> None:
     import numpy as np
 
-    from storage.keys import StageKey
+    from digitflow.storage.keys import StageKey
 
     with mounted(tmp_path / "disk", 1024 * 1024) as disk:
         cache = Cache(disk.folder / "store")

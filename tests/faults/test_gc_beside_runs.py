@@ -15,15 +15,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-import storage.aside
-import storage.gc
-from flows.cli import main
-from flows.pipeline import Selection
-from storage.aside import remove_unless
-from storage.cache import Cache
-from storage.gc import find_garbage, sweep
-from storage.keys import StageKey
-from storage.soundness import find_damage, remove_damage
+from digitflow import storage
+from digitflow.flows.cli.app import main
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.cache import Cache
+from digitflow.storage.gc import find_garbage, sweep
+from digitflow.storage.keys import StageKey
+from digitflow.storage.quarantine import remove_unless
+from digitflow.storage.verify import find_damage, remove_damage
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import flip
 from tests.faults.killing import kill_when
@@ -154,7 +153,7 @@ def filled(undisturbed: Undisturbed, tmp_path: Path) -> Cache:
 @contextmanager
 def next_step_noticed() -> Iterator[threading.Event]:
     """Give an event that is set once anybody wants to take a sweep's step, and may have to wait."""
-    wanted, plain = threading.Event(), storage.aside._step
+    wanted, plain = threading.Event(), storage.quarantine._step
 
     @contextmanager
     def step(root: Path) -> Iterator[None]:
@@ -163,7 +162,7 @@ def next_step_noticed() -> Iterator[threading.Event]:
             yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage.aside, "_step", step)
+        patch.setattr(storage.quarantine, "_step", step)
         yield wanted
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.cli import main
-from flows.pipeline import Selection
-from storage.cache import Cache
-from storage.digests import digest_json, short
-from storage.errors import ArtifactError
-from storage.gc import sweep
+from digitflow.flows.cli.app import main
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_json, short
+from digitflow.storage.errors import ArtifactError
+from digitflow.storage.gc import sweep
 from tests.faults.conftest import Undisturbed
 from tests.faults.killing import kill_when
 from tests.faults.logged_walk import Hold, LoggedWalk, epochs_trained, events

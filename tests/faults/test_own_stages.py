@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
-from storage.cache import Cache
-from tasks.stage import stage
+from digitflow.storage.cache import Cache
+from digitflow.tasks.engine.stage import stage
 
 
 @stage(outputs={"numbers": "npy"})

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.pipeline import Selection
-from flows.terminal import Terminal
-from tasks.data.sources import Dataset
-from tasks.events import StageWaiting
+from digitflow.flows.cli.terminal import Terminal
+from digitflow.flows.pipeline import Selection
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.events import StageWaiting
 from tests.faults.conftest import Undisturbed
 from tests.faults.http_mirror import serving
 from tests.faults.logged_walk import Hold, LoggedWalk, epochs_trained, events

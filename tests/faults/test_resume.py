@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flows.pipeline import Selection
-from storage.atomic import remove
-from tasks.data.sources import from_directory
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.atomic import remove
+from digitflow.tasks.data.datasets.sources import from_directory
 from tests import walk
 from tests.faults.corrupting import empty, flip, truncate
 from tests.faults.killing import kill_when

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from tasks.figures.style import look
+from digitflow.tasks.figures.style import look
 
 
 @pytest.fixture

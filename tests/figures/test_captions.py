@@ -1,8 +1,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from tasks.figures.captions import drawable, fit, set_title, shorten, width
-from tasks.figures.style import look
+from digitflow.tasks.figures.captions import drawable, fit, set_title, shorten, width
+from digitflow.tasks.figures.style import look
 
 
 def test_what_the_font_lacks_is_named_by_its_code_point():

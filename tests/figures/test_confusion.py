@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.figures.confusion import confusion_figure, draw_confusion
-from tasks.metrics import confusion_matrix
+from digitflow.tasks.figures.confusion import confusion_figure, draw_confusion
+from digitflow.tasks.reporting.metrics import confusion_matrix
 
 
 def matrix(classes, per_class, names=None, accuracy=0.85):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.figures.contact_sheet import (
+from digitflow.tasks.figures.contact_sheet import (
     UNSURE,
     choose_for_sheet,
     contact_sheet_figure,

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.figures.drift import draw_drift, drift_figure
+from digitflow.tasks.figures.drift import draw_drift, drift_figure
 
 DIGITS = [str(digit) for digit in range(10)]
 TENTHS = [0.1] * 10

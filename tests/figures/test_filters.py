@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.figures.filters import (
+from digitflow.tasks.figures.filters import (
     MOST_FILTERS,
     draw_filters,
     filters_figure,

@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from tasks.figures.gallery import choose_gallery, draw_gallery, gallery_figure
+from digitflow.tasks.figures.gallery import choose_gallery, draw_gallery, gallery_figure
 
 TUTORIAL_SEED = 147197952744
 TUTORIAL_IMAGES = [43428, 57133, 6514, 37231, 41521]

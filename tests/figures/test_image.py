@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import Normalize
 from PIL import Image
 
-from tasks.figures.image import draw_image, image_figure
-from tasks.figures.tiles import brightness
+from digitflow.tasks.figures.image import draw_image, image_figure
+from digitflow.tasks.figures.tiles import brightness
 
 
 def test_the_title_says_what_it_is(built, texts, inside, images):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.figures.learning_curves import draw_learning_curves, learning_curves_figure
+from digitflow.tasks.figures.learning_curves import draw_learning_curves, learning_curves_figure
 
 
 def history(epochs=20, *, part="test", start=0.4, end=0.78, loss=0.9):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.figures.mistakes import draw_mistakes, mistakes_figure, worst_mistakes
+from digitflow.tasks.figures.mistakes import draw_mistakes, mistakes_figure, worst_mistakes
 
 DIGITS = [str(i) for i in range(10)]
 LABELS = np.array([4, 1, 7, 2, 0, 9], dtype=np.uint8)

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 
-from tasks.figures.image import draw_image
-from tasks.figures.style import HIGHLIGHT, RIGHT, WRONG, look, render
+from digitflow.tasks.figures.image import draw_image
+from digitflow.tasks.figures.style import HIGHLIGHT, RIGHT, WRONG, look, render
 from tests.walk import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def test_threads_do_not_leave_their_settings_behind():
 
 DRAW = """
 import sys, numpy as np
-from tasks.figures.image import draw_image
+from digitflow.tasks.figures.image import draw_image
 image = np.arange(100, dtype=np.uint8).reshape(10, 10)
 sys.stdout.buffer.write(draw_image(image, 3, number=1, dataset='sample', dpi=60))
 sys.exit('matplotlib.pyplot' in sys.modules or 'prefect' in sys.modules)

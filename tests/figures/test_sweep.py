@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.figures.sweep import Line, draw_sweep, sweep_figure
+from digitflow.tasks.figures.sweep import Line, draw_sweep, sweep_figure
 
 GRID = [
     Line((0.1, "128"), 0.98),

@@ -13,8 +13,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from storage.cache import Cache
-from tasks.data.sources import Dataset, from_directory
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import Walk, walk, write_dataset
 

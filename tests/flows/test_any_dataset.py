@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.pipeline import Selection
-from storage.cache import Cache
-from tasks.config import Parameters, resolve
-from tasks.data import idx
-from tasks.data.labels import SampleError
-from tasks.data.sources import Dataset, from_directory
-from tasks.report import warnings
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.labels import SampleError
+from digitflow.tasks.data.datasets.sources import Dataset, from_directory
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.parameters import Parameters, resolve
+from digitflow.tasks.reporting.report import warnings
 from tests.walk import Walk, walk, write_dataset
 
 ALL: dict[str, Any] = {"training_sample": 0, "test_sample": 0, "epochs": 1, "dpi": 40}

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
-from flows.pipeline import Selection
-from storage.cache import Cache
-from storage.runs import RunRecord
-from tasks.config import PRESETS, Parameters
-from tasks.data.sources import DATASETS
+from digitflow.flows.cli.app import main
+from digitflow.flows.pipeline import Selection
+from digitflow.storage.cache import Cache
+from digitflow.storage.runs import RunRecord
+from digitflow.tasks.data.datasets.sources import DATASETS
+from digitflow.tasks.parameters import PRESETS, Parameters
 from tests.walk import LABELS, TINY, Walk, walk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> str:
         port = listener.getsockname()[1]
     mirror = f"http://127.0.0.1:{port}/mnist/"
     known = {**DATASETS, "mnist": replace(DATASETS["mnist"], mirrors=(mirror,))}
-    monkeypatch.setattr("tasks.data.sources.DATASETS", MappingProxyType(known))
+    monkeypatch.setattr("digitflow.tasks.data.datasets.sources.DATASETS", MappingProxyType(known))
     return mirror
 
 
@@ -67,7 +67,7 @@ def cli(
     def refuse(*args: Any, **kwargs: Any) -> None:
         pytest.fail("Prefect was started")
 
-    monkeypatch.setattr("flows.commands.session.EmbeddedServer", refuse)
+    monkeypatch.setattr("digitflow.flows.cli.commands.session.EmbeddedServer", refuse)
 
     def run(*arguments: str) -> Answer:
         capsys.readouterr()
@@ -193,7 +193,7 @@ class TestFailure:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise error
 
-        monkeypatch.setattr("flows.commands.run.run_pipeline", fail)
+        monkeypatch.setattr("digitflow.flows.cli.commands.run.run_pipeline", fail)
         answer = cli("run")
         assert answer.code == 1
         assert says in answer.err
@@ -319,7 +319,7 @@ class TestNothingToDo:
             raise KeyboardInterrupt
 
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-        monkeypatch.setattr("flows.commands.session.prepare_environment", stop)
+        monkeypatch.setattr("digitflow.flows.cli.commands.session.prepare_environment", stop)
         assert run_tiny().code == 1
         assert asked == ["prepared"]
 
@@ -327,7 +327,9 @@ class TestNothingToDo:
 class TestOffline:
     @pytest.fixture
     def _sample_is_cached(self, empty: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("flows.pipeline.SAMPLE", {"training": 40, "test": 20, "seed": 1})
+        monkeypatch.setattr(
+            "digitflow.flows.pipeline.SAMPLE", {"training": 40, "test": 20, "seed": 1}
+        )
         monkeypatch.setenv("DIGITFLOW_STORE", str(empty.root))
         walk(empty, DATASETS["sample"], selection=Selection(until="evaluate"))
 
@@ -531,7 +533,7 @@ class TestOtherCommands:
 
     def test_as_a_module(self):
         done = subprocess.run(
-            [sys.executable, "-m", "flows", "--version"],
+            [sys.executable, "-m", "digitflow", "--version"],
             cwd=ROOT,
             capture_output=True,
             text=True,

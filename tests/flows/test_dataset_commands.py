@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cli import main
-from flows.commands.arguments import RunArguments
-from flows.pipeline import SAMPLE, Selection
-from storage.cache import Cache
-from tasks.config import resolve
-from tasks.data import idx
-from tasks.data.dataset import DatasetError, Images
-from tasks.data.fetch import FetchError
-from tasks.data.manifest import write_manifest
-from tasks.data.sample import SIDE
-from tasks.data.sources import DATASETS, find
+from digitflow.flows.cli.app import main
+from digitflow.flows.cli.commands.arguments import RunArguments
+from digitflow.flows.pipeline import SAMPLE, Selection
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.dataset import DatasetError, Images
+from digitflow.tasks.data.datasets.manifest import write_manifest
+from digitflow.tasks.data.datasets.sources import DATASETS, find
+from digitflow.tasks.data.download.fetch import FetchError
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.data.sample.draw import SIDE
+from digitflow.tasks.parameters import resolve
 from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving
 from tests.walk import walk, write_dataset
 

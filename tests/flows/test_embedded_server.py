@@ -10,8 +10,8 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from flows.embedded_server import EmbeddedServer, EmbeddedServerError
-from flows.services.place import answers
+from digitflow.flows.server.embedded import EmbeddedServer, EmbeddedServerError
+from digitflow.flows.server.endpoint import answers
 from tests.patience import PATIENCE, wait_for
 from tests.servers.processes import running
 from tests.servers.scripted import Behaviours, ScriptedServer, serving
@@ -37,7 +37,7 @@ def servers_of(home: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             ours = process.environ().get("PREFECT_HOME") == str(home)
-            if ours and "flows.embedded_server" in process.cmdline():
+            if ours and "digitflow.flows.server.embedded" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue
@@ -59,8 +59,8 @@ def kill_the_server(home: Path) -> None:
 def test_another_that_starts_for_ever_is_not_waited_for(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.embedded_server._SECONDS_UNTIL_SAID", 0.05)
-    monkeypatch.setattr("flows.embedded_server._SECONDS_FOR_OTHERS", 0.1)
+    monkeypatch.setattr("digitflow.flows.server.embedded._SECONDS_UNTIL_SAID", 0.05)
+    monkeypatch.setattr("digitflow.flows.server.embedded._SECONDS_FOR_OTHERS", 0.1)
     said: list[str] = []
     server = EmbeddedServer(verbose=False, say=said.append)
     with (
@@ -131,7 +131,7 @@ def test_what_answers_by_drops_is_no_server(listening: ScriptedServer, reply: st
 def test_one_that_does_not_end_when_it_is_told_is_killed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.embedded_server._SECONDS_TO_END", 0.5)
+    monkeypatch.setattr("digitflow.flows.server.embedded._SECONDS_TO_END", 0.5)
     server = EmbeddedServer(verbose=False)
     monkeypatch.setattr(server, "_wait_for_answer", lambda: None)
     with server:

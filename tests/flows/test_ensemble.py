@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from flows.pipeline import Selection
-from flows.plan import make_plan
-from storage.cache import Cache
-from tasks.config import ParameterError, Parameters, resolve
-from tasks.data.sources import Dataset
-from tasks.nn.predict import predict
-from tasks.nn.probabilities import probabilities
-from tasks.registration import register_model
-from tasks.run_summary import find_stage
+from digitflow.flows.pipeline import Selection
+from digitflow.flows.plan import make_plan
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.gate.registration import register_model
+from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.probabilities import probabilities
+from digitflow.tasks.parameters import ParameterError, Parameters, resolve
+from digitflow.tasks.reporting.run_summary import find_stage
 from tests.walk import TINY, Walk, walk
 
 MEMBERS = [f"train-member-{number}" for number in (1, 2, 3)]

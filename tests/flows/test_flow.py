@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows.train import train
-from storage.cache import Cache
-from tasks.data.fetch import fetch
-from tasks.data.manifest import write_manifest
-from tasks.data.patience import Limits
-from tasks.data.sources import DATASETS, from_directory
+from digitflow.flows.train import train
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.manifest import write_manifest
+from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
+from digitflow.tasks.data.download.fetch import fetch
+from digitflow.tasks.data.download.timeouts import Limits
 from tests.patience import wait_for
 from tests.servers.prefect_server import PrefectServer, own_name
 from tests.servers.scripted import Behaviours, Handler, serving
@@ -173,7 +173,9 @@ def test_a_dataset_that_was_named_is_never_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ):
     nowhere = replace(DATASETS["mnist"], mirrors=(str(tmp_path / "nowhere"),))
-    monkeypatch.setattr("tasks.data.sources.DATASETS", MappingProxyType({"mnist": nowhere}))
+    monkeypatch.setattr(
+        "digitflow.tasks.data.datasets.sources.DATASETS", MappingProxyType({"mnist": nowhere})
+    )
     failed = run(dataset="mnist", until="download")
     assert failed["state_name"] == "Failed"
     message = failed["state"]["message"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows.halving import check_halving, rungs, survivors
-from tasks.config import ParameterError
-from tasks.grid import plan_points
+from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.sweeps.grid import plan_points
+from digitflow.tasks.sweeps.halving import check_halving, rungs, survivors
 
 
 def epochs_trained(epochs: int, points: int) -> int:

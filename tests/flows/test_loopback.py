@@ -18,8 +18,8 @@ import requests
 from websockets.asyncio.client import connect
 from websockets.sync.server import serve
 
-from flows.loopback import bypass_proxies, is_this_machine
-from flows.services.place import answers
+from digitflow.flows.server.endpoint import answers
+from digitflow.flows.server.loopback import bypass_proxies, is_this_machine
 from tests.patience import PATIENCE
 from tests.servers.processes import free_port
 from tests.servers.proxy import Proxy, running_proxy
@@ -192,7 +192,7 @@ def run_digitflow(
     home: Path, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows", *arguments],
+        [sys.executable, "-m", "digitflow", *arguments],
         cwd=home,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cli import main
-from storage.cache import Cache
+from digitflow.flows.cli.app import main
+from digitflow.storage.cache import Cache
 from tests.registered import register
 
 WEIGHTS = {"weights_1": np.ones((63, 2)), "weights_2": np.eye(2)}

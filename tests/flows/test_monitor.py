@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running, Scheduled
 
-from flows.services.monitor import HEARTBEAT, Monitor
-from flows.services.silence import Look, Patience, Phase, Silences
+from digitflow.flows.server.heartbeat import Look, Patience, Phase, Silences
+from digitflow.flows.server.monitor import HEARTBEAT, Monitor
 
 SPEAKS = {"env": {HEARTBEAT: "30"}}
 
@@ -84,7 +84,7 @@ class Watch:
         self.server = server
         self.now = 1e6
         self.said: list[str] = []
-        monkeypatch.setattr("flows.services.monitor.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("digitflow.flows.server.monitor.time.monotonic", lambda: self.now)
         self.monitor = Monitor(server, ["digitflow"], Patience(), self.said.append)  # type: ignore[arg-type]
 
     def look_for(self, seconds: float, *, every: float = 5.0) -> None:

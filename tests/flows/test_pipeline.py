@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.pipeline import STAGE_NAMES, Selection
-from flows.plan import PlannedStage, make_plan
-from storage.cache import Cache
-from storage.digests import digest_bytes, short
-from tasks.config import Parameters
-from tasks.data.sources import ROLES, Dataset, from_directory
+from digitflow.flows.pipeline import STAGE_NAMES, Selection
+from digitflow.flows.plan import PlannedStage, make_plan
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_bytes, short
+from digitflow.tasks.data.datasets.sources import ROLES, Dataset, from_directory
+from digitflow.tasks.parameters import Parameters
 from tests.walk import LABELS, Walk, tiny_parameters, walk, write_dataset
 
 DOWNLOADS, DECODES = LABELS[:4], LABELS[4:8]
@@ -320,7 +320,7 @@ class TestData:
     def test_one_changed_label_reruns_from_its_download_on(
         self, cache: Cache, tiny_directory: Path, tmp_path: Path
     ):
-        from tasks.data import idx
+        from digitflow.tasks.data.idx import arrays as idx
 
         shutil.copytree(tiny_directory, tmp_path / "tiny")
         file = tmp_path / "tiny" / "t10k-labels-idx1-ubyte.gz"
@@ -363,9 +363,9 @@ class TestData:
 def test_the_built_in_sample_goes_through_the_same_stages(
     empty: Cache, monkeypatch: pytest.MonkeyPatch
 ):
-    from tasks.data.sources import find
+    from digitflow.tasks.data.datasets.sources import find
 
-    monkeypatch.setattr("flows.pipeline.SAMPLE", {"training": 40, "test": 20, "seed": 1})
+    monkeypatch.setattr("digitflow.flows.pipeline.SAMPLE", {"training": 40, "test": 20, "seed": 1})
     selection = Selection(until="decode")
     done = planned_walk(empty, find("sample"), selection=selection)
     assert done.ran == ["draw-sample", *DECODES]

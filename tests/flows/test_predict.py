@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from prefect.exceptions import ParameterTypeError
 
-from flows.predict import predict
-from storage.cache import Cache
-from tasks.data import idx
+from digitflow.flows.predict import predict
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.idx import arrays as idx
 from tests.registered import HALVES, register
 from tests.servers.prefect_server import PrefectServer
 

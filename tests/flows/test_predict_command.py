@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.cli import main
-from storage.cache import Cache
-from tasks.data import idx
-from tasks.nn.predict import predict
+from digitflow.flows.cli.app import main
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.nn.predict import predict
 from tests.mnist import ROOT
 from tests.registered import HALVES, SIDE, register
 

@@ -5,7 +5,7 @@ import logging
 import httpx
 import pytest
 
-from tasks.prefect_stage import _ProgressArtifact
+from digitflow.tasks.engine.prefect_task import _ProgressArtifact
 
 
 def test_after_a_failure_the_next_update_comes_much_later(
@@ -19,9 +19,9 @@ def test_after_a_failure_the_next_update_comes_much_later(
 
     progress = _ProgressArtifact("train")
     monkeypatch.setattr(progress, "_show", show)
-    monkeypatch.setattr("tasks.prefect_stage.get_run_logger", logging.getLogger)
+    monkeypatch.setattr("digitflow.tasks.engine.prefect_task.get_run_logger", logging.getLogger)
     # Prefect's client has asked again for a minute by then; here it takes no time.
-    monkeypatch.setattr("tasks.prefect_stage._PAUSE_AFTER_FAILURE", 1e12)
+    monkeypatch.setattr("digitflow.tasks.engine.prefect_task._PAUSE_AFTER_FAILURE", 1e12)
     for epoch in range(1, 101):
         progress(epoch, 100, "epochs")
     assert asked == [1.0, 100.0]  # and once more at the end

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.retrain import retrain
-from storage.cache import Cache
-from tasks.ask_source import ask_source
-from tasks.data import idx
-from tasks.data.sample import write_sample
-from tasks.data.sources import DATASETS, from_directory
+from digitflow.flows.retrain import retrain
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.data.sample.draw import write_sample
+from digitflow.tasks.gate.source import ask_source
 from tests.faults.http_mirror import serving
 from tests.mnist import has_mnist, mnist_folder
 from tests.patience import wait_for
@@ -246,7 +246,10 @@ def test_a_source_that_cannot_be_asked_is_no_unchanged(
     data = write_dataset(tmp_path / "served", training=300, test=200)
     with serving(data) as mirror:
         published = replace(from_directory(data), name="letters", mirrors=(mirror.url,))
-        monkeypatch.setattr("tasks.data.sources.DATASETS", MappingProxyType({"letters": published}))
+        monkeypatch.setattr(
+            "digitflow.tasks.data.datasets.sources.DATASETS",
+            MappingProxyType({"letters": published}),
+        )
         assert run("letters").state == "Promoted"
         assert set(mirror.sent.values()) == {2}  # read once to be compared, and once to be kept
 

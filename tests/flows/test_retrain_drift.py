@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flows.retrain import retrain
-from storage.cache import Cache
-from tasks.batch_record import record_batch
-from tasks.predictions import Prediction
+from digitflow.flows.retrain import retrain
+from digitflow.storage.cache import Cache
+from digitflow.tasks.monitoring.batch_record import record_batch
+from digitflow.tasks.prediction.predictions import Prediction
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import write_dataset
 

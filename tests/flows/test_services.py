@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.services.place import DEFAULT_PORT, Place, choose_place
-from flows.services.processes import MARK, end, last_lines, marked, start, start_time
-from flows.services.record import Record, Records
-from flows.services.take_down import take_down
+from digitflow.flows.server.endpoint import DEFAULT_PORT, Place, choose_place
+from digitflow.flows.server.pidfile import Record, Records
+from digitflow.flows.server.processes import MARK, end, last_lines, marked, start, start_time
+from digitflow.flows.server.shutdown import take_down
 from tests.patience import PATIENCE, wait_for
 
 # A service that starts a run in a session of its own, says so, and waits.
@@ -116,8 +116,8 @@ class TestPlace:
     @pytest.fixture(autouse=True)
     def nobody(self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("flows.services.place.answers", lambda url: False)
-        monkeypatch.setattr("flows.services.place._is_free", lambda port: True)
+        monkeypatch.setattr("digitflow.flows.server.endpoint.answers", lambda url: False)
+        monkeypatch.setattr("digitflow.flows.server.endpoint._is_free", lambda port: True)
 
     def test_the_usual_port(self) -> None:
         assert choose_place(None) == Place(f"http://127.0.0.1:{DEFAULT_PORT}/api", DEFAULT_PORT)
@@ -134,5 +134,5 @@ class TestPlace:
 
     def test_a_server_that_is_named_and_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PREFECT_API_URL", "https://server.example/api/")
-        monkeypatch.setattr("flows.services.place.answers", lambda url: True)
+        monkeypatch.setattr("digitflow.flows.server.endpoint.answers", lambda url: True)
         assert choose_place(None) == Place("https://server.example/api", None)

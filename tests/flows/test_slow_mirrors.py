@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.manifest import write_manifest
-from tasks.data.sources import from_directory
+from digitflow.tasks.data.datasets.manifest import write_manifest
+from digitflow.tasks.data.datasets.sources import from_directory
 from tests.patience import PATIENCE
 from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving
 
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.prefect
 # far below.
 COMMAND = """
 import sys
-from flows.cli import main
-from tasks.data.fetch import fetch
-from tasks.data.patience import Limits
+from digitflow.flows.cli.app import main
+from digitflow.tasks.data.download.fetch import fetch
+from digitflow.tasks.data.download.timeouts import Limits
 fetch.__kwdefaults__["limits"] = Limits(slowest=5_000.0, window=3.0)
 sys.exit(main(sys.argv[1:]))
 """

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from flows.cli import app
-from flows.commands.arguments import RunArguments
-from flows.sweep import sweep
-from storage.cache import Cache
-from tasks.config import resolve
-from tasks.data.sources import Dataset
-from tasks.ranking import Outcome
-from tasks.sweep_report import table
-from tasks.sweep_summary import SweepSummary
+from digitflow.flows.cli.app import app
+from digitflow.flows.cli.commands.arguments import RunArguments
+from digitflow.flows.sweep import sweep
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.parameters import resolve
+from digitflow.tasks.sweeps.ranking import Outcome
+from digitflow.tasks.sweeps.report import table
+from digitflow.tasks.sweeps.summary import SweepSummary
 from tests.flows.test_workers import dask_cluster
 from tests.patience import PATIENCE, wait_for
 from tests.servers.prefect_server import PrefectServer
@@ -106,7 +106,9 @@ def test_a_sweep(
 
     # A second time it trains nothing and starts no workers; with more values, only what is new.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.workers.LocalCluster", lambda **_: pytest.fail("a cluster"))
+        patch.setattr(
+            "digitflow.flows.dask.workers.LocalCluster", lambda **_: pytest.fail("a cluster")
+        )
         again = run(tiny_directory)
     assert [outcome.status for outcome in again.ranked] == ["cached"] * 4
     assert (keys(again), again.epochs) == (keys(summary), 0)
@@ -177,7 +179,15 @@ def test_ctrl_c_keeps_what_is_finished(
     tiny: Dataset, tiny_directory: Path, tmp_path: Path, prefect_server: PrefectServer
 ) -> None:
     fixed = [f"{name}={value}" for name, value in FIXED.items() if name not in ("preset", "epochs")]
-    command = [sys.executable, "-m", "flows", "sweep", "--dataset", str(tiny_directory), "--set"]
+    command = [
+        sys.executable,
+        "-m",
+        "digitflow",
+        "sweep",
+        "--dataset",
+        str(tiny_directory),
+        "--set",
+    ]
     command += [*fixed, "--grid", "epochs=2,10000", "--grid", "hidden_sizes=8", "--workers", "2"]
     store = tmp_path / "store"
     environment = {

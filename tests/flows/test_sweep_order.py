@@ -1,7 +1,7 @@
 """What takes longest is trained first, so that no worker waits long for the last one."""
 
-from flows.sweep_points import _work
-from tasks.grid import plan_points
+from digitflow.flows.sweep_points import _work
+from digitflow.tasks.sweeps.grid import plan_points
 
 
 def order(preset: str, *grid: str) -> list[str]:

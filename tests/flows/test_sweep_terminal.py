@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.cli import main
-from flows.sweep_terminal import SweepTerminal
-from tasks.events import (
+from digitflow.flows.cli.app import main
+from digitflow.flows.cli.sweep_terminal import SweepTerminal
+from digitflow.tasks.engine.events import (
     PointDone,
     PointsStarted,
     StageFinished,
@@ -16,11 +16,11 @@ from tasks.events import (
     StageStarted,
     StageWaiting,
 )
-from tasks.grid import plan_points
-from tasks.ranking import Outcome
-from tasks.run_summary import RunSummary
-from tasks.sweep_report import markdown, table
-from tasks.sweep_summary import SweepSummary
+from digitflow.tasks.reporting.run_summary import RunSummary
+from digitflow.tasks.sweeps.grid import plan_points
+from digitflow.tasks.sweeps.ranking import Outcome
+from digitflow.tasks.sweeps.report import markdown, table
+from digitflow.tasks.sweeps.summary import SweepSummary
 
 POINTS = plan_points("quick", {}, ["learning_rate=0.001,0.9", "hidden_sizes=64,128-64"])
 LABELS = {f"train {point.label}": point.label for point in POINTS}
@@ -153,7 +153,8 @@ def test_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(
-        "flows.commands.session.EmbeddedServer", lambda **_: pytest.fail("Prefect was started")
+        "digitflow.flows.cli.commands.session.EmbeddedServer",
+        lambda **_: pytest.fail("Prefect was started"),
     )
     assert main(["sweep", *arguments]) == 2
     shown = capsys.readouterr()

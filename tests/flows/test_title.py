@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.title import own_name, title
-from storage.runs import run_name
+from digitflow.flows.title import own_name, title
+from digitflow.storage.runs import run_name
 
 
 @pytest.mark.parametrize("metrics", [{}, {"test_accuracy": 0.784}, {"test_accuracy": 1.0}])

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.prefect_setup import without_collection
+from digitflow.flows.server.prefect_setup import without_collection
 
 
 @pytest.fixture(autouse=True)

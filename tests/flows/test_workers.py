@@ -13,14 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.options import RunOptions
-from flows.train import train
-from flows.workers import Workers, WorkersError
-from storage.cache import Cache
-from tasks.config import ParameterError
-from tasks.data.sources import Dataset
-from tasks.events import Event, StageNoted, StageProgressed, observing
-from tasks.run_summary import RunSummary
+from digitflow.flows.dask.workers import Workers, WorkersError
+from digitflow.flows.spec import RunOptions
+from digitflow.flows.train import train
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.events import Event, StageNoted, StageProgressed, observing
+from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.reporting.run_summary import RunSummary
 from tests.flows.test_ensemble import MEMBERS, parameters
 from tests.mnist import ROOT
 from tests.patience import wait_for
@@ -110,8 +110,8 @@ class TestEnsemble:
         self, tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody would ever train what waits there."""
-        monkeypatch.setattr("flows.workers._SECONDS_WITHOUT_WORKERS", 1.0)
-        monkeypatch.setattr("flows.workers._SECONDS_BETWEEN_COUNTS", 0.2)
+        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_WITHOUT_WORKERS", 1.0)
+        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_BETWEEN_COUNTS", 0.2)
         given = {**self.given(tiny_directory), "epochs": 10_000}
         store = str(tmp_path / "store")
         noted: list[StageNoted] = []
@@ -126,9 +126,10 @@ class TestEnsemble:
             expected = f"{address}: expected workers, found none for 1 s; 3 trainings wait"
             with observing(observe), pytest.raises(WorkersError, match=expected):
                 train(**given, scheduler=address)
-        assert [each.text for each in noted] == [
+        # Once, or again where the scheduler took long to miss it.
+        assert {each.text for each in noted} == {
             f"scheduler {address} has no workers any more; waiting for one"
-        ]
+        }
 
 
 class TestProblems:
@@ -137,14 +138,14 @@ class TestProblems:
             pytest.fail("expected an error")
 
     def test_no_scheduler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("flows.workers._SECONDS_TO_CONNECT", 1)
+        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_TO_CONNECT", 1)
         with pytest.raises(WorkersError, match="Start one with: dask scheduler"):
             self.enter(f"tcp://127.0.0.1:{free_port()}", tmp_path)
 
     def test_a_worker_that_does_not_answer(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("flows.workers._SECONDS_TO_ANSWER", 1.0)
+        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_TO_ANSWER", 1.0)
         with dask_processes(tmp_path / "dask") as (address, worker):
             paused = [worker, *psutil.Process(worker.pid).children(recursive=True)]
             for process in paused:

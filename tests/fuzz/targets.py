@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from flows.commands.diff import show_difference
-from flows.commands.runs import list_runs
-from flows.commands.show import show_anything
-from flows.commands.units import age, local_time
-from storage.artifacts import read_artifact, write_artifact
-from storage.digests import digest_json
-from storage.errors import ArtifactError, RecordDamagedError
-from storage.keys import differences
-from storage.records import Record
-from storage.runs import RunStore
-from tasks.data.dataset import DatasetError
-from tasks.data.idx import IdxError, decode, encode
-from tasks.data.idx_header import image_header, label_values
-from tasks.data.manifest import read_manifest, write_manifest
+from digitflow.flows.cli.commands.diff import show_difference
+from digitflow.flows.cli.commands.runs import list_runs
+from digitflow.flows.cli.commands.show import show_anything
+from digitflow.flows.cli.commands.units import age, local_time
+from digitflow.storage.digests import digest_json
+from digitflow.storage.errors import ArtifactError, RecordDamagedError
+from digitflow.storage.formats.artifacts import read_artifact, write_artifact
+from digitflow.storage.keys import differences
+from digitflow.storage.records import Record
+from digitflow.storage.runs import RunStore
+from digitflow.tasks.data.datasets.dataset import DatasetError
+from digitflow.tasks.data.datasets.manifest import read_manifest, write_manifest
+from digitflow.tasks.data.idx.arrays import IdxError, decode, encode
+from digitflow.tasks.data.idx.header import image_header, label_values
 
 # What a reader may take, all in all, for an input of at most so many bytes.
 MEMORY_LIMIT = 32 * 2**20
@@ -245,7 +245,7 @@ def _framed(data: bytes) -> bytes:
 _OTHER_DOCUMENT = {
     "format": 1,
     "stage": "train",
-    "code": {"tasks/train.py": {"train": "0" * 64}},
+    "code": {"tasks/stages/train.py": {"train": "0" * 64}},
     "parameters": {"epochs": 20},
     "inputs": {"training_images": "1" * 64},
 }

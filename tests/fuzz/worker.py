@@ -16,17 +16,40 @@ import atheris
 
 # The modules that read what a target is given: coverage of others would only cost time, and
 # makes each start take seconds.
-_RECORD = ("json.decoder", "storage.fields", "storage.digests", "storage.artifacts")
+_RECORD = (
+    "json.decoder",
+    "digitflow.storage.fields",
+    "digitflow.storage.digests",
+    "digitflow.storage.formats.artifacts",
+)
 _READERS = {
-    "idx": ("tasks.data.idx", "tasks.data.idx_header", "tasks.data.idx_stream"),
-    "manifest": ("tomllib._parser", "tasks.data.manifest", "tasks.data.dataset"),
-    "record": (*_RECORD, "storage.records", "storage.keys", "flows.commands.units"),
-    "run": (*_RECORD, "storage.runs", "flows.commands.runs", "flows.commands.diff"),
-    "npy": ("storage.arrays", "numpy.lib._format_impl"),
-    "npz": ("storage.arrays", "numpy.lib._format_impl", "zipfile"),
-    "csv": ("storage.artifacts", "pandas.io.parsers.readers"),
-    "json": ("storage.artifacts", "json.decoder"),
-    "png": ("storage.artifacts",),
+    "idx": (
+        "digitflow.tasks.data.idx.arrays",
+        "digitflow.tasks.data.idx.header",
+        "digitflow.tasks.data.idx.stream",
+    ),
+    "manifest": (
+        "tomllib._parser",
+        "digitflow.tasks.data.datasets.manifest",
+        "digitflow.tasks.data.datasets.dataset",
+    ),
+    "record": (
+        *_RECORD,
+        "digitflow.storage.records",
+        "digitflow.storage.keys",
+        "digitflow.flows.cli.commands.units",
+    ),
+    "run": (
+        *_RECORD,
+        "digitflow.storage.runs",
+        "digitflow.flows.cli.commands.runs",
+        "digitflow.flows.cli.commands.diff",
+    ),
+    "npy": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl"),
+    "npz": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl", "zipfile"),
+    "csv": ("digitflow.storage.formats.artifacts", "pandas.io.parsers.readers"),
+    "json": ("digitflow.storage.formats.artifacts", "json.decoder"),
+    "png": ("digitflow.storage.formats.artifacts",),
 }
 _TARGET = sys.argv[1]
 

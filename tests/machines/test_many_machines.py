@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from storage.cache import Cache
-from tasks.config import resolve
-from tasks.data.sources import from_directory
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import from_directory
+from digitflow.tasks.parameters import resolve
 from tests.patience import wait_for
 from tests.servers.fixtures import CREATE_POOL, DEPLOY, START_WORKER, copy_project
 from tests.servers.postgresql import running_postgresql

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.layer import Layer
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.randomness import Randomness
 
 Floats = NDArray[Any]
 

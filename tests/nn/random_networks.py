@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nn.convolution import Conv
-from tasks.nn.layer import Layer
-from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
-from tasks.nn.network import Network
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.randomness import Randomness
 
 Shape = tuple[int, ...]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from storage.cache import Cache
-from tasks.nn.blas import blas_threads
-from tasks.stage import stage
+from digitflow.storage.cache import Cache
+from digitflow.tasks.engine.stage import stage
+from digitflow.tasks.nn.blas import blas_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_WAIT = 300
@@ -98,9 +98,9 @@ def test_a_stage_computes_with_one(tmp_path: Path) -> None:
 TRAINING = """
 import hashlib, sys
 import numpy as np
-from tasks.nn.predict import predict
-from tasks.nn.settings import TrainingSettings
-from tasks.nn.train import train_network
+from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.train import train_network
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (1200, 28, 28), dtype=np.uint8)

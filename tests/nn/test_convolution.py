@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn import convolution
-from tasks.nn.convolution import Conv
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn import convolution
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built, relative_error
 
 Floats = Any

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.ensemble import KEY, combine_outputs, is_ensemble, join, split
-from tasks.nn.predict import predict
-from tasks.nn.probabilities import probabilities
+from digitflow.tasks.nn.ensemble import KEY, combine_outputs, is_ensemble, join, split
+from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.probabilities import probabilities
 from tests.nn.test_fit import SMALL, Data, data, train
 
 __all__ = ["data"]  # a fixture

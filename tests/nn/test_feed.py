@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.nn.feed import Feed, batch_edges, shuffled
+from digitflow.tasks.nn.feed import Feed, batch_edges, shuffled
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 3, 4), dtype=np.uint8)
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.checkpoints import run_identity
-from tasks.nn.feed import Feed
-from tasks.nn.file_rows import FileRows, file_rows
-from tasks.nn.settings import TrainingSettings
-from tasks.nn.train import train_network
+from digitflow.tasks.nn.checkpoints import run_identity
+from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.file_rows import FileRows, file_rows
+from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.train import train_network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 5, 4), np.uint8)
 LABELS = np.arange(60) % 3
@@ -18,7 +18,7 @@ LABELS = np.arange(60) % 3
 
 @pytest.fixture
 def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.nn.file_rows.MAPPED", 0)
+    monkeypatch.setattr("digitflow.tasks.nn.file_rows.MAPPED", 0)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ class TestWhichArrays:
         assert [file_rows(each) for each in others] == [None] * 5
         for mode in ("r+", "c"):
             assert file_rows(np.load(str(mapped.filename), mmap_mode=mode)) is None
-        monkeypatch.setattr("tasks.nn.file_rows.MAPPED", IMAGES.nbytes)
+        monkeypatch.setattr("digitflow.tasks.nn.file_rows.MAPPED", IMAGES.nbytes)
         assert file_rows(mapped) is None
 
 
@@ -69,7 +69,7 @@ def test_a_feed_loads_the_same(mapped: np.memmap[Any, Any], rows: Any):
 
 
 def test_identity_is_the_same(mapped: np.memmap[Any, Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tasks.nn.checkpoints._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("digitflow.tasks.nn.checkpoints._ROWS_AT_ONCE", 7)
     assert run_identity({}, mapped, LABELS) == run_identity({}, IMAGES, LABELS)
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.architecture import from_arrays
-from tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
-from tasks.nn.fit import COLUMNS
-from tasks.nn.initialization import INITIALIZERS
-from tasks.nn.losses import CrossEntropy
-from tasks.nn.progress import BatchReport, EpochReport
-from tasks.nn.randomness import Randomness
-from tasks.nn.result import TrainingResult
-from tasks.nn.settings import TrainingSettings
-from tasks.nn.split import stratified_split
-from tasks.nn.train import train_network
+from digitflow.tasks.nn.architecture import from_arrays
+from digitflow.tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
+from digitflow.tasks.nn.fit import COLUMNS
+from digitflow.tasks.nn.initialization import INITIALIZERS
+from digitflow.tasks.nn.losses import CrossEntropy
+from digitflow.tasks.nn.progress import BatchReport, EpochReport
+from digitflow.tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.split import stratified_split
+from digitflow.tasks.nn.train import train_network
 
 Data = tuple[Any, Any, Any, Any]
 
@@ -144,7 +144,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(data: Data, monkeypatch: pytest.Mo
     settings = {**SMALL, "convolution_channels": (4,), "batch_size": 100, "dtype": "float64"}
     results = []
     for size in (32, 100):
-        monkeypatch.setattr("tasks.nn.network.CONVOLUTION_PASS", size)
+        monkeypatch.setattr("digitflow.tasks.nn.network.CONVOLUTION_PASS", size)
         results.append(train(data, settings))
     for column in COLUMNS:
         np.testing.assert_allclose(
@@ -186,8 +186,8 @@ KILLED_PROCESS = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from tasks.nn.settings import TrainingSettings
-from tasks.nn.train import train_network
+from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.train import train_network
 
 def die(report):
     if (report.epoch, report.batch) == (2, 5):

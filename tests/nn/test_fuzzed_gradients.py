@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.nn.convolution import Conv
-from tasks.nn.feed import Feed
-from tasks.nn.fit import Examples, Training
-from tasks.nn.layer import Layer
-from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
-from tasks.nn.losses import LOSSES, Loss
-from tasks.nn.network import Network
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.optimizers import SGD
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.fit import Examples, Training
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.losses import LOSSES, Loss
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.optimizers import SGD
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.random_networks import CLASSES, ORDERS, SIZES, in_order, random_network
 
 Floats = NDArray[Any]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built
 
 

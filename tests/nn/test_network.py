@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.architecture import KEY, from_arrays, to_arrays
-from tasks.nn.convolution import Conv
-from tasks.nn.layer import Layer
-from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
-from tasks.nn.losses import CrossEntropy
-from tasks.nn.network import Network
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.predict import predict
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.architecture import KEY, from_arrays, to_arrays
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.losses import CrossEntropy
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import central_difference, relative_error
 
 
@@ -125,7 +125,7 @@ def test_the_tutorials_weights_predict_too(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
     np.testing.assert_allclose(predict(weights, flat), expected, rtol=1e-12)
     # Many images go through some at a time.
-    monkeypatch.setattr("tasks.nn.predict._TUTORIAL_PASS", 3)
+    monkeypatch.setattr("digitflow.tasks.nn.predict._TUTORIAL_PASS", 3)
     np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
 
 

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built, relative_error
 
 SHAPES = [(2, 1), (6, 3), (33, 4), (2, 1, 1, 1), (3, 2, 4, 5), (1, 3, 2, 2)]

@@ -8,23 +8,23 @@ import onnx
 import onnxruntime
 import pytest
 
-from tasks.nn import onnx_layers
-from tasks.nn.architecture import LAYERS, to_arrays
-from tasks.nn.assembly import assemble
-from tasks.nn.convolution import Conv
-from tasks.nn.ensemble import join
-from tasks.nn.feed import Feed
-from tasks.nn.layer import Layer
-from tasks.nn.layers import Dense, Dropout, Flatten, ReLU
-from tasks.nn.network import Network
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.onnx_model import to_onnx
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.predict import predict
-from tasks.nn.presets import PRESETS
-from tasks.nn.probabilities import probabilities
-from tasks.nn.randomness import Randomness
-from tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.architecture import LAYERS, to_arrays
+from digitflow.tasks.nn.assembly import assemble
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.ensemble import join
+from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.onnx import layers as onnx_layers
+from digitflow.tasks.nn.onnx.model import to_onnx
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.presets import PRESETS
+from digitflow.tasks.nn.probabilities import probabilities
+from digitflow.tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.settings import TrainingSettings
 
 CONVOLUTIONS = [
     (kernel, stride, padding, shape)

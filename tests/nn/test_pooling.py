@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built
 
 GRID = list(itertools.product((1, 3), (1, 2), (4, 5, 7), (4, 6), (1, 2, 3)))

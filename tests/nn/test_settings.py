@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.nn.presets import PRESETS
-from tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.presets import PRESETS
+from digitflow.tasks.nn.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

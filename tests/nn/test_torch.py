@@ -5,15 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.convolution import Conv
-from tasks.nn.layer import Layer
-from tasks.nn.layers import Dense, Flatten, ReLU
-from tasks.nn.losses import CrossEntropy
-from tasks.nn.network import Network
-from tasks.nn.normalization import BatchNorm
-from tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
-from tasks.nn.pooling import GlobalAveragePool, MaxPool
-from tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.layer import Layer
+from digitflow.tasks.nn.layers import Dense, Flatten, ReLU
+from digitflow.tasks.nn.losses import CrossEntropy
+from digitflow.tasks.nn.network import Network
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
+from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.random_networks import SIZES, in_order, random_network
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")

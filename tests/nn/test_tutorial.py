@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.nn.errors import TrainingDivergedError
-from tasks.nn.progress import EpochReport
-from tasks.nn.result import TrainingResult
-from tasks.nn.tutorial import COLUMNS, predict_tutorial, train_tutorial
+from digitflow.tasks.nn.errors import TrainingDivergedError
+from digitflow.tasks.nn.progress import EpochReport
+from digitflow.tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.tutorial import COLUMNS, predict_tutorial, train_tutorial
 
 PUBLISHED = Path(__file__).with_name("tutorial-history.csv")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from storage.cache import Cache
+from digitflow.storage.cache import Cache
 from tests.patience import wait_for
 from tests.servers.fixtures import Deployed
 

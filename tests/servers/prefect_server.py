@@ -114,7 +114,7 @@ def running_server(
     """
     port = port or free_port()
     environment = {**environment_of(folder, port), **(settings or {})}
-    command = [sys.executable, "-m", "flows", "server"]
+    command = [sys.executable, "-m", "digitflow", "server"]
     log = folder / "server.log"
     with running(command, folder=folder, environment=environment, log=log) as process:
         server = PrefectServer(f"http://127.0.0.1:{port}", environment, process.pid)

@@ -17,7 +17,7 @@ from tests.servers.fixtures import Deployed
 from tests.servers.prefect_server import PrefectServer, environment_of
 from tests.servers.processes import running
 
-DIGITFLOW = (sys.executable, "-m", "flows")
+DIGITFLOW = (sys.executable, "-m", "digitflow")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from storage.cache import Cache
-from storage.gc import sweep
+from digitflow.storage.cache import Cache
+from digitflow.storage.gc import sweep
 
 
 def age(root: Path, days: float = 100) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from storage.cache import Cache
-from storage.remote_driver import open_driver
+from digitflow.storage.cache import Cache
+from digitflow.storage.remote.driver import open_driver
 from tests.share.s3_server import S3, running_s3
 
 Machine = Callable[[str], Cache]
@@ -51,7 +51,7 @@ def _kept_drivers(
             drivers[what] = open_driver(url)[0]
         return drivers[what], url.partition("://")[2]
 
-    monkeypatch.setattr("storage.remote.open_driver", open_once)
+    monkeypatch.setattr("digitflow.storage.remote.remote.open_driver", open_once)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.cache import Cache
-from storage.keys import StageKey
-from storage.runs import RunRecord
+from digitflow.storage.cache import Cache
+from digitflow.storage.keys import StageKey
+from digitflow.storage.runs import RunRecord
 from tests.patience import PATIENCE
 from tests.share.work import squares
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from storage.cache import Cache
-from storage.digests import digest_bytes
-from storage.errors import SharedStoreError
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.errors import SharedStoreError
 from tests.environment import CLEAN
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine

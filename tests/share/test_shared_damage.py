@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from storage.cache import Cache
-from storage.digests import digest_json
-from storage.remote_objects import object_name
-from storage.remote_records import record_name
-from storage.runs import RunRecord
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_json
+from digitflow.storage.remote.objects import object_name
+from digitflow.storage.remote.records import record_name
+from digitflow.storage.runs import RunRecord
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3
 from tests.share.work import key, squares, values
@@ -157,7 +157,7 @@ def test_a_record_of_gigabytes_is_not_downloaded(
     machine: Machine, outside: Bucket, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     squares(machine("first"))
-    monkeypatch.setattr("storage.remote_records.MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr("digitflow.storage.remote.records.MAX_RECORD_BYTES", 1000)
     name = record_name("squares", key(10).digest())
     outside.write(name, b" " * 1001)
     with s3.counting() as requests:

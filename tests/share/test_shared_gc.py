@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from storage.cache import Cache
-from storage.errors import SharedStoreError
-from storage.gc import find_garbage
-from storage.keys import StageKey
-from storage.remote import Remote
-from storage.remote_gc import MIN_KEEP_DAYS, SharedItem, find_shared_garbage, sweep_shared
-from storage.remote_objects import object_name
-from storage.remote_records import record_name
-from storage.runs import RunRecord
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.gc import find_garbage
+from digitflow.storage.keys import StageKey
+from digitflow.storage.remote.gc import MIN_KEEP_DAYS, SharedItem, find_shared_garbage, sweep_shared
+from digitflow.storage.remote.objects import object_name
+from digitflow.storage.remote.records import record_name
+from digitflow.storage.remote.remote import Remote
+from digitflow.storage.runs import RunRecord
 from tests.share.aging import age, sweep_all
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3, Refusal

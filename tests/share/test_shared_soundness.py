@@ -1,12 +1,12 @@
 """A shared store is read whole on request, and repaired from what this machine has."""
 
-from storage.cache import Cache
-from storage.remote_objects import object_name
-from storage.remote_records import record_name
-from storage.remote_soundness import find_shared_damage, repair_shared
-from storage.remote_store import SharedStore
-from storage.runs import RunRecord
-from storage.soundness import find_damage
+from digitflow.storage.cache import Cache
+from digitflow.storage.remote.objects import object_name
+from digitflow.storage.remote.records import record_name
+from digitflow.storage.remote.store import SharedStore
+from digitflow.storage.remote.verify import find_shared_damage, repair_shared
+from digitflow.storage.runs import RunRecord
+from digitflow.storage.verify import find_damage
 from tests.share.conftest import Machine
 from tests.share.work import key, squares
 

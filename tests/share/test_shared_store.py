@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.cache import Cache
-from storage.digests import digest_bytes
-from storage.keys import StageKey
-from storage.runs import RunRecord
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.keys import StageKey
+from digitflow.storage.runs import RunRecord
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
-from storage.cache import Cache
-from storage.remote_location import cache_folder
-from tasks.data.sources import from_directory
+from digitflow.flows.cli.app import main
+from digitflow.storage.cache import Cache
+from digitflow.storage.remote.location import cache_folder
+from digitflow.tasks.data.datasets.sources import from_directory
 from tests.environment import CLEAN
 from tests.mnist import ROOT
 from tests.patience import PATIENCE
@@ -75,7 +75,7 @@ def digitflow(s3: S3, url: str, tmp_path: Path) -> Digitflow:
 
     def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "flows", *arguments],
+            [sys.executable, "-m", "digitflow", *arguments],
             cwd=home,
             env={
                 **CLEAN,
@@ -243,8 +243,8 @@ def test_what_lies_here_needs_no_driver(tmp_path: Path, address: str) -> None:
     program = f"""
 import os, sys
 from pathlib import Path
-from flows.cli import main
-from storage.cache import Cache
+from digitflow.flows.cli.app import main
+from digitflow.storage.cache import Cache
 from tests.share.work import squares
 here = Path({str(tmp_path)!r})
 squares(Cache(here))
@@ -256,7 +256,7 @@ assert not cache.local.shared
 foreign = {{"fsspec", "s3fs", "botocore", "aiohttp"}} & set(sys.modules)
 assert not foreign, foreign
 if not {address!r}:
-    ours = [name for name in sys.modules if name in ("storage.remote", "storage.remote_store")]
+    ours = [name for name in sys.modules if name.startswith("digitflow.storage.remote.")]
     assert not ours, ours
 """
     done = subprocess.run(

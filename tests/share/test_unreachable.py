@@ -10,10 +10,10 @@ from typing import Any
 import fsspec  # noqa: F401 (one test empties its registry)
 import pytest
 
-from storage.cache import Cache
-from storage.errors import SharedStoreError
-from storage.remote import Remote
-from storage.remote_driver import open_driver
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.remote.driver import open_driver
+from digitflow.storage.remote.remote import Remote
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3, Refusal, Request
@@ -72,7 +72,7 @@ def test_no_credentials(s3: S3, url: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_store_that_never_answers(
     machine: Machine, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.remote._SECONDS_TO_ANSWER", 0.3)
+    monkeypatch.setattr("digitflow.storage.remote.remote._SECONDS_TO_ANSWER", 0.3)
 
     over = threading.Event()
 
@@ -100,7 +100,7 @@ def test_a_store_that_stops_answering(
             stopped.wait(PATIENCE)
 
     s3.before = swallow
-    monkeypatch.setattr("storage.remote._SECONDS_FOR_A_REQUEST", 0.5)
+    monkeypatch.setattr("digitflow.storage.remote.remote._SECONDS_FOR_A_REQUEST", 0.5)
     with pytest.raises(SharedStoreError, match="has not answered within"):
         squares(first)
     stopped.set()
@@ -115,7 +115,7 @@ def test_a_large_object_may_take_longer(
         given.append(seconds)
         return call()
 
-    monkeypatch.setattr("storage.remote.within", within)
+    monkeypatch.setattr("digitflow.storage.remote.remote.within", within)
     file = tmp_path / "large"
     with file.open("wb") as large:
         large.truncate(5_000_000)
@@ -189,7 +189,7 @@ def test_what_was_made_without_the_store_is_sent_later(machine: Machine) -> None
 def test_a_full_disk_is_no_matter_of_the_store(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from storage.errors import StorageFullError
+    from digitflow.storage.errors import StorageFullError
 
     squares(machine("first"))
     second = machine("second")

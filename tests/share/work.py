@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from storage.cache import Cache, Outcome
-from storage.keys import StageKey
+from digitflow.storage.cache import Cache, Outcome
+from digitflow.storage.keys import StageKey
 
 FORMATS = {"squares": "npy", "summary": "json"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.cache import Cache
-from storage.objects import ObjectStore
+from digitflow.storage.cache import Cache
+from digitflow.storage.objects import ObjectStore
 
 Put = Callable[[bytes], str]
 

@@ -14,9 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from storage.artifacts import FORMATS, PNG_SIGNATURE, Artifact, read_artifact, write_artifact
-from storage.digests import digest_file
-from storage.errors import ArtifactError
+from digitflow.storage.digests import digest_file
+from digitflow.storage.errors import ArtifactError
+from digitflow.storage.formats.artifacts import (
+    FORMATS,
+    PNG_SIGNATURE,
+    Artifact,
+    read_artifact,
+    write_artifact,
+)
 
 PNG = PNG_SIGNATURE + b"\0\0\0\rIHDR" + (640).to_bytes(4) + (480).to_bytes(4) + b"the rest"
 REFERENCE = {"sha256": "a" * 64, "size": 7, "format": "npy", "details": {"shape": [7]}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from storage.atomic import commit_file, temporary_file, write_bytes
+from digitflow.storage.atomic import commit_file, temporary_file, write_bytes
 
 
 class CrashError(BaseException):

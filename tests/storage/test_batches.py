@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from storage.batches import BatchRecord, BatchStore, load_batch
-from storage.cache import Cache
-from storage.errors import RecordDamagedError
-from storage.gc import KEPT_BATCHES, find_garbage, sweep
-from storage.sealed import seal
-from storage.soundness import find_damage, remove_damage
+from digitflow.storage.batches import BatchRecord, BatchStore, load_batch
+from digitflow.storage.cache import Cache
+from digitflow.storage.checksummed import seal
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.gc import KEPT_BATCHES, find_garbage, sweep
+from digitflow.storage.verify import find_damage, remove_damage
 
 BATCH = BatchRecord(
     created="2026-11-23T07:00:00.123+00:00",

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.artifacts import Artifact
-from storage.cache import Cache, Outcome, store_location
-from storage.digests import digest_bytes
-from storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
-from storage.keys import StageKey
-from storage.records import Record
+from digitflow.storage.cache import Cache, Outcome, store_location
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.keys import StageKey
+from digitflow.storage.records import Record
 
 FORMATS = {"array": "npy", "notes": "json"}
 DATA = b"archive"
@@ -309,7 +309,7 @@ class TestFailure:
         self, cache: Cache, obtain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
     ):
         with monkeypatch.context() as patch:
-            patch.setattr("storage.records.write_bytes", raise_memory_error)
+            patch.setattr("digitflow.storage.records.write_bytes", raise_memory_error)
             with pytest.raises(MemoryError):
                 obtain()
         assert len(list(cache.objects)) == 2

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.arrays import read_npy, write_npy
-from storage.code import MODULE_LEVEL, Code, code_of
-from storage.digests import digest_json
-from storage.keys import StageKey, differences
+from digitflow.storage.code.digest import MODULE_LEVEL, Code, code_of
+from digitflow.storage.digests import digest_json
+from digitflow.storage.formats.arrays import read_npy, write_npy
+from digitflow.storage.keys import StageKey, differences
 
 
 class Project:

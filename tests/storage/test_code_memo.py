@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import code, code_memo
-from storage.code import code_of
-from storage.code_memo import CodeMemo
+from digitflow.storage.code import digest as code
+from digitflow.storage.code import memo as code_memo
+from digitflow.storage.code.digest import code_of
+from digitflow.storage.code.memo import CodeMemo
 
 SOURCES = {
     "steps.py": "from tools import double\nSTEPS = 3\n\ndef run(x):\n    return double(x)\n",
@@ -142,7 +143,7 @@ def test_it_does_not_grow_for_ever(
 
 
 def test_it_is_told_by_python_and_by_the_reader_of_code():
-    script = "from storage.code_memo import _observer; print(_observer())"
+    script = "from digitflow.storage.code.memo import _observer; print(_observer())"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parents[2],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.digests import (
+from digitflow.storage.digests import (
     canonical_json,
     digest_bytes,
     digest_file,

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.artifacts import FORMATS, read_artifact, write_artifact
-from storage.errors import ArtifactError
+from digitflow.storage.errors import ArtifactError
+from digitflow.storage.formats.artifacts import FORMATS, read_artifact, write_artifact
 
 GIGABYTES = 2**40
 executed: list[str] = []

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from storage.cache import Cache
-from storage.errors import StoreUnusableError
-from storage.keys import StageKey
-from storage.locks import KeyLocks, briefly, patiently
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import StoreUnusableError
+from digitflow.storage.keys import StageKey
+from digitflow.storage.locks import KeyLocks, briefly, patiently
 from tests.patience import PATIENCE, wait_for
 
 KEY = StageKey("slow", {}, {"n": 1}, {})
@@ -30,8 +30,8 @@ class Waiting:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def note(self) -> None:
-        """Note that the calling thread waits."""
+    def note(self, holder: str) -> None:
+        """Note that the calling thread waits for `holder`."""
         (self.folder / f"{os.getpid()}-{threading.get_ident()}").touch()
 
     def number(self) -> int:
@@ -207,7 +207,7 @@ def test_a_brief_lock_that_somebody_keeps_ends_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "alias.lock"
-    monkeypatch.setattr("storage.locks.SECONDS_FOR_A_BRIEF_LOCK", 0.1)
+    monkeypatch.setattr("digitflow.storage.locks.SECONDS_FOR_A_BRIEF_LOCK", 0.1)
     with FileLock(path), pytest.raises(StoreUnusableError) as caught, briefly(path, "the aliases"):
         pass
     assert f"the aliases: another process has kept {path} locked for" in str(caught.value)
@@ -220,8 +220,8 @@ def test_a_patient_wait_says_again_and_again_for_what(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     path = tmp_path / "fetch.lock"
-    monkeypatch.setattr("storage.locks.SECONDS_BETWEEN_SENTENCES", 0.05)
-    monkeypatch.setattr("storage.locks._SECONDS_BETWEEN_CALLS", 0.05)
+    monkeypatch.setattr("digitflow.storage.locks.SECONDS_BETWEEN_SENTENCES", 0.05)
+    monkeypatch.setattr("digitflow.storage.locks._SECONDS_BETWEEN_CALLS", 0.05)
     inside = threading.Event()
 
     def wait() -> None:
@@ -234,7 +234,7 @@ def test_a_patient_wait_says_again_and_again_for_what(
         while len(caplog.messages) < 3:
             assert waiter.is_alive()
         assert not inside.is_set()
-    waiter.join(30)
+    waiter.join(PATIENCE)
     assert inside.is_set()
     assert set(caplog.messages) == {
         f"waiting for object abc…, which another process is fetching ({path})"

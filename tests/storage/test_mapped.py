@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.arrays import write_npy
-from storage.artifacts import Artifact
-from storage.cache import Cache
-from storage.keys import StageKey
-from storage.mapped import file_of, pieces
-from storage.objects import ObjectStore
+from digitflow.storage.cache import Cache
+from digitflow.storage.formats.arrays import write_npy
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.formats.mapped import file_of, pieces
+from digitflow.storage.keys import StageKey
+from digitflow.storage.objects import ObjectStore
 from tests.mnist import ROOT
 
 ARRAY = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
@@ -86,7 +86,7 @@ class TestFile:
 class TestPieces:
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("storage.mapped._PIECE", 20)  # a row has 12 bytes
+        monkeypatch.setattr("digitflow.storage.formats.mapped._PIECE", 20)  # a row has 12 bytes
 
     @pytest.mark.parametrize("mode", ["r", "r+", "c", None])
     def test_are_all_rows(self, file: Path, mode: str | None):
@@ -119,7 +119,7 @@ class TestPieces:
 import sys
 from pathlib import Path
 import numpy as np
-from storage.arrays import write_npy
+from digitflow.storage.formats.arrays import write_npy
 place = Path(sys.argv[1])
 np.lib.format.open_memmap(place / "x.npy", "w+", np.uint8, (200_000, 784))
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from storage.artifacts import Artifact
-from storage.cache import Cache
-from storage.errors import MovedMeanwhileError, RecordDamagedError, UnknownNameError
-from storage.gc import find_garbage
-from storage.models import ModelStore, ModelVersion, Move, previous
-from storage.sealed import read_sealed, write_sealed
+from digitflow.storage.cache import Cache
+from digitflow.storage.checksummed import read_sealed, write_sealed
+from digitflow.storage.errors import MovedMeanwhileError, RecordDamagedError, UnknownNameError
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.gc import find_garbage
+from digitflow.storage.models import ModelStore, ModelVersion, Move, previous
 
 DIGEST = "ab" * 32
 

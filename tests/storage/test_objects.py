@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.digests import digest_bytes
-from storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
-from storage.objects import ObjectStore
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
+from digitflow.storage.objects import ObjectStore
 
 Put = Callable[[bytes], str]
 DATA = b"digits " * 1000

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from storage.cache import Cache
-from storage.digests import digest_bytes
-from storage.keys import StageKey
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_bytes
+from digitflow.storage.keys import StageKey
 
 FORMATS = {"text": "json"}
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from storage.artifacts import Artifact
-from storage.digests import digest_json
-from storage.errors import RecordDamagedError
-from storage.keys import StageKey
-from storage.records import Record, RecordStore, is_stage_name, now
+from digitflow.storage.digests import digest_json
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.keys import StageKey
+from digitflow.storage.records import Record, RecordStore, is_stage_name, now
 
 KEY = StageKey("train", {"a.py": {"f": "1"}}, {"epochs": 20}, {"images": "a" * 64})
 RECORD = Record(

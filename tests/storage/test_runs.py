@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from storage.errors import RecordDamagedError
-from storage.runs import RunRecord, RunStore
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.runs import RunRecord, RunStore
 
 STAGE = {
     "name": "train",

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.cache import Cache
-from storage.errors import RecordDamagedError
-from storage.gc import find_garbage
-from storage.soundness import find_damage, remove_damage
-from storage.sources import SourceStore
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.gc import find_garbage
+from digitflow.storage.sources import SourceStore
+from digitflow.storage.verify import find_damage, remove_damage
 
 SERVED = {"last": {"a.gz": "00"}, "seen": {}}
 

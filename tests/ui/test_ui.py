@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tasks.config import Parameters
-from tasks.report import FIGURES
+from digitflow.tasks.parameters import Parameters
+from digitflow.tasks.reporting.report import FIGURES
 from tests.servers.fixtures import Deployed
 
 pytest.importorskip("selenium", reason="selenium is not installed: make install")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data import idx
-from tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.data.pictures.errors import PictureError
 
 _MAX_BYTES = 2 * 1024**3
 

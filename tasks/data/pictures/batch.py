@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.pictures.arrays import is_array_file, read_arrays
-from tasks.data.pictures.decode import SUFFIXES, decode_picture
-from tasks.data.pictures.errors import PictureError
-from tasks.data.pictures.ink import LEAST_CONTRAST
-from tasks.data.pictures.mnist_form import to_mnist_form
+from digitflow.tasks.data.pictures.arrays import is_array_file, read_arrays
+from digitflow.tasks.data.pictures.decode import SUFFIXES, decode_picture
+from digitflow.tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
+from digitflow.tasks.data.pictures.mnist_form import to_mnist_form
 
 # Of 255: what JPEG makes of black.
 _BLACK = 12

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.pictures.errors import PictureError
 
 # The formats that cameras, phones, browsers and drawing programs write. TIFF and the dozens of
 # others that Pillow knows have old C decoders with a long record of holes.

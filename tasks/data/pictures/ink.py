@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.pictures.strokes import grown, strokes_of
+from digitflow.tasks.data.pictures.strokes import grown, strokes_of
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.data.pictures.ink import find_ink
-from tasks.data.pictures.pen import broaden
+from digitflow.tasks.data.pictures.ink import find_ink
+from digitflow.tasks.data.pictures.pen import broaden
 
 BOX_SHARE = 20 / 28  # of height and width, for images of other sizes than MNIST's
 

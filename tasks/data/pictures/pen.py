@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.pictures.strokes import grown
+from digitflow.tasks.data.pictures.strokes import grown
 
 Floats = NDArray[np.float64]
 

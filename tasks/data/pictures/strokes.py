@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.pictures.components import label_components
+from digitflow.tasks.data.pictures.components import label_components
 
 Mask = NDArray[np.bool_]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import idx
-from tasks.data.pictures.batch import Batch, read_batch
-from tasks.data.pictures.mnist_form import to_mnist_form
+from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.data.pictures.batch import Batch, read_batch
+from digitflow.tasks.data.pictures.mnist_form import to_mnist_form
 from tests.data.pictures.drawing import seven
 
 IMAGE = to_mnist_form(seven())

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data.pictures.decode import MAX_PIXELS, WORKING_SIZE, decode_picture
-from tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.pictures.decode import MAX_PIXELS, WORKING_SIZE, decode_picture
+from digitflow.tasks.data.pictures.errors import PictureError
 from tests.data.pictures.drawing import seven
 
 Save = Callable[..., Path]

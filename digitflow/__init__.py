@@ -1,0 +1,1 @@
+"""digitflow: a retraining pipeline for digit classifiers, in NumPy on Prefect."""

@@ -1,8 +1,0 @@
-"""`python -m flows` is `digitflow`."""
-
-import sys
-
-from flows.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())

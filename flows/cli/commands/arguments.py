@@ -1,0 +1,194 @@
+"""What `run`, `plan` and `sweep` take on the command line, and how it becomes run options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from digitflow.flows.pipeline import StageName
+from digitflow.flows.spec import RunOptions
+from digitflow.tasks.data.datasets.places import anchored
+from digitflow.tasks.data.datasets.sources import (
+    DATASETS,
+    DEFAULT_DATASET,
+    FALLBACK_DATASET,
+    added,
+    is_path,
+)
+from digitflow.tasks.parameters import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
+from digitflow.tasks.sweeps.halving import EarlyStop
+from digitflow.tasks.sweeps.ranking import METRICS, Metric
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataArguments:
+    """On what is worked with which parameters, as typed."""
+
+    preset: Annotated[
+        str,
+        Parameter(
+            help=f"Parameters to start from: {', '.join(PRESETS)}, or a TOML file of your own."
+        ),
+    ] = DEFAULT_PRESET
+    dataset: Annotated[
+        str | None,
+        Parameter(
+            help="A name that `digitflow dataset list` shows, a manifest (FILE.toml), or a "
+            f"directory with the four IDX files. Default: {DEFAULT_DATASET}, or "
+            f"{FALLBACK_DATASET} where no mirror can be reached."
+        ),
+    ] = None
+    mirror: Annotated[
+        str | None,
+        Parameter(
+            help="URL prefix or directory that is asked first for the files. "
+            "Default: DIGITFLOW_MIRROR."
+        ),
+    ] = None
+    assignments: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set",
+            metavar="KEY=VALUE",
+            consume_multiple=True,
+            negative="",
+            help="Parameters that differ from the preset's, several if you like. "
+            "`digitflow parameters` lists them.",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Parameter(
+            help="Processes that train at once, where there are several networks to train. "
+            "Default: one for each core."
+        ),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        Parameter(
+            metavar="tcp://HOST:PORT",
+            help="Dask scheduler whose workers train them instead.",
+        ),
+    ] = None
+    output: Annotated[
+        str | None,
+        Parameter(help="Folder for the results. Default: results/RUN, by the run's name."),
+    ] = None
+
+    def options(self) -> RunOptions:
+        """Return the run options; whatever is wrong with them is said before any work.
+
+        Raises
+        ------
+        DatasetError, ParameterError, SelectionError
+            If the dataset, the preset, a parameter's name or value, or the choice of stages is
+            not acceptable.
+        """
+        preset, values = read_preset(self.preset)
+        options = RunOptions(
+            dataset=_absolute_dataset(self.dataset or DEFAULT_DATASET),
+            preset=preset,
+            mirror=anchored(self.mirror, Path()) if self.mirror else None,
+            workers=self.workers,
+            scheduler=self.scheduler,
+            output=self.output,
+            overrides={**values, **parse_assignments(self._assignments())},
+            **self._stages(),
+        )
+        dataset = options.find_dataset()
+        options.mirrors(dataset)
+        options.check_samples(dataset)
+        options.selection()
+        options.check_workers()
+        typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
+        return replace(options, overrides=typed)
+
+    def _assignments(self) -> list[str]:
+        return list(self.assignments or [])
+
+    def _stages(self) -> dict[str, Any]:
+        """Return the options that choose stages."""
+        return {}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(DataArguments):
+    """The options of a run, as typed."""
+
+    members: Annotated[
+        int | None,
+        Parameter(help="Train so many networks and average their probabilities: an ensemble."),
+    ] = None
+    refresh: Annotated[
+        list[StageName] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Stages that run again although they are cached.",
+        ),
+    ] = None
+    from_stage: Annotated[
+        StageName | None,
+        Parameter(name="--from", help="Stage that runs again, with everything after it."),
+    ] = None
+    until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None
+
+    def _assignments(self) -> list[str]:
+        members = [] if self.members is None else [f"members={self.members}"]
+        return [*super()._assignments(), *members]
+
+    def _stages(self) -> dict[str, Any]:
+        return {
+            "refresh": tuple(self.refresh or ()),
+            "from_stage": self.from_stage,
+            "until": self.until,
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepArguments(DataArguments):
+    """The options of a sweep, as typed."""
+
+    preset: Annotated[
+        str,
+        Parameter(help="Parameters to start from: mlp, cnn, quick, or a TOML file of your own."),
+    ] = "quick"
+    grid: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="NAME=VALUE,VALUE",
+            consume_multiple=True,
+            negative="",
+            help="A parameter and the values to try, once for each parameter; layers are joined by "
+            "a dash: hidden_sizes=128,512-256. With --random also a range: "
+            "learning_rate=0.0001..0.01.",
+        ),
+    ] = None
+    random: Annotated[
+        int | None,
+        Parameter(help="Try so many points, drawn at random, instead of the whole grid."),
+    ] = None
+    seed: Annotated[int, Parameter(help="Seed of --random.")] = 0
+    metric: Annotated[Metric, Parameter(help="What the points are ranked by.")] = METRICS[0]
+    early_stop: Annotated[
+        EarlyStop | None,
+        Parameter(
+            name="--early-stop",
+            help="Stop the worse points early: of three, one goes on after each rung.",
+        ),
+    ] = None
+
+
+def _absolute_dataset(dataset: str) -> str:
+    """Make a path of a dataset absolute: the flow may run somewhere else."""
+    if dataset in DATASETS or (dataset in added() and not is_path(dataset)):
+        return dataset
+    is_manifest = is_path(dataset) and Path(dataset).expanduser().is_file()
+    path = Path(dataset).expanduser()
+    return str(path.absolute()) if is_manifest or path.is_dir() else dataset

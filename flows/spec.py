@@ -1,0 +1,272 @@
+"""The options of a run: what the command line, `prefect.yaml` and the UI's run form all take.
+
+They are flat, one value a name, because nested values replace each other whole where a
+deployment's parameters and a caller's are merged. The flow's signature and its description of
+each parameter are made from `tasks.parameters.Parameters`, so that they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from digitflow.flows.pipeline import Selection, StageName
+from digitflow.storage.runs import run_name
+from digitflow.tasks.data.datasets.places import check_place
+from digitflow.tasks.data.datasets.sample_sizes import check_sample_sizes
+from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
+from digitflow.tasks.parameters import (
+    DEFAULT_PRESET,
+    MOST_USED,
+    PARAMETER_NAMES,
+    ParameterError,
+    Parameters,
+    allowed,
+    as_typed,
+    resolve,
+)
+
+Result = TypeVar("Result")
+
+MOST_WORKERS = 1_024
+PresetName = Literal[
+    "tutorial", "mlp", "cnn", "quick"
+]  # the names of PRESETS; a test compares them
+
+_DESCRIPTIONS = {
+    "dataset": "Name of a dataset (see digitflow dataset list), a manifest in TOML, or a "
+    "directory with four IDX files.",
+    "preset": "Named set of parameters to start from.",
+    "mirror": "URL prefix or directory that is asked first for the dataset's files.",
+    "refresh": "Stages that run again although their outputs are cached.",
+    "from_stage": "Stage that runs again, with everything after it.",
+    "until": "Last stage to run.",
+    "workers": "Processes that train at once, where there are several networks to train. "
+    "If not given: one for each core.",
+    "scheduler": "Address of a Dask scheduler whose workers train instead, such as "
+    "tcp://10.0.0.1:8786.",
+    "output": "Folder for the results. If not given: results/RUN, by the run's name.",
+}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run was asked to do.
+
+    Attributes
+    ----------
+    dataset, preset, mirror, refresh, from_stage, until, workers, scheduler, output
+        As the flow's parameters describe them.
+    overrides
+        Parameters that differ from the preset's.
+    """
+
+    dataset: str = DEFAULT_DATASET
+    preset: str = DEFAULT_PRESET
+    mirror: str | None = None
+    refresh: tuple[str, ...] = ()
+    from_stage: str | None = None
+    until: str | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    output: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def find_dataset(self) -> Dataset:
+        """Return the dataset.
+
+        Raises
+        ------
+        DatasetError
+            If there is none of that name and no such directory.
+        """
+        return find(self.dataset)
+
+    def check_samples(self, dataset: Dataset) -> None:
+        """Refuse to ask for more images than the dataset is known to have.
+
+        Raises
+        ------
+        ParameterError
+            If a stage that takes a sample is part of the run, and the sample is too large.
+        """
+        if self.selection().includes("preprocess"):
+            check_sample_sizes(self.resolve(), dataset)
+
+    def resolve(self) -> Parameters:
+        """Return the parameters: the preset's, with the overrides.
+
+        Raises
+        ------
+        ParameterError
+            If a name or a value is not acceptable.
+        """
+        return resolve(self.preset, self.overrides)
+
+    def selection(self) -> Selection:
+        """Return which stages run, and which run again.
+
+        Raises
+        ------
+        SelectionError
+            If a stage is to run again that comes after the last one to run.
+        """
+        return Selection(self.refresh, self.from_stage, self.until)
+
+    def check_workers(self) -> None:
+        """Say what is wrong with the choice of workers, if anything is.
+
+        Raises
+        ------
+        ParameterError
+            If there are two, or the address is none.
+        """
+        if self.workers is not None and self.scheduler is not None:
+            message = (
+                f"workers {self.workers} and scheduler {self.scheduler}: the scheduler has workers "
+                "of its own; choose one of the two"
+            )
+            raise ParameterError(message)
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            message = f"workers: expected 1 to {MOST_WORKERS:,}, found {self.workers}"
+            raise ParameterError(message)
+        address = self.scheduler
+        if address is not None and not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", address):
+            message = f"scheduler: expected an address like tcp://10.0.0.1:8786, found {address!r}"
+            raise ParameterError(message)
+
+    def mirrors(self, dataset: Dataset) -> tuple[str, ...]:
+        """Return where to ask for the dataset's files, in order.
+
+        Raises
+        ------
+        DatasetError
+            If the mirror that was named is neither a URL that can be asked nor a directory.
+        """
+        first = self.mirror or os.environ.get("DIGITFLOW_MIRROR")
+        return (check_place(first), *dataset.mirrors) if first else dataset.mirrors
+
+    def results_folder(self, run: str) -> Path:
+        """Return the folder for the results of a run, absolute."""
+        return Path(self.output or Path("results") / run_name(run)).expanduser().absolute()
+
+    def flow_parameters(self) -> dict[str, Any]:
+        """Return the options as the flow takes them, without those left at their default."""
+        flat = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name != "overrides"
+        }
+        flat["refresh"] = list(self.refresh)
+        flat.update(self.overrides)
+        return {name: value for name, value in flat.items() if value not in (None, [])}
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A parameter that a flow takes beside the run options: name, type, default, meaning."""
+
+    name: str
+    annotation: Any
+    default: Any
+    meaning: str
+
+
+def with_run_options(
+    function: Callable[..., Result],
+    *,
+    extra: Sequence[Extra] = (),
+    without: Sequence[str] = (),
+) -> Callable[..., Result]:
+    """Give a flow's function the flat signature of the run options.
+
+    Parameters
+    ----------
+    function
+        Takes `RunOptions`, and the parameters of `extra` by name.
+    extra
+        What the flow takes beside them.
+    without
+        Options that make no sense for this flow.
+
+    Returns
+    -------
+    callable
+        Takes each option and each parameter by name. Its signature carries types and bounds
+        and its docstring an ``Args:`` section: Prefect makes the run form from both.
+    """
+    own = {each.name: each.default for each in extra}
+
+    def flat(**given: Any) -> Result:
+        names = {each.name for each in fields(RunOptions)}
+        options = {name: value for name, value in given.items() if name in names}
+        options["refresh"] = tuple(options.get("refresh") or ())
+        overrides = {
+            name: value
+            for name, value in given.items()
+            if name in Parameters.model_fields and value is not None
+        }
+        rest = {name: given.get(name, default) for name, default in own.items()}
+        return function(RunOptions(**options, overrides=overrides), **rest)
+
+    dataset, preset, *others = [each for each in _options() if each.name not in without]
+    parameters = [  # the run form has this order: what is changed most comes first
+        dataset,
+        preset,
+        *extra,
+        *(_parameter(name) for name in MOST_USED),
+        *others,
+        *(_parameter(name) for name in PARAMETER_NAMES if name not in MOST_USED),
+    ]
+    listing = "\n".join(f"    {each.name}: {each.meaning}" for each in parameters)
+    flat.__name__ = function.__name__
+    flat.__qualname__ = function.__qualname__
+    flat.__module__ = function.__module__
+    flat.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{listing}\n"
+    flat.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=each.annotation,
+            )
+            for each in parameters
+        ]
+    )
+    return flat
+
+
+def _options() -> list[Extra]:
+    types: dict[str, tuple[Any, Any]] = {
+        "dataset": (str, DEFAULT_DATASET),
+        "preset": (PresetName, DEFAULT_PRESET),
+        "mirror": (str | None, None),
+        "refresh": (list[StageName], []),
+        "from_stage": (StageName | None, None),
+        "until": (StageName | None, None),
+        "workers": (Annotated[int, Field(ge=1, le=MOST_WORKERS)] | None, None),
+        "scheduler": (str | None, None),
+        "output": (str | None, None),
+    }
+    return [Extra(name, *types[name], meaning) for name, meaning in _DESCRIPTIONS.items()]
+
+
+def _parameter(name: str) -> Extra:
+    described = Parameters.model_fields[name]
+    bounds = f" Allowed: {allowed(name)}." if allowed(name) else ""
+    default = as_typed(described.default)
+    meaning = f"{described.description}{bounds} If not given: the preset's, else {default}."
+    return Extra(name, _optional(name), None, meaning)
+
+
+def _optional(name: str) -> Any:
+    described = Parameters.model_fields[name]
+    if not described.metadata:
+        return described.annotation | None  # type: ignore[operator]
+    return Annotated[(described.annotation, *described.metadata)] | None

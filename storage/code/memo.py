@@ -1,0 +1,120 @@
+"""What was found in the sources that have been read before, so that they need no parsing.
+
+Parsing all that a stage is made of takes a few tenths of a second. What it finds is a function
+of the source's bytes, of Python and of how we look at it, so it is kept under the digest of the
+three, in one file of the store. No time of change is trusted. A file that is damaged, or that
+another version wrote, is as good as none.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from digitflow.storage.atomic import write_bytes
+from digitflow.storage.digests import digest_bytes, digest_json, is_sha256
+from digitflow.storage.safe_open import open_regular
+
+# A module's definitions with their digests, and the names of what it imports.
+Findings = tuple[Mapping[str, str], frozenset[str]]
+
+_MAX_BYTES = 16 * 1024 * 1024
+_MAX_SOURCES = 2_000  # many times what a project has; older ones go when there are more
+
+
+class CodeMemo:
+    """Findings by the digest of what they were found in.
+
+    Parameters
+    ----------
+    path
+        The file; read at the first question, written by `save`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Findings] | None = None
+        self._asked: set[str] = set()
+        self._changed = False
+
+    def get(self, key: str) -> Findings | None:
+        """Return what was found, or None."""
+        if self._known is None:
+            self._known = _load(self._path)
+        self._asked.add(key)
+        return self._known.get(key)
+
+    def put(self, key: str, findings: Findings) -> None:
+        """Remember what was found, for this process and for those after the next `save`."""
+        if self._known is None:
+            self._known = _load(self._path)
+        self._known[key] = findings
+        self._changed = True
+
+    def save(self) -> None:
+        """Write the file if there is something new. Of two processes the later one wins."""
+        if not self._changed or self._known is None:
+            return
+        self._changed = False
+        known = dict(self._known)  # other threads may add to it meanwhile
+        if len(known) > _MAX_SOURCES:
+            known = {key: known[key] for key in self._asked if key in known}
+        body: dict[str, Any] = {
+            "looked_at_by": _observer(),
+            "found": {
+                key: [dict(definitions), sorted(imports)]
+                for key, (definitions, imports) in sorted(known.items())
+            },
+        }
+        text = json.dumps({**body, "sha256": digest_json(body)}, ensure_ascii=False)
+        try:
+            write_bytes(self._path, text.encode())
+        except OSError:
+            # Nothing is lost but time. Where the store cannot be written at all, whoever has
+            # outputs to write says so.
+            return
+
+
+@lru_cache(maxsize=16)
+def memo_in(root: Path) -> CodeMemo:
+    """Return the memo of a store, one for the process."""
+    return CodeMemo(root / "code.json")
+
+
+def key_of(source: bytes, name: str, is_package: bool) -> str:
+    """Return under what the findings in a module's source are kept."""
+    # Relative imports are resolved with the module's name.
+    return digest_bytes(f"{name}\0{is_package}\0".encode() + source)
+
+
+def _load(path: Path) -> dict[str, Findings]:
+    try:
+        with open_regular(path) as file:
+            text = file.read(_MAX_BYTES)
+        body = json.loads(text)
+        digest = body.pop("sha256")
+        if digest_json(body) != digest or body["looked_at_by"] != _observer():
+            return {}
+        found: dict[str, Findings] = {
+            key: (dict(definitions), frozenset(imports))
+            for key, (definitions, imports) in body["found"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    sound = all(
+        is_sha256(key)
+        and all(isinstance(name, str) and is_sha256(each) for name, each in definitions.items())
+        and all(isinstance(name, str) for name in imports)
+        for key, (definitions, imports) in found.items()
+    )
+    return found if sound else {}
+
+
+@lru_cache(maxsize=1)
+def _observer() -> str:
+    """What decides, beside a source, what is found in it: Python and our way of looking."""
+    return f"{sys.version} {digest_bytes(Path(__file__).with_name('digest.py').read_bytes())}"

@@ -1,0 +1,240 @@
+"""References to stored values, and the formats in which values are stored.
+
+Stages hand each other an `Artifact`, never an array. A format is a pair of functions, one
+that writes a value to a file and one that reads it back; no format can execute code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digitflow.storage.digests import check_keys, is_sha256
+from digitflow.storage.errors import ArtifactError
+from digitflow.storage.formats.arrays import read_npy, read_npz, write_npy, write_npz
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# pandas is imported where it is used: planning a run and serving a cached one need no tables.
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stored value: where its bytes are, and what they are.
+
+    Attributes
+    ----------
+    sha256
+        Digest of the bytes, which is also the object's name in the store.
+    size
+        Number of bytes.
+    format
+        One of `FORMATS`.
+    details
+        What people want to know without opening it: shape and dtype, columns and rows.
+    """
+
+    sha256: str
+    size: int
+    format: str
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference as a JSON object."""
+        return {
+            "sha256": self.sha256,
+            "size": self.size,
+            "format": self.format,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Artifact:
+        """Read a reference back, trusting nothing.
+
+        Raises
+        ------
+        ArtifactError
+            If the document is not a reference: a name that is no digest, an unknown format,
+            a negative size.
+        """
+        if (
+            not isinstance(document, dict)
+            or set(document) != {"sha256", "size", "format", "details"}
+            or not is_sha256(document["sha256"])
+            or not isinstance(document["size"], int)
+            or isinstance(document["size"], bool)
+            or document["size"] < 0
+            or not isinstance(document["format"], str)
+            or document["format"] not in FORMATS
+            or not isinstance(document["details"], dict)
+        ):
+            message = f"expected a reference (sha256, size, format, details), found {document!r}"
+            raise ArtifactError(message[:500])
+        return cls(**document)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a kind of value is written and read.
+
+    Attributes
+    ----------
+    suffix
+        Ending of the file's name where people see it.
+    write
+        Writes a value to a path and returns the details for its reference.
+    read
+        Reads the value back from a verified file.
+    """
+
+    suffix: str
+    write: Callable[[Path, Any], dict[str, Any]]
+    read: Callable[[Path], Any]
+
+
+def write_artifact(format_name: str, path: Path, value: Any) -> dict[str, Any]:
+    """Write `value` to `path` and return the reference's details.
+
+    Raises
+    ------
+    ArtifactError
+        If the value does not fit the format.
+    """
+    try:
+        return _format(format_name).write(path, value)
+    except (AttributeError, TypeError, ValueError) as error:
+        message = f"expected a value of the format {format_name}, found {_name(value)}: {error}"
+        raise ArtifactError(message) from error
+
+
+def size_of(value: Any) -> int | None:
+    """Return how many bytes a value takes at least, or None where only writing it can tell."""
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        sizes = [size_of(each) for each in value.values()]
+        return sum(size for size in sizes if size is not None) or None
+    size = getattr(value, "nbytes", None)  # of an array
+    return size if isinstance(size, int) else None
+
+
+def take_over(file: Path, path: Path) -> None:
+    """Move a stage's own file to `path`."""
+    # Its time may be long ago, if an attempt that was killed made it: new, nothing sweeps it.
+    os.utime(file)
+    file.replace(path)
+
+
+def read_artifact(format_name: str, path: Path) -> Any:
+    """Read the value that `path` holds; arrays come as read-only memory maps.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is not of the format, names a Python object, or declares more data
+        than it holds.
+    """
+    try:
+        return _format(format_name).read(path)
+    except ArtifactError:
+        raise
+    except Exception as error:
+        # Parsers of bytes that were made to do harm raise anything; it always means the same.
+        message = f"{path} is not a readable {format_name} artifact: {error}"
+        raise ArtifactError(message) from error
+
+
+def _format(name: str) -> Format:
+    try:
+        return FORMATS[name]
+    except KeyError:
+        message = f"expected one of the formats {', '.join(FORMATS)}, found {name!r}"
+        raise ArtifactError(message) from None
+
+
+def _name(value: Any) -> str:
+    return type(value).__name__
+
+
+def _write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
+    if not len(value.columns):
+        message = "expected a table with columns, found one without"
+        raise ArtifactError(message)
+    value.to_csv(path, index=False, lineterminator="\n")
+    return {"columns": [str(name) for name in value.columns], "rows": len(value)}
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    # A gap is what `to_csv` leaves empty; a class may well be called NA. Numbers come back to
+    # the last bit from pandas 3.1 on, where `float_precision` is deprecated.
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def _write_json(path: Path, value: Any) -> dict[str, Any]:
+    check_keys(value)
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    return {}
+
+
+def _read_json(path: Path) -> Any:
+    # JSON has no word for NaN and infinity, and `_write_json` writes none.
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        message = f"expected finite numbers, found {text}"
+        raise ValueError(message)
+    return number
+
+
+def _write_png(path: Path, value: bytes) -> dict[str, Any]:
+    if not isinstance(value, bytes) or not value.startswith(PNG_SIGNATURE):
+        message = f"expected the bytes of a PNG picture, found {value!r:.40}"
+        raise ArtifactError(message)
+    path.write_bytes(value)
+    return {
+        "width": int.from_bytes(value[16:20], "big"),
+        "height": int.from_bytes(value[20:24], "big"),
+    }
+
+
+def _read_png(path: Path) -> bytes:
+    data = path.read_bytes()
+    if not data.startswith(PNG_SIGNATURE):
+        message = f"{path} is not a PNG picture"
+        raise ArtifactError(message)
+    return data
+
+
+def _write_file(path: Path, value: Path) -> dict[str, Any]:
+    # The stage's own file is taken over; `Cache` sees to it that it lies in the scratch folder.
+    if not isinstance(value, Path) or value.is_symlink() or not value.is_file():
+        message = f"expected the path of a file, found {value!r}"
+        raise ArtifactError(message)
+    take_over(value, path)
+    return {"name": value.name}
+
+
+FORMATS: Mapping[str, Format] = {
+    "npy": Format(".npy", write_npy, read_npy),
+    "npz": Format(".npz", write_npz, read_npz),
+    "csv": Format(".csv", _write_csv, _read_csv),
+    "json": Format(".json", _write_json, _read_json),
+    "png": Format(".png", _write_png, _read_png),
+    "file": Format("", _write_file, lambda path: path),
+}

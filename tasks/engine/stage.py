@@ -1,0 +1,507 @@
+"""`@stage`: an ordinary function from values to values, made cacheable.
+
+A stage's positional parameters are its inputs: values that earlier stages made, or tuples of
+such values. Its keyword-only parameters are JSON values that decide the result. Three of those are
+special: `scratch` is given a folder that survives a killed attempt, `progress` a function to
+report with, `say` one that tells people in a sentence what is going on. What `ignored` lists,
+parameter or input, says how to work and not what comes out, so it is no part of the key. Called
+directly, a stage is its function and nothing else.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from digitflow.storage.cache import Cache, Lookup
+from digitflow.storage.code.digest import Code, code_of
+from digitflow.storage.code.memo import CodeMemo, memo_in
+from digitflow.storage.fields import OUTPUT_NAME, is_output_name
+from digitflow.storage.formats.artifacts import FORMATS, Artifact
+from digitflow.storage.keys import StageKey
+from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
+from digitflow.storage.records import STAGE_NAME, is_stage_name
+from digitflow.tasks.engine import cancellation
+from digitflow.tasks.engine.events import (
+    StageFailed,
+    StageFinished,
+    StageNoted,
+    StageProgressed,
+    StageStarted,
+    StageWaiting,
+    emit,
+)
+
+# What runs a stage cannot change what comes out of it.
+_NOT_CODE = (
+    "digitflow.flows",
+    "digitflow.storage",
+    "digitflow.tasks.engine",
+)
+# Not resolved: in a checkout, digitflow/tasks is a link, and modules are named by way of it.
+_OUR_ROOT = Path(__file__).absolute().parents[3]
+_GIVEN = ("scratch", "progress", "say")
+
+
+class Progress(Protocol):
+    """How a stage reports: done, of how much, in what unit, and numbers to show beside it."""
+
+    def __call__(
+        self, done: float, total: float | None, unit: str = "", **numbers: Any
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class Retries:
+    """When and how often a failed stage is tried again.
+
+    Attributes
+    ----------
+    count
+        Tries after the first.
+    first_delay
+        Seconds before the second try; each later delay doubles, with jitter.
+    worthwhile
+        Tells from the error whether another try can help.
+    """
+
+    count: int
+    first_delay: float = 1.0
+    worthwhile: Callable[[BaseException], bool] = lambda error: True
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage hands on: references, and how they were obtained."""
+
+    stage: str
+    label: str
+    key: str
+    outputs: Mapping[str, Artifact]
+    cached: bool
+    reasons: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One output of an earlier stage, which may not have run yet.
+
+    `source` is whatever the caller of stages returned for it: a plan, a Prefect future, and
+    at last a `StageResult`. Being a dataclass, Prefect finds the future inside and resolves it.
+    """
+
+    source: Any
+    output: str
+
+
+# What a call is given for an input: one reference, or several for a function that takes a tuple.
+Refs = Mapping[str, Ref | tuple[Ref, ...]]
+Inputs = Mapping[str, Artifact | tuple[Artifact, ...]]
+
+
+def sources(refs: Refs) -> list[Any]:
+    """Return what references refer to, in order."""
+    each = (given if isinstance(given, tuple) else (given,) for given in refs.values())
+    return [ref.source for given in each for ref in given]
+
+
+def resolved(refs: Refs) -> dict[str, Artifact | tuple[Artifact, ...]]:
+    """Return the artifacts behind references whose sources have run."""
+
+    def artifact(ref: Ref) -> Artifact:
+        found: Artifact = ref.source.outputs[ref.output]
+        return found
+
+    return {
+        name: tuple(artifact(ref) for ref in given) if isinstance(given, tuple) else artifact(given)
+        for name, given in refs.items()
+    }
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What wiring holds of a stage: ``handle["model"]`` refers to its output `model`."""
+
+    stage: Stage = field(repr=False)
+    source: Any
+
+    def __getitem__(self, output: str) -> Ref:
+        if output not in self.stage.outputs:
+            message = (
+                f"stage {self.stage.name} has the outputs {', '.join(self.stage.outputs)}; "
+                f"found {output!r}"
+            )
+            raise KeyError(message)
+        return Ref(self.source, output)
+
+
+class _Waiting:
+    """Says at once, and every minute, for whom a stage waits; to be called all the while."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._since: float | None = None
+        self._next = 0.0
+
+    def __call__(self, holder: str) -> None:
+        cancellation.check()
+        moment = time.monotonic()
+        if self._since is None:
+            self._since = self._next = moment
+        if moment < self._next:
+            return
+        self._next += SECONDS_BETWEEN_SENTENCES
+        minutes = int(moment - self._since) // 60
+        so_far = f", for {minutes} min so far" if minutes else ""
+        emit(StageWaiting(self._label, f"{holder or 'another run'} is computing it{so_far}"))
+
+
+class Stage:
+    """A function with declared outputs and a policy. Made by `stage`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Mapping[str, Any]],
+        outputs: Mapping[str, str],
+        *,
+        ignored: tuple[str, ...] = (),
+        pinned: Mapping[str, str] | None = None,
+        retries: Retries | None = None,
+        shows_progress: bool = False,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
+            message = f"expected a function to make a stage of, found {function!r}"
+            raise TypeError(message)
+        self.function: Callable[..., Mapping[str, Any]] = function
+        self.name = function.__name__
+        self.outputs = dict(outputs)
+        self.ignored = ignored
+        self.pinned = dict(pinned or {})
+        self.retries = retries
+        self.shows_progress = shows_progress
+        self.tags = tags
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._signature = inspect.signature(function)
+        kinds = {name: each.kind for name, each in self._signature.parameters.items()}
+        self.inputs = tuple(
+            name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        )
+        self.parameters = tuple(
+            name
+            for name, kind in kinds.items()
+            if kind is inspect.Parameter.KEYWORD_ONLY and name not in _GIVEN
+        )
+        self._given = tuple(name for name in _GIVEN if name in kinds)
+        self._check_declaration()
+
+    def __reduce__(self) -> str:
+        # By its name in its module, not by value: another process runs the code that it has.
+        return self.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
+        """Call the plain function."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<stage {self.name}>"
+
+    @cached_property
+    def code(self) -> Code:
+        """Digests of the definitions that the stage is made of.
+
+        A stage whose outputs are pinned by their digests needs none: no code can change them.
+        """
+        return self._code(None)
+
+    def _code(self, memo: CodeMemo | None) -> Code:
+        if set(self.pinned) == set(self.outputs):
+            return {}
+        module, root = _source(self.function)
+        return code_of(module, [root, _OUR_ROOT], _NOT_CODE, memo)
+
+    def digest_code(self, cache: Cache) -> None:
+        """Digest the code now, so that threads that run stages need not parse it."""
+        self._recall_code(cache).save()
+
+    def _recall_code(self, cache: Cache) -> CodeMemo:
+        """Digest the code, if that has not been done, with what the store remembers of it."""
+        memo = memo_in(cache.root)
+        if "code" not in self.__dict__:
+            self.__dict__["code"] = self._code(memo)
+        return memo
+
+    def key(self, inputs: Inputs, parameters: Mapping[str, Any]) -> StageKey:
+        """Return the key of a call.
+
+        Raises
+        ------
+        TypeError
+            If an input or a parameter is missing or unknown.
+        """
+        bound = self._bind(inputs, parameters)
+        return StageKey(
+            self.name,
+            self.code,
+            {name: bound[name] for name in self.parameters if name not in self.ignored},
+            _digests({name: inputs[name] for name in self.inputs if name not in self.ignored}),
+        )
+
+    def look_up(
+        self,
+        cache: Cache,
+        label: str,
+        inputs: Inputs,
+        parameters: Mapping[str, Any],
+        *,
+        refresh: bool = False,
+    ) -> Lookup:
+        """Ask the cache for a call's outputs without computing anything."""
+        self._recall_code(cache)
+        key = self.key(inputs, parameters)
+        return cache.look_up(
+            key,
+            label,
+            refresh=refresh,
+            pinned=self._pins(inputs, parameters),
+            formats=self.outputs,
+        )
+
+    def run(
+        self,
+        cache: Cache,
+        label: str,
+        inputs: Inputs,
+        parameters: Mapping[str, Any],
+        *,
+        run: str,
+        refresh: bool = False,
+        tries_left: int = 0,
+        progress: Progress | None = None,
+    ) -> StageResult:
+        """Serve a call from the cache, or compute it.
+
+        Parameters
+        ----------
+        cache
+            Where outputs are looked up and kept.
+        label
+            Name of this call among the calls of the run, such as ``decode-test-images``.
+        inputs
+            Artifacts by the names of the function's positional parameters.
+        parameters
+            JSON values by the names of its keyword-only parameters.
+        run
+            Name of the run, for the record.
+        refresh
+            Compute even if the cache has the outputs.
+        tries_left
+            How often the caller would try again; only said in the event of a failure.
+        progress
+            Called with what the stage reports, beside the events.
+        """
+        started = time.perf_counter()
+
+        def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
+            cancellation.check()
+            emit(StageProgressed(label, done, total, unit, numbers))
+            if progress is not None:
+                progress(done, total, unit, **numbers)
+
+        def note(text: str) -> None:
+            cancellation.check()
+            emit(StageNoted(label, text))
+
+        def read(given: Artifact | tuple[Artifact, ...]) -> Any:
+            if isinstance(given, tuple):
+                return tuple(cache.read(artifact) for artifact in given)
+            return cache.read(given)
+
+        def compute(scratch: Path) -> Mapping[str, Any]:
+            from digitflow.tasks.nn.blas import (
+                blas_threads,  # loads NumPy, which planning does without
+            )
+
+            given = {"scratch": scratch, "progress": report, "say": note}
+            # The number of BLAS threads changes bytes, and is no part of the key.
+            with blas_threads(1):
+                return self.function(
+                    **{name: read(given) for name, given in inputs.items()},
+                    **parameters,
+                    **{name: given[name] for name in self._given},
+                )
+
+        try:
+            cancellation.check()
+            memo = self._recall_code(cache)
+            outcome = cache.obtain(
+                self.key(inputs, parameters),
+                label,
+                compute,
+                self.outputs,
+                run=run,
+                refresh=refresh,
+                pinned=self._pins(inputs, parameters),
+                on_miss=lambda reasons: emit(StageStarted(label, reasons)),
+                on_wait=_Waiting(label),
+            )
+        except BaseException as error:
+            worthwhile = self.retries is not None and self.retries.worthwhile(error)
+            emit(StageFailed(label, error, tries_left if worthwhile else 0))
+            raise
+        memo.save()
+        seconds = time.perf_counter() - started
+        emit(StageFinished(label, outcome.cached, seconds, outcome.reasons))
+        return StageResult(
+            self.name,
+            label,
+            outcome.record.key,
+            outcome.record.outputs,
+            outcome.cached,
+            outcome.reasons,
+            round(seconds, 3),
+        )
+
+    def _pins(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, str]:
+        bound = self._bind(inputs, parameters)
+        return {output: bound[name] for output, name in self.pinned.items()}
+
+    def _bind(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        given = {name: None for name in self._given}
+        try:
+            bound = self._signature.bind(**inputs, **parameters, **given)
+            if not set(self.inputs) - set(self.ignored) <= set(inputs) <= set(self.inputs):
+                message = f"found the inputs ({', '.join(inputs)})"
+                raise TypeError(message)
+        except TypeError as error:
+            message = (
+                f"stage {self.name} takes the inputs ({', '.join(self.inputs)}) and the "
+                f"parameters ({', '.join(self.parameters)}): {error}"
+            )
+            raise TypeError(message) from None
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _check_declaration(self) -> None:
+        problem = self._problem()
+        if problem is not None:
+            message = f"stage {self.name}: {problem}"
+            raise TypeError(message)
+
+    def _problem(self) -> str | None:
+        """Say what is wrong with the declaration: what the key would not notice, above all."""
+        if not is_stage_name(self.name):
+            return f"expected a name like {STAGE_NAME}, of a function defined with `def`"
+        for name, each in self._signature.parameters.items():
+            if name not in (*self.inputs, *self.parameters, *self._given):
+                return f"{each} is neither an input nor a keyword-only parameter"
+            if name in _GIVEN and name in self.inputs:
+                return f"{name} is given by name; put it behind the * of the signature"
+            if name in self.inputs and name not in self.ignored and each.default is not each.empty:
+                return f"the input {name} has a default; put parameters behind the *"
+            if name in self.inputs and name in self.ignored and each.default is not None:
+                return f"the ignored input {name} may be missing; give it the default None"
+        around = inspect.unwrap(self.function).__code__.co_freevars
+        if around:
+            return (
+                f"it takes {', '.join(around)} from the function around it; make parameters of it"
+            )
+        unknown = ({*self.ignored} - {*self.inputs} | {*self.pinned.values()}) - {*self.parameters}
+        if unknown:
+            return f"{', '.join(sorted(unknown))} is no parameter of it"
+        if not self.outputs:
+            return "it declares no outputs, so there is nothing to cache"
+        for output, format_name in self.outputs.items():
+            if not is_output_name(output):
+                return f"output {output!r}: expected a name like {OUTPUT_NAME}"
+            if format_name not in FORMATS:
+                return (
+                    f"output {output} has the format {format_name!r}; "
+                    f"expected one of {', '.join(FORMATS)}"
+                )
+        if self.pinned and set(self.outputs.items()) != {(name, "file") for name in self.pinned}:
+            return "all of its outputs or none can be pinned, and only files"
+        if {*self.pinned.values()} & {*self.ignored}:
+            return "what promises a digest cannot be ignored"
+        return None
+
+
+def _digests(inputs: Inputs) -> dict[str, str]:
+    """Return the digest of each artifact by the name of its input, numbered in a tuple."""
+    digests: dict[str, str] = {}
+    for name, given in inputs.items():
+        if isinstance(given, tuple):
+            digests |= {f"{name}[{place}]": each.sha256 for place, each in enumerate(given)}
+        else:
+            digests[name] = given.sha256
+    return digests
+
+
+def _source(function: Callable[..., Any]) -> tuple[str, Path]:
+    """Return the name of a function's module, and the folder that the name starts from."""
+    function = inspect.unwrap(function)
+    file = Path(inspect.getfile(function)).absolute()
+    module = function.__module__
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    if module == "__main__" and spec is not None:  # python -m package.module
+        module = spec.name
+    parts = tuple(module.split("."))
+    place = file.parent if file.name == "__init__.py" else file.with_suffix("")
+    if place.parts[-len(parts) :] != parts:  # a script, or a module loaded from a path
+        file = file.resolve()
+        return file.stem, file.parent
+    return module, place.parents[len(parts) - 1]
+
+
+def stage(
+    outputs: Mapping[str, str],
+    *,
+    ignored: tuple[str, ...] = (),
+    pinned: Mapping[str, str] | None = None,
+    retries: Retries | None = None,
+    shows_progress: bool = False,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Mapping[str, Any]]], Stage]:
+    """Make a function a stage.
+
+    Parameters
+    ----------
+    outputs
+        Name → format of each value that the function returns in a mapping. The formats are
+        those of `storage.formats.artifacts.FORMATS`.
+    ignored
+        Parameters that do not change the result, such as a list of mirrors. An input among them,
+        such as a checkpoint to go on from, may be missing and is None then.
+    pinned
+        Output → parameter that promises its SHA-256. Such an output is taken from the store
+        if it is there, whatever made it.
+    retries
+        When to try again; by default never.
+    shows_progress
+        Keep a progress artifact in the Prefect UI.
+    tags
+        Prefect tags of the task.
+    """
+
+    def decorate(function: Callable[..., Mapping[str, Any]]) -> Stage:
+        return Stage(
+            function,
+            outputs,
+            ignored=ignored,
+            pinned=pinned,
+            retries=retries,
+            shows_progress=shows_progress,
+            tags=tags,
+        )
+
+    return decorate

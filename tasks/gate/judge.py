@@ -1,0 +1,203 @@
+"""The last step of retraining: put the new model through the gate.
+
+Never cached: a decision belongs to its day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import MovedMeanwhileError
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.models import ModelVersion
+from digitflow.tasks.data.download.source_check import SourceAnswer
+from digitflow.tasks.gate import decision as report
+from digitflow.tasks.gate.comparable import check_comparable
+from digitflow.tasks.gate.rules import Decision, Rules, decide
+from digitflow.tasks.monitoring.publish import publish_drift
+from digitflow.tasks.reporting.run_summary import RunSummary
+from digitflow.tasks.stages.score import score
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a retraining ended: in a word for the run's state, in a sentence, and at length."""
+
+    word: Literal["Promoted", "Rejected", "Unchanged", "Unconfirmed"]
+    headline: str
+    markdown: str
+
+
+@task(
+    name="gate",
+    task_run_name="gate",
+    description="Judge the new model against the champion, promote it or not, and say why.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
+    """Put the model of a finished run through the gate.
+
+    Parameters
+    ----------
+    summary
+        The run.
+    rules
+        What the gate demands.
+    source
+        What the data's source answered.
+
+    Raises
+    ------
+    ValueError
+        If the run trained no model, or one for other classes or images of another size than the
+        champion's.
+    """
+    if summary.model is None:
+        message = "expected a run that trained a model, found one that did not"
+        raise ValueError(message)
+    cache = Cache()
+    challenger = cache.models.load(summary.model)
+    while True:
+        champion = cache.models.champion()
+        if champion is not None and champion.version == challenger.version:
+            return _nothing_to_do(cache, champion, source)
+        if champion is not None:
+            check_comparable(cache, challenger, champion)
+        decision = _compare(cache, summary, challenger, champion, rules)
+        try:
+            if decision.promoted:
+                _promote(cache, summary, decision, challenger, champion)
+            break
+        except MovedMeanwhileError as error:
+            get_run_logger().warning("Judging once more: %s", error)
+    headline = report.headline(decision, challenger, champion)
+    get_run_logger().info(headline)
+    _emit(summary, decision, rules, challenger, champion)
+    text = _with_drift(cache, champion, report.markdown(decision, challenger, champion, source))
+    return Verdict("Promoted" if decision.promoted else "Rejected", headline, text)
+
+
+def publish_decision(headline: str, markdown: str) -> None:
+    """Leave a decision in the UI, under the key that all of them have.
+
+    To be called by the flow itself, so that it is listed before what its tasks leave.
+    """
+    create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
+
+
+def _nothing_to_do(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Verdict:
+    word: Literal["Unconfirmed", "Unchanged"]
+    if source.unconfirmed:
+        word = "Unconfirmed"
+        headline = (
+            f"Nothing new, but the source does not confirm it; version {champion.version} stays "
+            "the champion"
+        )
+    else:
+        word = "Unchanged"
+        headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
+    get_run_logger().info(headline)
+    text = _with_drift(cache, champion, report.nothing_to_do(headline, champion, source))
+    return Verdict(word, headline, text)
+
+
+def _with_drift(cache: Cache, champion: ModelVersion | None, markdown: str) -> str:
+    """Add a line on whether what the champion is shown is still like its test images."""
+    return f"{markdown}\n{publish_drift(cache, champion)}\n"
+
+
+def _compare(
+    cache: Cache,
+    summary: RunSummary,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    rules: Rules,
+) -> Decision:
+    """Judge both models on the test images of the run."""
+    targets = cache.read(_output(summary, "preprocess", "test_targets"))
+    labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    outputs = None if champion is None else _champions_outputs(cache, summary, champion)
+    return decide(
+        np.asarray(cache.read(challenger.predictions)["outputs"]),
+        outputs,
+        labels,
+        challenger.class_names,
+        rules,
+    )
+
+
+def _champions_outputs(cache: Cache, summary: RunSummary, champion: ModelVersion) -> Any:
+    test_inputs = _output(summary, "preprocess", "test_inputs")
+    if champion.data["test_inputs"] == test_inputs.sha256:
+        return cache.read(champion.predictions)["outputs"]
+    inputs = {"model": champion.weights, "test_inputs": test_inputs}
+    scored = score.run(cache, "score-champion", inputs, {}, run=summary.name)
+    return cache.read(scored.outputs["outputs"])
+
+
+def _output(summary: RunSummary, stage: str, name: str) -> Artifact:
+    artifact = summary.output(stage, name)
+    if artifact is None:
+        message = f"expected a run with the stage {stage}, found one without"
+        raise ValueError(message)
+    return artifact
+
+
+def _promote(
+    cache: Cache,
+    summary: RunSummary,
+    decision: Decision,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+) -> None:
+    before = decision.champion_accuracy
+    against = "" if before is None else f" against {before:.4f}"
+    cache.models.promote(
+        challenger.version,
+        f"passed the gate in run {summary.name}: {decision.challenger_accuracy:.4f}{against}",
+        judged_against=None if champion is None else champion.version,
+    )
+
+
+def _emit(
+    summary: RunSummary,
+    decision: Decision,
+    rules: Rules,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+) -> None:
+    """Tell Prefect's automations, so that they can notify people or start something."""
+    kind = "promoted" if decision.promoted else "rejected"
+    emit_event(
+        event=f"digitflow.model.{kind}",
+        resource={
+            "prefect.resource.id": f"digitflow.model.{challenger.version}",
+            "prefect.resource.name": f"digitflow model version {challenger.version}",
+            "digitflow.dataset": summary.dataset,
+            "digitflow.preset": summary.preset,
+        },
+        related=[
+            {
+                "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
+                "prefect.resource.role": "flow-run",
+                "prefect.resource.name": summary.name,
+            }
+        ],
+        payload={
+            "headline": report.headline(decision, challenger, champion),
+            "version": challenger.version,
+            "champion": champion.version if champion is not None else None,
+            "run": summary.name,
+            **report.numbers(decision, rules),
+        },
+    )

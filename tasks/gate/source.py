@@ -1,0 +1,150 @@
+"""The first step of retraining: ask the source whether the data has changed.
+
+Never cached, and it decides nothing: what must run is for the cache to say, which goes by the
+digests of the bytes. This says whether the source still serves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+from prefect.runtime import flow_run, task_run
+
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.sources import SourceStore
+from digitflow.tasks.data.datasets.places import display
+from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.data.download.conditional import Seen
+from digitflow.tasks.data.download.source_check import SourceAnswer, check
+from digitflow.tasks.engine import cancellation
+
+_RETRIES = 2
+
+
+class SilentSourceError(Exception):
+    """No mirror has answered yet; asking again may help."""
+
+
+@task(
+    name="ask-source",
+    task_run_name="ask-source",
+    description="Ask the source whether the data has changed, without downloading what has not.",
+    tags=("network",),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=_RETRIES,
+    retry_delay_seconds=[2, 10],
+)
+def ask_source(dataset: Dataset, mirrors: tuple[str, ...]) -> SourceAnswer:
+    """Ask a dataset's mirrors, remember what they serve, and tell automations of changed data.
+
+    Parameters
+    ----------
+    dataset
+        As it is described now.
+    mirrors
+        Where to ask, in order.
+    """
+    store, source = Cache().sources, _identity(dataset)
+    last, seen = _recall(store, source)
+    answer = check(
+        dataset.files,
+        mirrors,
+        last,
+        seen,
+        say=get_run_logger().warning,
+        alive=cancellation.check,
+    )
+    for file in answer.unconfirmed:
+        get_run_logger().warning("%s: %s (%s)", file.name, file.verdict, file.how)
+    tries_left = _RETRIES + 1 - (task_run.run_count or 1)
+    if tries_left > 0 and any(not file.permanent for file in answer.unconfirmed):
+        message = "; ".join(f"{file.name}: {file.how}" for file in answer.unconfirmed)
+        raise SilentSourceError(message)
+    if answer.changed:
+        get_run_logger().info("The data has changed: %s", ", ".join(answer.changed))
+        _emit(dataset, answer)
+    # After the event: if we die between the two it is sent twice, which is better than never.
+    confirmed = {file.name for file in answer.files} - {file.name for file in answer.unconfirmed}
+    store.save(
+        source,
+        {
+            "last": {
+                file.name: file.sha256 if file.name in confirmed else last[file.name]
+                for file in dataset.files
+                if file.name in confirmed or file.name in last
+            },
+            "seen": {
+                mirror: {name: each.to_json() for name, each in files.items()}
+                for mirror, files in answer.seen.items()
+            },
+        },
+    )
+    return answer
+
+
+def _identity(dataset: Dataset) -> str:
+    return " ".join([dataset.name, *map(display, dataset.mirrors)])
+
+
+def _recall(store: SourceStore, source: str) -> tuple[dict[str, str], dict[str, dict[str, Seen]]]:
+    try:
+        return _remembered(store.load(source))
+    except RecordDamagedError as error:
+        get_run_logger().warning("As if the source had never been asked: %s", error)
+        return {}, {}
+
+
+def _remembered(
+    served: Mapping[str, Any] | None,
+) -> tuple[dict[str, str], dict[str, dict[str, Seen]]]:
+    """Read back what was saved.
+
+    Raises
+    ------
+    RecordDamagedError
+        If it is something else.
+    """
+    if served is None:
+        return {}, {}
+    try:
+        last = {str(name): str(sha256) for name, sha256 in served["last"].items()}
+        seen = {
+            mirror: {name: Seen.from_json(each) for name, each in files.items()}
+            for mirror, files in served["seen"].items()
+        }
+    except (KeyError, AttributeError, ValueError) as error:
+        message = f"the record of the source is damaged: {error}"
+        raise RecordDamagedError(message) from error
+    return last, seen
+
+
+def _emit(dataset: Dataset, answer: SourceAnswer) -> None:
+    """Tell automations, by another resource than those who want a retraining name.
+
+    The deployment that retrains on `digitflow.dataset.changed` waits for `digitflow.dataset.*`;
+    if it heard of what it found out itself it would start itself.
+    """
+    emit_event(
+        event="digitflow.dataset.changed",
+        resource={
+            "prefect.resource.id": f"digitflow.source.{dataset.name}",
+            "prefect.resource.name": f"source of the dataset {dataset.title}",
+        },
+        related=[
+            {
+                "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
+                "prefect.resource.role": "flow-run",
+            }
+        ],
+        payload={
+            "dataset": dataset.name,
+            "changed": list(answer.changed),
+            "files": {file.name: file.sha256 for file in dataset.files},
+        },
+    )

@@ -1,0 +1,94 @@
+"""A model version as a file for others: ``.npz`` for NumPy, ``.onnx`` for everything else."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitflow.storage.atomic import write_bytes
+from digitflow.storage.models import ModelVersion
+from digitflow.tasks.prediction.export_error import ExportError
+from digitflow.tasks.reporting.versions import installed_version
+
+Weights = Mapping[str, NDArray[Any]]
+
+
+def export(weights: Weights, model: ModelVersion, target: Path) -> None:
+    """Write a model to a file that needs no digitflow; docs/export.md says how to use it.
+
+    Parameters
+    ----------
+    weights
+        What the model version holds: arrays by name, and its architecture as JSON in an array.
+    model
+        The version itself: its number, classes and digests go into the ONNX file.
+    target
+        A new file that ends in ``.npz`` or ``.onnx``.
+
+    Raises
+    ------
+    ExportError
+        If the ending is another one, the file exists, its folder does not, or the package onnx
+        is missing.
+    """
+    if target.suffix not in _WRITERS:
+        message = f"--to {target}: expected a file that ends in {' or '.join(_WRITERS)}"
+        raise ExportError(message)
+    if target.exists():
+        message = f"--to {target}: the file exists already; choose another name or remove it"
+        raise ExportError(message)
+    if not target.parent.is_dir():
+        message = f"--to {target}: there is no folder {target.parent}; make it first"
+        raise ExportError(message)
+    write_bytes(target, _WRITERS[target.suffix](weights, model))
+
+
+def _npz(weights: Weights, _model: ModelVersion) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **weights)
+    return file.getvalue()
+
+
+def _onnx(weights: Weights, model: ModelVersion) -> bytes:
+    from digitflow.tasks.nn.onnx.model import to_onnx
+
+    try:
+        made = to_onnx(
+            weights,
+            loss=model.parameters["loss"],
+            producer_version=installed_version("digitflow") or "",
+            version=model.version,
+            about=_about(model),
+        )
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        message = "an .onnx file needs the package onnx: pip install 'digitflow[onnx]'"
+        raise ExportError(message) from error
+    data: bytes = made.SerializeToString(deterministic=True)
+    return data
+
+
+_WRITERS = {".npz": _npz, ".onnx": _onnx}
+
+
+def _about(model: ModelVersion) -> dict[str, str]:
+    return {
+        "class_names": json.dumps(model.class_names, ensure_ascii=False),
+        "model_version": str(model.version),
+        "dataset": model.dataset,
+        "preset": model.preset,
+        "run": model.run,
+        "created": model.created,
+        "metrics": json.dumps(dict(model.metrics)),
+        "training": model.training,
+        "weights_sha256": model.weights.sha256,
+        **{f"{name}_sha256": digest for name, digest in model.data.items()},
+        **({} if model.image_size is None else {"image_size": json.dumps(model.image_size)}),
+    }

@@ -1,0 +1,112 @@
+"""The last step of every run: results folder, run record, Prefect artifacts, the report on top.
+
+Never cached. A cached task recreates no artifacts, so a run that computes nothing would
+otherwise show nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from digitflow.storage.cache import Cache
+from digitflow.storage.records import now
+from digitflow.storage.runs import RunRecord
+from digitflow.tasks.reporting.report import (
+    FIGURES,
+    card,
+    embedded,
+    history_table,
+    markdown,
+    per_class_table,
+)
+from digitflow.tasks.reporting.results import write_results
+from digitflow.tasks.reporting.run_summary import RunSummary
+
+
+@task(
+    name="publish",
+    task_run_name="publish",
+    description="Write the results folder, and leave figures and tables in the UI.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish(summary: RunSummary) -> None:
+    """Write a run's results and record, and leave its figures and tables in the UI.
+
+    Parameters
+    ----------
+    summary
+        The finished run.
+    """
+    cache = Cache()
+    write_results(cache, summary)
+    save_run(cache, summary)
+    _create_artifacts(cache, summary)
+
+
+def save_run(cache: Cache, summary: RunSummary) -> None:
+    """Keep what the run did in the store."""
+    cache.runs.save(
+        RunRecord(
+            name=summary.name,
+            created=now(),
+            seconds=summary.seconds,
+            preset=summary.preset,
+            dataset=summary.dataset,
+            parameters=dict(summary.parameters),
+            stages=tuple(summary.stages_json()),
+            metrics={name: value for name, value in summary.metrics.items() if name != "per_class"},
+            results=str(summary.folder),
+        )
+    )
+
+
+def publish_report(cache: Cache, summary: RunSummary) -> None:
+    """Leave a run's report in the UI.
+
+    To be called by the flow itself: the UI lists what a flow leaves before what its tasks leave,
+    and those in no order.
+    """
+    figures = _figures(cache, summary)
+    inside = ("learning_curves", "confusion_matrix")
+    create_markdown_artifact(
+        markdown(summary, {name: figures[name] for name in inside if name in figures}),
+        key="digitflow-report",
+        description=card("Report", summary),
+    )
+
+
+def _figures(cache: Cache, summary: RunSummary) -> dict[str, Path]:
+    drawn = {name: summary.output("plot", name) for name in FIGURES}
+    return {
+        name: cache.objects.path(artifact.sha256)
+        for name, artifact in drawn.items()
+        if artifact is not None
+    }
+
+
+def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
+    for name, path in _figures(cache, summary).items():
+        title = FIGURES[name]
+        create_markdown_artifact(
+            embedded(path, title),
+            key=f"digitflow-{name.replace('_', '-')}",
+            description=card(title, summary),
+        )
+    if summary.metrics:
+        create_table_artifact(
+            per_class_table(summary.metrics),
+            key="digitflow-per-class",
+            description=card("Precision, recall, F1", summary),
+        )
+    history = summary.output("train", "history")
+    if history is not None:
+        create_table_artifact(
+            history_table(cache.objects.path(history.sha256)),
+            key="digitflow-history",
+            description=card("Loss and accuracy by epoch", summary),
+        )

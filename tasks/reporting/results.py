@@ -1,0 +1,275 @@
+"""A run's results as files in a folder: written whole or not at all.
+
+Needs neither Prefect nor NumPy, so that a run with nothing to do can refresh its results at
+once.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from digitflow.storage.cache import Cache
+from digitflow.storage.digests import digest_bytes, digest_json
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.formats.artifacts import FORMATS, Artifact
+from digitflow.storage.locks import briefly
+from digitflow.storage.os_errors import explaining_full_disk
+from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.reporting.html_report import ReportContents, page
+from digitflow.tasks.reporting.report import FIGURES, history_table
+from digitflow.tasks.reporting.run_summary import RunSummary
+from digitflow.tasks.reporting.versions import installed_version
+
+REPORT = "report.html"
+# Stage and output → place in the folder.
+_FILES = {
+    ("train", "history"): "history.csv",
+    ("train", "model"): "model.npz",
+    ("evaluate", "metrics"): "metrics.json",
+    ("evaluate", "confusion"): "confusion.csv",
+    ("compare", "points"): "points.csv",
+    ("compare", "sweep"): "figures/sweep.png",
+}
+# What desktops leave wherever somebody has looked.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+_RECORDED_PACKAGES = ("digitflow", "prefect", "numpy", "pandas", "matplotlib")
+
+
+class ResultsFolderError(Exception):
+    """The folder for results holds something that is not ours to replace."""
+
+
+def check_results_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything else than a run's results: they replace it whole.
+
+    Raises
+    ------
+    ResultsFolderError
+        If it is a file, or holds a file that its own ``run.json`` does not list.
+    """
+    with _alone_with(folder):
+        _check(folder)
+
+
+def _check(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        message = f"results folder {folder}: expected a folder, found a file; name another place"
+        raise ResultsFolderError(message)
+    foreign = sorted(_places(folder) - _listed(folder))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        message = (
+            f"results folder {folder}: found {', '.join(foreign[:3])}{more}, which no run wrote "
+            "there and the results would replace; move that away, or name an empty or a new "
+            "folder with --output"
+        )
+        raise ResultsFolderError(message)
+
+
+def _places(folder: Path) -> set[str]:
+    """Return every file below a folder, and every folder without one, by its relative path."""
+    # os.walk passes over what another run moves away at this moment.
+    entries = {
+        Path(parent, name).relative_to(folder)
+        for parent, folders, files in os.walk(folder)
+        for name in [*folders, *files]
+        if name not in _LITTER
+    }
+    return {path.as_posix() for path in entries - {path.parent for path in entries}}
+
+
+def _listed(folder: Path) -> set[str]:
+    """Return what the run that wrote the folder says it wrote."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return {"run.json", *run["files"]}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
+
+
+def write_results(cache: Cache, summary: RunSummary) -> None:
+    """Write a run's results into its folder, replacing earlier results there.
+
+    Raises
+    ------
+    ResultsFolderError
+        If the folder holds something that is not ours.
+    StorageError
+        If an object has been lost or damaged since the stage handed it on, or the disk is full.
+    """
+    if not summary.decision:
+        summary = replace(summary, decision=_earlier_decision(summary, summary.folder))
+    replace_folder(summary.folder, partial(_fill, cache, summary))
+
+
+def _earlier_decision(summary: RunSummary, folder: Path) -> str:
+    """Return what the gate decided about this run's model when it was judged, if it was."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        judged = (run["run"], run["model"]) == (summary.name, summary.model)
+        return str(run["decision"]) if judged else ""
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ""
+
+
+def _fill(cache: Cache, summary: RunSummary, new: Path) -> None:
+    for place, artifact in _files(summary):
+        target = new / place
+        target.parent.mkdir(exist_ok=True)
+        source = cache.objects.verify(artifact.sha256, artifact.size)
+        # A copy, not a link: whoever edits results must not damage the store.
+        shutil.copyfile(source, target)
+    run = _run_json(summary)
+    report = page(summary, _report_contents(cache, summary, new, run["versions"]))
+    (new / REPORT).write_text(report, encoding="utf-8")
+    text = json.dumps(run, indent=2, ensure_ascii=False)
+    (new / "run.json").write_text(text + "\n", encoding="utf-8")
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Write a results folder whole or not at all, replacing earlier results there.
+
+    Parameters
+    ----------
+    folder
+        Its place.
+    fill
+        Writes the results into the empty folder that it is given, and ``run.json`` with the
+        names of all the others under ``files``.
+
+    Raises
+    ------
+    ResultsFolderError
+        If the folder holds something that is not ours.
+    StorageFullError
+        If the disk is full.
+    """
+    folder = folder.resolve()  # a link stays, and what it leads to is replaced
+    check_results_folder(folder)
+    with explaining_full_disk("the results", folder.parent):
+        _replace(folder, fill)
+
+
+def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        fill(new)
+        with _alone_with(folder):
+            _check(folder)  # once more: what came there meanwhile is not ours to replace
+            _put(new, folder, Path(temporary))
+
+
+@contextmanager
+def _alone_with(folder: Path) -> Iterator[None]:
+    """Hold off other runs: a folder that is being replaced looks like one with foreign files.
+
+    The lock lies elsewhere, so that beside the results there is nothing but results.
+    """
+    owner = os.getuid() if hasattr(os, "getuid") else 0
+    name = f"digitflow-{owner}-{digest_bytes(str(folder.resolve()).encode())[:16]}.lock"
+    with briefly(Path(tempfile.gettempdir()) / name, f"the results folder {folder}"):
+        yield
+
+
+def _put(new: Path, folder: Path, aside: Path) -> None:
+    """Put `new` in the place of `folder`. Of several at once the last one wins, and none fails."""
+    for attempt in itertools.count():
+        old = aside / f"old-{attempt}"
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException as error:
+            if getattr(error, "errno", None) in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another run has put its own there meanwhile
+            if old.exists():
+                old.rename(folder)
+            raise
+        return
+
+
+def read_metrics(cache: Cache, stages: Sequence[StageResult]) -> dict[str, Any]:
+    """Return what `evaluate` found, or an empty mapping if it was not part of the run."""
+    for result in stages:
+        if result.stage == "evaluate":
+            metrics: dict[str, Any] = cache.read(result.outputs["metrics"])
+            return metrics
+    return {}
+
+
+def _files(summary: RunSummary) -> list[tuple[str, Artifact]]:
+    files = []
+    for (stage, output), place in _FILES.items():
+        artifact = summary.output(stage, output)
+        if artifact is not None:
+            files.append((place, artifact))
+    for result in summary.stages:
+        if result.stage == "plot":
+            files.extend(
+                (f"figures/{name}{FORMATS[each.format].suffix}", each)
+                for name, each in result.outputs.items()
+            )
+    return files
+
+
+def _report_contents(
+    cache: Cache, summary: RunSummary, folder: Path, versions: Mapping[str, str | None]
+) -> ReportContents:
+    """Gather what the report shows from the results that are in the folder already."""
+    figures = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
+    history = folder / _FILES["train", "history"]
+    return ReportContents(
+        figures={name: path.read_bytes() for name, path in figures.items() if path.exists()},
+        history=history_table(history) if history.exists() else (),
+        code={stage.label: _code_digest(cache, stage) for stage in summary.stages},
+        versions=versions,
+    )
+
+
+def _code_digest(cache: Cache, stage: StageResult) -> str:
+    """Return the digest of a stage's code; nothing if its record is gone, or promised the bytes."""
+    try:
+        record = cache.local.records.load(stage.stage, stage.key)
+    except RecordDamagedError:
+        return ""
+    if record is None or not record.document["code"]:
+        return ""
+    return digest_json(record.document["code"])
+
+
+def _run_json(summary: RunSummary) -> dict[str, Any]:
+    sweep = {} if summary.sweep is None else {"sweep": summary.sweep}
+    return {
+        "run": summary.name,
+        "dataset": summary.dataset,
+        "preset": summary.preset,
+        "parameters": dict(summary.parameters),
+        "seconds": summary.seconds,
+        "model": summary.model,
+        "decision": summary.decision,
+        **sweep,
+        "stages": summary.stages_json(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: installed_version(name) for name in _RECORDED_PACKAGES},
+        },
+        "cores": os.cpu_count(),
+        **({"workers": summary.workers} if summary.workers else {}),
+        "files": [REPORT, *(place for place, _ in _files(summary))],
+    }

@@ -1,0 +1,42 @@
+"""Stage `evaluate`: predictions against labels → metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from digitflow.tasks.engine.stage import stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@stage(outputs={"metrics": "json", "confusion": "csv"})
+def evaluate(
+    predictions: Mapping[str, NDArray[Any]],
+    training_targets: NDArray[Any],
+    test_targets: NDArray[Any],
+    *,
+    class_names: list[str],
+) -> dict[str, Any]:
+    """Accuracy, loss, confusion matrix and precision, recall and F1 of each class.
+
+    Each class's row also says of how many training images it could be learnt.
+    """
+    import numpy as np
+
+    from digitflow.tasks.reporting import metrics
+
+    scores, confusion = metrics.evaluate(
+        predictions["outputs"],
+        predictions["losses"],
+        test_targets if test_targets.ndim == 1 else test_targets.argmax(axis=1),
+        class_names,
+    )
+    if training_targets.ndim == 1:
+        trained_on = np.bincount(training_targets, minlength=len(class_names))
+    else:
+        trained_on = training_targets.sum(axis=0)
+    for row, images in zip(scores["per_class"], trained_on, strict=True):
+        row["training_images"] = int(images)
+    return {"metrics": scores, "confusion": confusion.reset_index()}

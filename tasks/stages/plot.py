@@ -1,0 +1,98 @@
+"""Stage `plot`: the pictures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from digitflow.tasks.engine.stage import stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@stage(
+    outputs={
+        "learning_curves": "png",
+        "confusion_matrix": "png",
+        "mistakes": "png",
+        "filters": "png",
+        "training_image": "png",
+        "gallery": "png",
+    }
+)
+def plot(
+    history: pd.DataFrame,
+    confusion: pd.DataFrame,
+    model: Mapping[str, NDArray[Any]],
+    predictions: Mapping[str, NDArray[Any]],
+    training_images: NDArray[Any],
+    training_labels: NDArray[Any],
+    test_images: NDArray[Any],
+    test_labels: NDArray[Any],
+    *,
+    dataset: str,
+    class_names: list[str],
+    labels: list[int],
+    gallery_size: int,
+    gallery_seed: int,
+    mistakes: int,
+    dpi: int,
+) -> dict[str, bytes]:
+    """Draw learning curves, confusion, worst mistakes, first layer and training images."""
+    from digitflow.tasks.data.datasets.labels import class_ids
+    from digitflow.tasks.figures.confusion import draw_confusion
+    from digitflow.tasks.figures.filters import draw_filters, first_layer_filters
+    from digitflow.tasks.figures.gallery import choose_gallery, draw_gallery
+    from digitflow.tasks.figures.image import draw_image
+    from digitflow.tasks.figures.learning_curves import draw_learning_curves
+    from digitflow.tasks.figures.mistakes import draw_mistakes
+
+    matrix = confusion.set_index(confusion.columns[0])
+    matrix.index = matrix.index.astype(str)
+    counts = matrix.to_numpy()
+    predicted = predictions["outputs"].argmax(axis=1)
+    tested = len(predicted)
+    last = len(training_images) - 1
+    shown = min(gallery_size, len(training_images))
+    chosen = choose_gallery(training_images, size=shown, seed=gallery_seed)
+
+    def names_of(places: Any) -> list[str]:
+        return [
+            class_names[each] for each in class_ids("training", training_labels[places], labels)
+        ]
+
+    return {
+        "learning_curves": draw_learning_curves(history, dataset=dataset, dpi=dpi),
+        "confusion_matrix": draw_confusion(
+            matrix, dataset=dataset, accuracy=counts.trace() / counts.sum(), dpi=dpi
+        ),
+        "mistakes": draw_mistakes(
+            test_images[:tested],
+            class_ids("test", test_labels[:tested], labels),
+            predicted,
+            predictions["losses"],
+            class_names,
+            count=mistakes,
+            dataset=dataset,
+            dpi=dpi,
+        ),
+        "filters": draw_filters(
+            first_layer_filters(model, *training_images.shape[1:]), dataset=dataset, dpi=dpi
+        ),
+        "training_image": draw_image(
+            training_images[last],
+            *names_of([last]),
+            number=last + 1,
+            dataset=dataset,
+            dpi=dpi,
+        ),
+        "gallery": draw_gallery(
+            training_images[chosen],
+            names_of(chosen),
+            chosen,
+            dataset=dataset,
+            dpi=dpi,
+        ),
+    }

@@ -1,0 +1,132 @@
+"""The gate's decision as people read it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.models import ModelVersion
+from digitflow.tasks.data.download.source_check import CHANGED, UNKNOWN, FileAnswer, SourceAnswer
+from digitflow.tasks.gate.decision import failed, headline, markdown, nothing_to_do, numbers
+from digitflow.tasks.gate.rules import Decision, Rules, decide
+
+LABELS = np.repeat([0, 1], 10)
+RULES = Rules(0.0, 0.05, 0.9)
+DRAWN = SourceAnswer((), {})
+CHANGED_DATA = SourceAnswer((FileAnswer("a.gz", CHANGED, "https://a/", "read"),), {})
+SILENT = SourceAnswer(
+    (FileAnswer("a.gz", UNKNOWN, "", "https://a/: connection refused", False),), {}
+)
+
+
+def model(version: int) -> ModelVersion:
+    return ModelVersion(
+        version=version,
+        created="2026-01-02T03:04:05+00:00",
+        run=f"run-{version}",
+        preset="quick",
+        dataset="MNIST",
+        parameters={},
+        metrics={},
+        training="cd" * 32,
+        data={},
+        class_names=("zero", "one"),
+        weights=Artifact("ab" * 32, 1, "npz"),
+        predictions=Artifact("ab" * 32, 1, "npz"),
+    )
+
+
+def judged(wrong: list[int], champion_wrong: list[int] | None) -> Decision:
+    def outputs(wrong: list[int]) -> np.ndarray:
+        found = np.eye(2)[LABELS]
+        found[wrong] = 1 - found[wrong]
+        return found
+
+    before = None if champion_wrong is None else outputs(champion_wrong)
+    return decide(outputs(wrong), before, LABELS, ("zero", "one"), RULES)
+
+
+def test_a_rejection_gives_every_number_and_its_reasons() -> None:
+    decision = judged([0, 1, 2], [12])
+    text = markdown(decision, model(3), model(2), CHANGED_DATA)
+    assert text.splitlines()[0] == "# Version 3 is rejected; version 2 stays the champion"
+    for line in (
+        "| accuracy of at least 0.9000 | 0.8500 | **no** |",
+        "| more accurate than the champion | -0.1000 (1 gained, 3 lost) | **no** |",
+        "| no class's recall falls by more than 0.0500 "
+        "| largest fall 0.3000, class zero | **no** |",
+        "| trained by | run-2 | run-3 | |",
+        "| accuracy | 0.9500 | 0.8500 | -0.1000 |",
+        "| right where the other is wrong | 3 | 1 | -2 |",
+        "| recall of zero | 1.0000 | 0.7000 | -0.3000 |",
+        "| recall of one | 0.9000 | 1.0000 | +0.1000 |",
+        "Yes: a.gz.",
+        "| a.gz | changed | https://a/: read |",
+        "To promote it all the same: `digitflow models promote 3`.",
+    ):
+        assert line in text.splitlines()
+    assert "McNemar's exact test: p = 0.625." in text
+    assert headline(decision, model(3), model(2)) == (
+        "Version 3 is rejected; version 2 stays the champion: accuracy 0.8500 is below the floor, "
+        "not more accurate than the champion (-0.1000), recall of zero falls by 0.3000"
+    )
+
+
+def test_a_promotion_says_in_whose_place_and_how_to_go_back() -> None:
+    decision = judged([0], [0, 12])
+    text = markdown(decision, model(3), model(2), DRAWN)
+    assert headline(decision, model(3), model(2)) == (
+        "Version 3 is the champion, in place of version 2"
+    )
+    assert "digitflow models rollback" in text
+    assert "**no**" not in text
+
+
+def test_the_first_model_is_compared_with_nothing() -> None:
+    text = markdown(judged([0], None), model(1), None, DRAWN)
+    assert "# Version 1 is the champion\n" in text
+    assert "| accuracy | – | 0.9500 | |" in text
+    assert "McNemar" not in text
+    rejected = headline(judged([0, 1, 2], None), model(1), None)
+    assert rejected == (
+        "Version 1 is rejected; there is no champion: accuracy 0.8500 is below the floor"
+    )
+
+
+def test_a_silent_source_is_said_in_every_decision() -> None:
+    for text in (
+        markdown(judged([0], None), model(1), None, SILENT),
+        nothing_to_do("Nothing new", model(1), SILENT),
+        failed(ValueError("a\nb"), "version 1 stays the champion", SILENT),
+    ):
+        assert "Not known, or not what the dataset promises" in text
+        assert "| a.gz | not known | https://a/: connection refused |" in text
+
+
+def test_a_failure_is_quoted_line_by_line() -> None:
+    text = failed(ValueError("first\nsecond"), "no champion yet", None)
+    assert "No champion yet." in text
+    assert "    ValueError: first\n    second\n" in text
+
+
+def test_numbers_are_json() -> None:
+    assert numbers(judged([0, 1, 2], [12]), RULES) == {
+        "accuracy": 0.85,
+        "champion_accuracy": 0.95,
+        "test_images": 20,
+        "gained": 1,
+        "lost": 3,
+        "p_value": 0.625,
+        "min_improvement": 0.0,
+        "max_class_drop": 0.05,
+        "floor": 0.9,
+        "unmet": [
+            "accuracy of at least 0.9000",
+            "more accurate than the champion",
+            "no class's recall falls by more than 0.0500",
+        ],
+        "recalls": {
+            "zero": {"champion": 1.0, "challenger": 0.7},
+            "one": {"champion": 0.9, "challenger": 1.0},
+        },
+    }

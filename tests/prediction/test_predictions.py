@@ -1,0 +1,144 @@
+"""What a model says of pictures: the pure part, without the command and the flow."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digitflow.storage.cache import Cache
+from digitflow.storage.errors import UnknownNameError
+from digitflow.storage.models import ModelVersion
+from digitflow.tasks.data.pictures.batch import Batch
+from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.prediction.predictions import (
+    Prediction,
+    as_csv,
+    as_json,
+    image_size_of,
+    model_to_use,
+    predict_batch,
+)
+from tests.registered import register
+
+NAMES = ("zero", "one", "two")
+# Of an image of 2 × 2 pixels, the first three are the outputs.
+WEIGHTS = {"weights_1": np.eye(4), "weights_2": np.eye(4)[:, :3]}
+UNREADABLE = (("bad.png", "the picture is damaged"),)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "store")
+
+
+@pytest.fixture
+def model(cache: Cache) -> ModelVersion:
+    return register(cache, weights=WEIGHTS, class_names=NAMES)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    images = np.zeros((3, 2, 2), np.uint8)
+    images[0] = [[0, 51], [204, 9]]
+    images[1] = [[255, 255], [0, 0]]
+    is_blank = np.array([False, False, True])
+    return Batch(("a.png", "b.png", "c.png"), images, is_blank, UNREADABLE)
+
+
+def test_class_probability_runner_up(cache: Cache, model: ModelVersion, batch: Batch):
+    a, b, c = predict_batch(cache, model, batch)
+    assert a == Prediction("a.png", "two", pytest.approx(0.8), "one", pytest.approx(0.2))
+    assert (b.label, b.probability, b.runner_up) == ("zero", 0.5, "one")  # of equals the first
+    assert c == Prediction("c.png", None, 0.0, None, 0.0)
+
+
+def test_nothing_to_predict(cache: Cache, model: ModelVersion):
+    nothing = Batch((), np.zeros((0, 2, 2), np.uint8), np.zeros(0, bool), UNREADABLE)
+    assert predict_batch(cache, model, nothing) == []
+
+
+def test_csv(cache: Cache, model: ModelVersion, batch: Batch):
+    text = as_csv(predict_batch(cache, model, batch), UNREADABLE)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows[0] == {
+        "picture": "a.png",
+        "class": "two",
+        "probability": "0.800000",
+        "runner_up": "one",
+        "runner_up_probability": "0.200000",
+        "note": "",
+    }
+    assert (rows[2]["class"], rows[2]["note"]) == ("", "blank")
+    assert rows[3]["note"] == "unreadable: the picture is damaged"
+    assert "\r" not in text
+
+
+def test_json(cache: Cache, model: ModelVersion, batch: Batch):
+    document = as_json(model, predict_batch(cache, model, batch), UNREADABLE)
+    assert document["model"] == 1
+    assert [each["class"] for each in document["predictions"]] == ["two", "zero", None]
+    assert [each["blank"] for each in document["predictions"]] == [False, False, True]
+    assert document["unreadable"] == [{"file": "bad.png", "problem": "the picture is damaged"}]
+
+
+class TestModel:
+    def test_champion_or_the_one_that_is_named(self, cache: Cache, model: ModelVersion):
+        other = register(cache, weights={**WEIGHTS, "weights_1": 2 * np.eye(4)}, class_names=NAMES)
+        cache.models.promote(other.version, "test")
+        assert model_to_use(cache, None).version == 2
+        assert model_to_use(cache, 1) == model
+
+    def test_no_champion(self, cache: Cache, model: ModelVersion):
+        with pytest.raises(UnknownNameError, match=r"promote 1; or name one: --model 1$"):
+            model_to_use(cache, None)
+
+    def test_no_model_at_all(self, cache: Cache):
+        with pytest.raises(UnknownNameError, match=r"no champion .* digitflow run, then digitflow"):
+            model_to_use(cache, None)
+
+
+class TestImageSize:
+    def test_on_record(self, cache: Cache):
+        model = register(cache, weights=WEIGHTS, class_names=NAMES, image_size=(1, 4))
+        assert image_size_of(cache, model) == (1, 4)  # not the square that it could be
+
+    def test_of_an_older_record_a_square_is_taken(self, cache: Cache, model: ModelVersion):
+        assert model.image_size is None
+        assert image_size_of(cache, model) == (2, 2)
+
+    def test_of_an_older_record_that_cannot_be_told(self, cache: Cache):
+        weights = {"weights_1": np.eye(6), "weights_2": np.eye(6)[:, :3]}
+        model = register(cache, weights=weights, class_names=NAMES)
+        said = r"found version 1 of an older .* 6 pixels, which are no square\. Start the run once"
+        with pytest.raises(ParameterError, match=said):
+            image_size_of(cache, model)
+
+    @pytest.mark.parametrize(
+        ("shape", "size"), [((784,), (28, 28)), ((1, 28, 28), (28, 28)), ((1, 5, 9), (5, 9))]
+    )
+    @pytest.mark.parametrize("members", [1, 2])
+    def test_of_an_older_record_of_layers_and_of_an_ensemble(
+        self, cache: Cache, shape: tuple[int, ...], size: tuple[int, int], members: int
+    ):
+        from digitflow.tasks.nn.architecture import to_arrays
+        from digitflow.tasks.nn.ensemble import join
+        from digitflow.tasks.nn.layers import Dense, Flatten
+        from digitflow.tasks.nn.network import Network
+        from digitflow.tasks.nn.randomness import Randomness
+
+        layers = [Dense(3)] if len(shape) == 1 else [Flatten(), Dense(3)]
+        weights = to_arrays(Network(layers, shape, randomness=Randomness.from_seed(0)))
+        if members > 1:
+            weights = join([weights] * members, "cross_entropy")
+        model = register(cache, weights=weights, class_names=NAMES)
+        assert image_size_of(cache, model) == size
+
+
+def test_predictions_are_plain_values(cache: Cache, model: ModelVersion, batch: Batch):
+    """Not NumPy's, which JSON cannot hold."""
+    first = replace(predict_batch(cache, model, batch)[0])
+    assert type(first.probability) is float
+    assert type(first.runner_up_probability) is float
