@@ -6,11 +6,13 @@ In turn: with one BLAS thread and with two, each alone and beside a process on e
 nothing but compute. Bar: with one thread, which is the default, wall time is at most 1.3 times the
 ideal share in each.
 
-The ideal share is what a fair scheduler gives: where R processes want C cores, each that computes
-with one thread gets min(1, C / R) of a core, so that its CPU time takes max(1, R / C) times as
-long. R is read from the kernel (`procs_running` in /proc/stat, Linux only) twenty times a second
-all the while, so that other people's work on the machine counts, too. Two threads are held to the
-same ideal, that of one thread's CPU time: they are to be no slower.
+The ideal share is what a fair scheduler gives: where R want C cores, one that computes with one
+thread gets min(1, C / R) of a core, so that its CPU time takes max(1, R / C) times as long. R is
+counted four times a second all the while in /proc (Linux only), so that other people's work on the
+machine counts, too: processes that run or wait for a core, or their sessions where the kernel
+shares by session (`kernel.sched_autogroup_enabled`). Training and busy processes have sessions of
+their own. Two threads are held to the same ideal, that of one thread's CPU time: they are to be no
+slower.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,8 +33,8 @@ from benchmarks.measure import Cost, Side, timed  # noqa: E402
 from benchmarks.train import make_data  # noqa: E402
 
 BAR = 1.3
-SECONDS_BETWEEN_LOOKS = 0.05
-STATE = Path("/proc/stat")
+SECONDS_BETWEEN_LOOKS = 0.25
+BY_SESSION = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
 def train(images: int, threads: int) -> None:
@@ -45,13 +47,28 @@ def train(images: int, threads: int) -> None:
     train_network(*data, *data, settings=TrainingSettings(**settings))
 
 
-def runnable(state: str) -> int:
-    """Return how many processes want a core, without the one that reads this."""
-    for line in state.splitlines():
-        if line.startswith("procs_running "):
-            return int(line.split()[1]) - 1
-    message = "expected a line procs_running in /proc/stat, found none: this needs Linux"
-    raise ValueError(message)
+def wanting(states: Iterable[str], *, by_session: bool) -> int:
+    """Return how many processes, or sessions of them, run or wait for a core.
+
+    Parameters
+    ----------
+    states
+        What /proc/PID/stat says of each process.
+    by_session
+        Whether those of one session count once.
+    """
+    # The name stands in parentheses and may hold anything; then state, parent, group, session.
+    fields = [state.rpartition(")")[2].split() for state in states]
+    sessions = [each[3] for each in fields if each[0] == "R"]
+    return len(set(sessions) if by_session else sessions)
+
+
+def states() -> Iterator[str]:
+    """Yield what /proc says of each process but this one."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        if path.parent.name != str(os.getpid()):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                yield path.read_text(errors="replace")
 
 
 def ideal_seconds(cpu: float, looks: Sequence[int], cores: int) -> float:
@@ -62,22 +79,23 @@ def ideal_seconds(cpu: float, looks: Sequence[int], cores: int) -> float:
     cpu
         Seconds.
     looks
-        How many processes wanted a core at each look, the one in question among them.
+        How many wanted a core at each look, the one in question among them.
     cores
         How many there are.
     """
-    return cpu * statistics.fmean(max(1.0, wanting / cores) for wanting in looks)
+    return cpu * statistics.fmean(max(1.0, each / cores) for each in looks)
 
 
 @contextlib.contextmanager
 def looking() -> Iterator[list[int]]:
-    """Fill a list with the number of processes that want a core, until the block is left."""
+    """Fill a list with how many want a core, until the block is left."""
     looks: list[int] = []
+    by_session = BY_SESSION.exists() and BY_SESSION.read_text().strip() == "1"
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(SECONDS_BETWEEN_LOOKS):
-            looks.append(runnable(STATE.read_text()))
+            looks.append(wanting(states(), by_session=by_session))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -92,7 +110,7 @@ def looking() -> Iterator[list[int]]:
 def busy(count: int) -> Iterator[None]:
     """Run so many processes that only compute, until the block is left."""
     command = [sys.executable, "-c", "while True: pass"]
-    processes = [subprocess.Popen(command) for _ in range(count)]
+    processes = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:
         yield
     finally:
@@ -101,9 +119,11 @@ def busy(count: int) -> Iterator[None]:
             process.wait(timeout=60)
 
 
-def measure(images: int, rounds: int) -> dict[tuple[int, int], list[tuple[Cost, list[int]]]]:
+def measure(
+    images: int, rounds: int, threads_of: Sequence[int]
+) -> dict[tuple[int, int], list[tuple[Cost, list[int]]]]:
     """Run all in turn; return costs and looks by number of threads and of busy processes."""
-    cases = [(threads, others) for threads in (1, 2) for others in (0, os.cpu_count() or 1)]
+    cases = [(threads, others) for threads in threads_of for others in (0, os.cpu_count() or 1)]
     found: dict[tuple[int, int], list[tuple[Cost, list[int]]]] = {case: [] for case in cases}
     for _ in range(rounds):
         for threads, others in cases:
@@ -119,9 +139,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--most-threads", type=int, choices=(1, 2), default=2)
     parser.add_argument("--train", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
+        os.setsid()
         train(*arguments.train)
         return
     cores = os.cpu_count() or 1
@@ -131,7 +153,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|")
     missed = False
-    found = measure(arguments.images, arguments.rounds)
+    found = measure(arguments.images, arguments.rounds, (1, 2)[: arguments.most_threads])
     for (threads, others), runs in found.items():
         # One thread's CPU time in the same round: the work, without the threads' waiting.
         ideals = [
