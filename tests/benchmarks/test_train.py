@@ -104,6 +104,6 @@ def test_each_rival_trains(case: str, tmp_path: Path):
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
-    last = done.stdout.split(train.HEAD_OF_ALL[-1])[1]
+    last = done.stdout.split(train.HEAD_OF_ALL[0])[1]
     for name in rivals.rivals(next(each for each in train.CASES if case in each.name)):
         assert f" {name} " in last or f" {name}: not run" in last
