@@ -71,6 +71,11 @@ def test_predict(environment: dict[str, str]):
     assert "| mlp | 2000 |" in output_of("predict.py", ["--case", "mlp", "2000"], environment)
 
 
+def test_busy(environment: dict[str, str]):
+    said = output_of("busy.py", ["--images", "1000", "--rounds", "1"], environment, bars=True)
+    assert len(re.findall(r"^\| [12] \| \d+ busy processes \|", said, re.MULTILINE)) == 4
+
+
 def test_scaling(environment: dict[str, str]):
     assert json.loads(output_of("scaling.py", ["6000"], environment))["peak"] > 0
 
