@@ -6,7 +6,7 @@ import pytest
 from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
-from digitflow.tasks.gate.registration import register_model
+from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.probabilities import probabilities
 from digitflow.tasks.parameters import ParameterError, Parameters, resolve
