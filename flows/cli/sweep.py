@@ -12,7 +12,9 @@ from rich.text import Text
 
 from digitflow.flows.cli.arguments import Quiet, SweepArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.session import run_flow, settle
+from digitflow.flows.cli.run import choose_dataset
+from digitflow.flows.cli.session import run_flow
+from digitflow.storage.cache import Cache
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import (
     Event,
@@ -24,6 +26,7 @@ from digitflow.tasks.engine.events import (
     StageStarted,
     StageWaiting,
 )
+from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.sweeps.grid import plan_points, shown
 from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
@@ -59,8 +62,13 @@ def sweep(
     )
     if arguments.early_stop is not None:
         check_halving(points)
+    if options.output is not None:
+        check_results_folder(options.results_folder("unnamed"))
+    cache = Cache()
+    cache.connect()
     terminal = SweepTerminal(plain_console(), quiet=quiet)
-    _, options = settle(options, terminal, dataset_named=arguments.dataset is not None)
+    if arguments.dataset is None:
+        options = choose_dataset(cache, options, terminal)
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
     parameters = {
