@@ -116,7 +116,8 @@ def endless(path: Path) -> Iterator[str]:
             or (method == "wait_procs" and "timeout" not in given)
             or (method == "result" and bare and place.partition("/")[0] not in WAIT_FOR_STAGES)
         )  # fmt: skip
-        if found and called not in HAVE_ENDS | DO_NOT_WAIT and f"{place}: {called}" not in WITHOUT_A_WORD:
+        known = called in HAVE_ENDS | DO_NOT_WAIT or f"{place}: {called}" in WITHOUT_A_WORD
+        if found and not known:
             yield f"{place}:{node.lineno}: {called}"
 
 
