@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from digitflow.tasks.agg import FontProperties, TextPath, matplotlib
 from digitflow.tasks.data.idx.arrays import write, write_blocks
-from digitflow.tasks.figures.agg import FontProperties, TextPath, matplotlib
 
 DIGITS = "0123456789"
 FACES = (

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from digitflow.flows.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.dataset import Images
 from digitflow.tasks.data.datasets.sources import DATASETS
-from digitflow.tasks.parameters import ParameterError, check_sample_sizes, resolve
+from digitflow.tasks.parameters import ParameterError, resolve
 
 SMALL = replace(DATASETS["mnist"], title="small", images=Images(30, 500, 28, 28))
 
