@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import DATASETS
 from digitflow.tasks.parameters import Parameters
