@@ -6,12 +6,11 @@ What has not changed is not read. Only what proves that bytes are the same count
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from digitflow.tasks.data.datasets.places import directory_of, is_http, url_of
 from digitflow.tasks.data.datasets.sources import SourceFile
@@ -45,34 +44,6 @@ class Seen:
     etag: str | None = None
     last_modified: str | None = None
     modified_ns: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Any) -> "Seen":
-        """Read it back.
-
-        Raises
-        ------
-        ValueError
-            If it is not what `to_json` gave.
-        """
-        try:
-            seen = cls(**document)
-        except TypeError as error:
-            message = f"expected what a mirror served, found {document!r:.200}"
-            raise ValueError(message) from error
-        texts = (seen.sha256, seen.etag, seen.last_modified)
-        if (
-            type(seen.size) is not int
-            or not isinstance(seen.modified_ns, int | None)
-            or not all(isinstance(text, str | None) for text in texts)
-        ):
-            message = f"expected what a mirror served, found {document!r:.200}"
-            raise ValueError(message)
-        return seen
 
 
 @dataclass(frozen=True)
