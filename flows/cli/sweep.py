@@ -188,12 +188,10 @@ class SweepTerminal(Terminal):
         run, winner = summary.run, summary.ranked[0]
         self.say("")
         self.say(
-            Text.assemble(
-                (winner.point.label, "bold"),
-                " is the winner: test accuracy ",
-                (f"{run.metrics['test_accuracy'] * 100:.2f} %", "bold"),
-                f" of {run.metrics['test_samples']:,} images, none of them used to choose it",
-            )
+            f"{winner.point.label} is the winner: test accuracy "
+            f"{run.metrics['test_accuracy'] * 100:.2f} % of {run.metrics['test_samples']:,} "
+            "images, none of them used to choose it",
+            "bold",
         )
         self.say(f"Trained: {summary.effort}, {run.seconds:.1f} s in all")
         self.say(f"Results: {run.folder}")
