@@ -226,7 +226,7 @@ def _check_new(folder: Path) -> None:
 
 def _draw(folder: Path, training: int, test: int, seed: int) -> int:
     """Draw beside the folder and give the whole its name; return its size in bytes."""
-    from digitflow.tasks.data.sample.draw import write_sample
+    from digitflow.tasks.data.sample import write_sample
 
     def report(done: int, total: int) -> None:
         emit(StageProgressed(_DRAWING, done, total, "images"))

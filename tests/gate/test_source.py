@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from digitflow.storage.cache import Cache
-from digitflow.tasks.data.download.conditional import Seen
+from digitflow.tasks.data.download.source_check import Seen
 from digitflow.tasks.gate.source import _Memory
 
 MEMORY = _Memory(
