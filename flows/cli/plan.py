@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import json as json_format
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -18,7 +18,7 @@ from digitflow.flows.cli.arguments import Json, RunArguments
 from digitflow.flows.cli.render import age, megabytes, plain_console, print_status, print_text
 from digitflow.flows.pipeline import pipeline
 from digitflow.tasks.data.datasets.sources import Dataset
-from digitflow.tasks.engine.plan import Plan, PlannedStage
+from digitflow.tasks.engine.plan import PlannedStage
 from digitflow.tasks.engine.plan import plan as plan_calls
 from digitflow.tasks.parameters import ParameterError, parse_assignments
 
@@ -29,8 +29,8 @@ def plan(
     flow: Annotated[
         str | None,
         Parameter(
-            metavar="FILE.py:FLOW",
-            help="A flow of your own, or any function that calls stages, instead of the pipeline.",
+            help="A flow or function of your own that calls stages: FILE.py:NAME or MODULE:NAME. "
+            "Default: the pipeline."
         ),
     ] = None,
     /,
@@ -39,10 +39,9 @@ def plan(
     param: Annotated[
         list[str] | None,
         Parameter(
-            metavar="NAME=VALUE",
+            metavar="KEY=VALUE",
             consume_multiple=True,
-            negative="",
-            help="Parameters of that flow.",
+            help="Parameters of your own flow, one or more; a value is JSON, or else text.",
         ),
     ] = None,
     json: Json = False,
@@ -59,71 +58,22 @@ def plan(
     ParameterError, DatasetError, SelectionError
         If anything that was typed is not acceptable.
     """
+    replaceable: Dataset | None = None
     if flow is not None:
         if arguments is not None:
-            message = f"{flow} is a flow of your own: the pipeline's options are none of its"
+            message = f"{flow}: only --param and --json go with a flow of your own"
             raise ParameterError(message)
-        function = load_flow(flow)
-        stages = plan_calls(function, **typed(function, param or []))
-        return _print_plan(stages, json=json)
-    if param:
-        message = "--param sets parameters of FILE.py:FLOW; those of the pipeline are set by --set"
-        raise ParameterError(message)
-    arguments = arguments or RunArguments()
-    spec = arguments.spec()
-    stages = plan_calls(pipeline, spec, refreshes=spec.selection.refreshes)
-    # A dataset that was named is never replaced by another.
-    missing = any(stage.stage == "download" and not stage.cached for stage in stages)
-    replaceable = spec.dataset if missing and arguments.dataset is None else None
-    return _print_plan(stages, json=json, replaceable=replaceable)
-
-
-def load_flow(place: str) -> Callable[..., Any]:
-    """Return a flow, or a function, of a Python file, which is run as ``python FILE.py`` runs it.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such file, or nothing of that name in it that can be called.
-    """
-    file, _, name = place.rpartition(":")
-    path = Path(file).absolute()
-    if not file or path.suffix != ".py" or not path.is_file():
-        message = f"expected FILE.py:FLOW with a file that is there, found {place!r}"
-        raise ParameterError(message)
-    sys.path.insert(0, str(path.resolve().parent))  # where Python looks for what a script imports
-    found = getattr(importlib.import_module(path.stem), name, None)
-    function = getattr(found, "fn", found)
-    if not inspect.isfunction(function):
-        message = f"{place}: expected a flow or a function that calls stages, found {found!r}"
-        raise ParameterError(message)
-    return function
-
-
-def typed(function: Callable[..., Any], assignments: list[str]) -> dict[str, Any]:
-    """Return parameters of a function, as their annotations want them.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter is missing, unknown, or has a value of another type.
-    """
-    values = {}
-    hints = get_type_hints(function)
-    for name, text in parse_assignments(assignments).items():
-        try:
-            values[name] = TypeAdapter(hints.get(name, Any)).validate_strings(text)
-        except ValidationError as error:
-            message = f"{name}: {error.errors()[0]['msg']}, found {text!r}"
-            raise ParameterError(message) from error
-    try:
-        inspect.signature(function).bind(**values)
-    except TypeError as error:
-        raise ParameterError(str(error)) from error
-    return values
-
-
-def _print_plan(stages: Plan, *, json: bool, replaceable: Dataset | None = None) -> int:
+        function, values = _call(flow, param or [])
+        stages = plan_calls(function, **values)
+    else:
+        if param is not None:
+            message = "--param: expected a flow of your own, found none; the pipeline takes --set"
+            raise ParameterError(message)
+        arguments = arguments or RunArguments()
+        spec = arguments.spec()
+        stages = plan_calls(pipeline, spec, refreshes=spec.selection.refreshes)
+        # A dataset that was named is never replaced by another.
+        replaceable = spec.dataset if arguments.dataset is None else None
     console = plain_console()
     if json:
         console.print_json(data=[_document(stage) for stage in stages])
@@ -135,13 +85,45 @@ def _print_plan(stages: Plan, *, json: bool, replaceable: Dataset | None = None)
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 
-def _notes(stages: Plan, dataset: Dataset | None) -> Iterator[str]:
+def _call(flow: str, param: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Import somebody's own flow; return it and what it is to be called with."""
+    place, _, name = flow.rpartition(":")
+    path = Path(place).expanduser()
+    is_file = path.suffix == ".py"
+    if not place or (is_file and not path.is_file()):
+        message = f"{flow}: expected FILE.py:NAME or MODULE:NAME, found no such file or module"
+        raise ParameterError(message)
+    # As with `python FILE.py`, what lies beside it can be imported.
+    sys.path.insert(0, str(path.absolute().parent if is_file else Path.cwd()))
+    module = import_module(path.stem if is_file else place)
+    function = getattr(module, name, None)
+    if not callable(function):
+        message = f"{flow}: expected a flow or a function, found none of that name in {place}"
+        raise ParameterError(message)
+    values = {key: _value(text) for key, text in parse_assignments(param).items()}
+    try:
+        signature(getattr(function, "fn", function)).bind(**values)
+    except TypeError as error:
+        message = f"{flow}: {error}; set its parameters with --param KEY=VALUE"
+        raise ParameterError(message) from error
+    return function, values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json_format.loads(text)
+    except ValueError:
+        return text
+
+
+def _notes(stages: list[PlannedStage], replaceable: Dataset | None) -> Iterator[str]:
     if any(stage.waits_for for stage in stages):
         yield "A waiting stage is served from the cache if its inputs come out the same."
-    if dataset is not None:
+    missing = any(stage.stage == "download" and not stage.cached for stage in stages)
+    if missing and replaceable is not None:
         yield (
-            f"{dataset.title} is not all in the store. Where no mirror can be reached, a run goes\n"
-            "on with the built-in sample: digitflow plan --dataset sample"
+            f"{replaceable.title} is not all in the store. If no mirror can be reached, a run uses "
+            "the built-in sample: digitflow plan --dataset sample"
         )
 
 
