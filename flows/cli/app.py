@@ -21,9 +21,9 @@ from digitflow.flows.cli.commands.flags import (
     plain_console,
 )
 from digitflow.flows.pipeline import SelectionError
-from digitflow.flows.server.heartbeat import Patience
-from digitflow.flows.server.loopback import bypass_proxies
-from digitflow.flows.server.pool import POOL
+from digitflow.flows.server import POOL
+from digitflow.flows.server.endpoint import bypass_proxies
+from digitflow.flows.server.monitor import Timeouts
 from digitflow.storage.errors import UnknownNameError
 from digitflow.tasks.data.datasets.sources import DatasetError
 from digitflow.tasks.engine.cancellation import StoppedError
@@ -315,7 +315,7 @@ def look_after(
             validator=validators.Number(gte=35),
             help="Seconds without a heartbeat (one each 30 s) after which a run counts as dead.",
         ),
-    ] = int(Patience.running),
+    ] = int(Timeouts.running),
 ) -> int:
     """Start runs again that died with their worker, on the server that PREFECT_API_URL names.
 
@@ -323,7 +323,7 @@ def look_after(
     """
     from digitflow.flows.cli.commands.monitor import monitor
 
-    monitor(Console(highlight=False), pool, Patience(running=silence))
+    monitor(Console(highlight=False), pool, Timeouts(running=silence))
     return DONE
 
 

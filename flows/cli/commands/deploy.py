@@ -7,10 +7,10 @@ import os
 from rich.console import Console
 
 from digitflow.flows.cli.commands.scheduled import as_table, wait_for_schedule
-from digitflow.flows.server.endpoint import answers
-from digitflow.flows.server.errors import ServiceError
-from digitflow.flows.server.pidfile import Records
-from digitflow.flows.server.prefect_setup import prepare_environment, server_url
+from digitflow.flows.server import ServiceError
+from digitflow.flows.server.endpoint import answers, server_url
+from digitflow.flows.server.pidfile import Pidfile
+from digitflow.flows.server.prefect_setup import prepare_environment
 
 
 def deploy(console: Console) -> None:
@@ -39,7 +39,7 @@ def deploy(console: Console) -> None:
     os.environ.update(environment)
     prepare_environment(verbose=False)
     with console.status("deploying"):
-        deploy_all(project, environment, Records().folder / "deploy.log")
-        scheduled = wait_for_schedule(project)
+        deploy_all(project, environment, Pidfile().folder / "deploy.log")
+        scheduled = wait_for_schedule()
     console.print(as_table(scheduled))
     console.print(f"on {api_url}, from {project}", style="dim", soft_wrap=True, markup=False)

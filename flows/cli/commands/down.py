@@ -7,11 +7,11 @@ import signal
 
 from rich.console import Console
 
-from digitflow.flows.server.errors import ServiceError
-from digitflow.flows.server.pidfile import Record, Records
+from digitflow.flows.server import ServiceError
+from digitflow.flows.server.pidfile import Pidfile, UpRecord
 from digitflow.flows.server.prefect_setup import prepare_environment
-from digitflow.flows.server.processes import start_time
-from digitflow.flows.server.shutdown import take_down
+from digitflow.flows.server.process import start_time
+from digitflow.flows.server.supervisor import shut_down
 
 _SECONDS_TO_GO_DOWN = 120.0
 # Clocks are put right now and then, and with them the time at which a process has started.
@@ -26,7 +26,7 @@ def take_all_down(console: Console) -> None:
     ServiceError
         If it does not end.
     """
-    records = Records()
+    records = Pidfile()
     record = records.load()
     if not records.take():
         if record is not None and _is_alive(record):
@@ -46,9 +46,9 @@ def take_all_down(console: Console) -> None:
     clear_away(console, records, record)
 
 
-def clear_away(console: Console, records: Records, record: Record) -> None:
+def clear_away(console: Console, records: Pidfile, record: UpRecord) -> None:
     """End everything of an `up`, forget it, and say what became of its runs."""
-    count = take_down(record)
+    count = shut_down(record)
     records.remove()
     console.print("down: everything that digitflow up had started has ended")
     if count:
@@ -56,6 +56,6 @@ def clear_away(console: Console, records: Records, record: Record) -> None:
         console.print(f"{runs} from the last epoch with the next digitflow up")
 
 
-def _is_alive(record: Record) -> bool:
+def _is_alive(record: UpRecord) -> bool:
     started = start_time(record.pid)
     return started is not None and abs(started - record.started) < _SECONDS_OF_DOUBT

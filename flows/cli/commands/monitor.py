@@ -11,13 +11,13 @@ import httpx
 from rich.console import Console
 
 from digitflow.flows.cli.commands.flags import print_with_time
-from digitflow.flows.server.errors import ServiceError
-from digitflow.flows.server.heartbeat import Patience
-from digitflow.flows.server.monitor import SECONDS_BETWEEN_LOOKS, Monitor
-from digitflow.flows.server.prefect_setup import prepare_environment, server_url
+from digitflow.flows.server import ServiceError
+from digitflow.flows.server.endpoint import server_url
+from digitflow.flows.server.monitor import SECONDS_BETWEEN_CHECKS, Monitor, Timeouts
+from digitflow.flows.server.prefect_setup import prepare_environment
 
 
-def monitor(console: Console, pools: Sequence[str], patience: Patience) -> None:
+def monitor(console: Console, pools: Sequence[str], timeouts: Timeouts) -> None:
     """Look after the runs of some work pools for as long as this process lives.
 
     A server that is away is waited for.
@@ -28,7 +28,7 @@ def monitor(console: Console, pools: Sequence[str], patience: Patience) -> None:
         Where each act is shown, a line each.
     pools
         Names of the work pools.
-    patience
+    timeouts
         When to act.
 
     Raises
@@ -50,20 +50,20 @@ def monitor(console: Console, pools: Sequence[str], patience: Patience) -> None:
     say = partial(print_with_time, console)
     say(f"looking after the runs of {', '.join(pools)} on {named}")
     try:
-        _look_for_ever(pools, patience, say)
+        _look_for_ever(pools, timeouts, say)
     except KeyboardInterrupt:
         say("stopped")
 
 
-def _look_for_ever(pools: Sequence[str], patience: Patience, say: Callable[[str], None]) -> None:
+def _look_for_ever(pools: Sequence[str], timeouts: Timeouts, say: Callable[[str], None]) -> None:
     from prefect.client.orchestration import get_client
 
     away = False
     with get_client(sync_client=True) as client:
-        monitor = Monitor(client, pools, patience, say)
+        monitor = Monitor(client, pools, timeouts, say)
         while True:
             try:
-                monitor.look()
+                monitor.check()
             except httpx.HTTPError as error:
                 if not away:
                     say(f"the server does not answer: {error or type(error).__name__}; waiting")
@@ -72,4 +72,4 @@ def _look_for_ever(pools: Sequence[str], patience: Patience, say: Callable[[str]
                 if away:
                     say("the server answers again")
                 away = False
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_CHECKS)

@@ -10,7 +10,7 @@ from typing import Any
 from digitflow.flows.cli.commands.session import run_flow
 from digitflow.flows.cli.terminal import Terminal
 from digitflow.flows.plan import PlannedStage, make_plan
-from digitflow.flows.server.prefect_setup import server_url
+from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions
 from digitflow.flows.summary import summarise
 from digitflow.storage.cache import Cache

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from rich.table import Table
 
 _SECONDS_TO_SCHEDULE = 30.0
 
 
-def wait_for_schedule(project: Path) -> dict[str, str]:
+def wait_for_schedule() -> dict[str, str]:
     """Return each deployment's name and next run, once the server has scheduled all of them.
 
     It does so some seconds after they were deployed; after half a minute nobody waits longer.
@@ -19,7 +18,7 @@ def wait_for_schedule(project: Path) -> dict[str, str]:
 
     deadline = time.monotonic() + _SECONDS_TO_SCHEDULE
     while True:
-        scheduled = next_runs(project)
+        scheduled = next_runs()
         if TO_BE_SCHEDULED not in scheduled.values() or time.monotonic() > deadline:
             return scheduled
         time.sleep(1.0)

@@ -16,11 +16,11 @@ from rich.console import Console
 from digitflow.flows.cli.commands.down import clear_away
 from digitflow.flows.cli.commands.flags import print_with_time
 from digitflow.flows.cli.commands.scheduled import as_table, wait_for_schedule
-from digitflow.flows.server.endpoint import choose_place
-from digitflow.flows.server.pidfile import Record, Records
+from digitflow.flows.server.endpoint import choose_endpoint
+from digitflow.flows.server.pidfile import Pidfile, UpRecord
 from digitflow.flows.server.prefect_setup import prepare_environment
-from digitflow.flows.server.processes import start_time
-from digitflow.flows.server.shutdown import kill_all
+from digitflow.flows.server.process import start_time
+from digitflow.flows.server.supervisor import kill_all
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -49,7 +49,7 @@ def bring_up(console: Console, port: int | None, workers: int) -> None:
     from digitflow.flows.server.deploy import project_folder, service_environment
 
     project = project_folder()
-    records = Records()
+    records = Pidfile()
     if not records.take():
         _say_where(console, records)
         return
@@ -57,8 +57,8 @@ def bring_up(console: Console, port: int | None, workers: int) -> None:
     if left_over is not None:
         console.print("an earlier digitflow up was killed; ending what it left", style="yellow")
         clear_away(console, records, left_over)
-    place = choose_place(port)
-    record = Record(
+    place = choose_endpoint(port)
+    record = UpRecord(
         mark=uuid.uuid4().hex,
         api_url=place.api_url,
         port=place.port,
@@ -80,18 +80,18 @@ def bring_up(console: Console, port: int | None, workers: int) -> None:
 
 def _run(
     console: Console,
-    record: Record,
+    record: UpRecord,
     folder: Path,
     project: Path,
     environment: dict[str, str],
     workers: int,
 ) -> None:
     from digitflow.flows.server.deploy import deploy_all
-    from digitflow.flows.server.endpoint import Place
-    from digitflow.flows.server.processes import MARK
+    from digitflow.flows.server.endpoint import Endpoint
+    from digitflow.flows.server.process import MARK
     from digitflow.flows.server.supervisor import Supervisor
 
-    place = Place(record.api_url, record.port)
+    place = Endpoint(record.api_url, record.port)
     supervisor = Supervisor(place, environment, record.mark, folder)
     with console.status("starting the Prefect server") as status:
         if record.port is not None:
@@ -106,7 +106,7 @@ def _run(
         for number in range(1, workers + 1):
             supervisor.start_worker(number)
         supervisor.start_monitor()
-        scheduled = wait_for_schedule(project)
+        scheduled = wait_for_schedule()
     _show(console, record, scheduled, supervisor.logs)
 
     say = partial(print_with_time, console)
@@ -115,7 +115,7 @@ def _run(
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _show(console: Console, record: Record, scheduled: dict[str, str], logs: list[Path]) -> None:
+def _show(console: Console, record: UpRecord, scheduled: dict[str, str], logs: list[Path]) -> None:
     console.print(f"[bold]digitflow is up: {record.ui_url}[/]\n")
     console.print(as_table(scheduled))
     console.print(
@@ -143,7 +143,7 @@ def _prefect() -> str:
     return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
 
 
-def _stop_on_signals(record: Record) -> None:
+def _stop_on_signals(record: UpRecord) -> None:
     """Raise `_Stop` on the first signal that asks to end; kill everything on a second one."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -160,7 +160,7 @@ def _stop_on_signals(record: Record) -> None:
         signal.signal(number, stop)
 
 
-def _say_where(console: Console, records: Records) -> None:
+def _say_where(console: Console, records: Pidfile) -> None:
     record = records.load()
     if record is None:
         console.print("digitflow up is starting in another terminal")
