@@ -55,7 +55,9 @@ def test_there_is_a_table() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:40])
 def test_what_the_table_says_is_so(row: str) -> None:
     for path, name in named(row):
-        module = importlib.import_module("digitflow." + path.removesuffix(".py").replace("/", "."))
+        module_name = path.removesuffix(".py").replace("/", ".")
+        package = "" if module_name.startswith("benchmarks.") else "digitflow."
+        module = importlib.import_module(package + module_name)
         value = attrgetter(name)(module)
         for number in value if isinstance(value, tuple) else (value,):
             assert re.search(rf"(?<![\d,]){number:,g}(?![\d,]\d)", row), (

@@ -18,6 +18,7 @@ from digitflow.flows.cli.render import (
     plain_console,
     print_fields,
     print_table,
+    print_text,
     table,
     word,
 )
@@ -141,7 +142,7 @@ def diff(
     print_table(console, shown)
     for name, figures in document["figures"].items():
         for path in figures:
-            console.print(f"{name}: {path}", style="dim", soft_wrap=True)
+            print_text(console, f"{name}: {path}", "dim")
 
 
 def _changed_parameters(run: RunRecord) -> dict[str, Any]:

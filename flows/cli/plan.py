@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from digitflow.flows.cli.arguments import Json, RunArguments
-from digitflow.flows.cli.render import age, megabytes, plain_console, print_status
+from digitflow.flows.cli.render import age, megabytes, plain_console, print_status, print_text
 from digitflow.flows.plan import PlannedStage, make_plan
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
@@ -37,7 +37,7 @@ def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
             _print_stage(console, stage)
         # A dataset that was named is never replaced by another.
         for note in _notes(stages, dataset, replaceable=arguments.dataset is None):
-            console.print(note, style="dim", soft_wrap=True)
+            print_text(console, note, "dim")
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from digitflow.flows.cli.arguments import Json, Quiet, RunArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.session import run_flow
+from digitflow.flows.cli.session import run_flow, settle
 from digitflow.flows.plan import PlannedStage, make_plan
 from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions
@@ -20,7 +20,6 @@ from digitflow.flows.summary import summarise
 from digitflow.storage.cache import Cache
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.runs import RunRecord
-from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
     PARAMETER_NAMES,
@@ -30,7 +29,7 @@ from digitflow.tasks.parameters import (
     read_preset,
     resolve,
 )
-from digitflow.tasks.reporting.results import check_results_folder, write_results
+from digitflow.tasks.reporting.results import write_results
 
 
 def run(
@@ -48,15 +47,8 @@ def run(
     started = time.perf_counter()
     arguments = arguments or RunArguments()
     options = arguments.options()
-    if options.output is not None:  # where the run's name decides, nothing is there yet
-        check_results_folder(options.results_folder("unnamed"))
     terminal = Terminal(plain_console(), quiet=quiet)
-    cache = Cache()
-    cache.connect()
-    if cache.shared is not None:
-        terminal.say(f"store {cache.shared.remote}", "dim")
-    if arguments.dataset is None:
-        options = choose_dataset(cache, options, terminal)
+    cache, options = settle(options, terminal, dataset_named=arguments.dataset is not None)
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
     if server_url() is None:
@@ -100,27 +92,6 @@ def parameters(
         rule = (f" ({row['rule']})", "dim") if row["rule"] else ""
         shown.add_row(row["name"], as_typed(row["value"]), Text.assemble(row["meaning"], rule))
     print_table(console, shown)
-
-
-def choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
-    """Take the default dataset if it is in the store or can be had, and the sample if not."""
-    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
-
-    dataset = options.find_dataset()
-    missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]
-    if not missing:
-        return options
-    try:
-        reachable(missing, options.mirrors(dataset))
-    except NoMirrorReachable as error:
-        terminal.warn(f"{dataset.title} cannot be downloaded: no mirror can be reached")
-        terminal.warn(str(error))
-        terminal.warn(
-            f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
-            "draws itself."
-        )
-        return replace(options, dataset=FALLBACK_DATASET)
-    return options
 
 
 def _load() -> Callable[..., Any]:

@@ -12,9 +12,7 @@ from rich.text import Text
 
 from digitflow.flows.cli.arguments import Quiet, SweepArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.run import choose_dataset
-from digitflow.flows.cli.session import run_flow
-from digitflow.storage.cache import Cache
+from digitflow.flows.cli.session import run_flow, settle
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import (
     Event,
@@ -26,12 +24,10 @@ from digitflow.tasks.engine.events import (
     StageStarted,
     StageWaiting,
 )
-from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.sweeps.grid import plan_points, shown
 from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
-from digitflow.tasks.sweeps.report import effort, first_line, score_text
-from digitflow.tasks.sweeps.summary import SweepSummary
+from digitflow.tasks.sweeps.report import SweepSummary, first_line, score_text
 
 _POINTS = "points"
 _MOST_IN_TABLE = 30
@@ -63,13 +59,8 @@ def sweep(
     )
     if arguments.early_stop is not None:
         check_halving(points)
-    if options.output is not None:
-        check_results_folder(options.results_folder("unnamed"))
-    cache = Cache()
-    cache.connect()
     terminal = SweepTerminal(plain_console(), quiet=quiet)
-    if arguments.dataset is None:
-        options = choose_dataset(cache, options, terminal)
+    _, options = settle(options, terminal, dataset_named=arguments.dataset is not None)
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
     parameters = {
@@ -189,14 +180,12 @@ class SweepTerminal(Terminal):
         run, winner = summary.run, summary.ranked[0]
         self.say("")
         self.say(
-            Text.assemble(
-                (winner.point.label, "bold"),
-                " is the winner: test accuracy ",
-                (f"{run.metrics['test_accuracy'] * 100:.2f} %", "bold"),
-                f" of {run.metrics['test_samples']:,} images, none of them used to choose it",
-            )
+            f"{winner.point.label} is the winner: test accuracy "
+            f"{run.metrics['test_accuracy'] * 100:.2f} % of {run.metrics['test_samples']:,} "
+            "images, none of them used to choose it",
+            "bold",
         )
-        self.say(f"Trained: {effort(summary)}, {run.seconds:.1f} s in all")
+        self.say(f"Trained: {summary.effort}, {run.seconds:.1f} s in all")
         self.say(f"Results: {run.folder}")
         self.say("To train the winner on all the data:")
         self.console.print(Text(f"  {summary.command}"), soft_wrap=True)

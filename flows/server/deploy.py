@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.flows.server import POOL, ServiceError
+from digitflow.flows.server.endpoint import ServiceError
 from digitflow.flows.server.prefect_setup import SERVER_SETTINGS
 from digitflow.flows.server.process import end, last_lines, start
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
+POOL = "digitflow"
 ON_DEMAND, TO_BE_SCHEDULED = "on demand", "to be scheduled"
 _SECONDS_TO_DEPLOY = 300.0
 _SECONDS_TO_DIE = 10.0

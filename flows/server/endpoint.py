@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from digitflow.flows.server import ServiceError
 from digitflow.storage.within import NoAnswerError, within
 
 DEFAULT_PORT = 4200
 _ALWAYS = ("127.0.0.1", "localhost", "::1")
+
+
+class ServiceError(Exception):
+    """A server, a worker or a deployment is not as it has to be; says what to do."""
 
 
 @dataclass(frozen=True)

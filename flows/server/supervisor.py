@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from digitflow.flows.server import POOL, ServiceError
-from digitflow.flows.server.endpoint import Endpoint, answers
+from digitflow.flows.server.deploy import POOL
+from digitflow.flows.server.endpoint import Endpoint, ServiceError, answers
 from digitflow.flows.server.pidfile import UpRecord
 from digitflow.flows.server.process import MARK, MarkedProcess, end, last_lines, marked, start
 
