@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _explain(error: BaseException, arguments: list[str]) -> int | None:
     """Print what went wrong; return the exit code, or None if all of it should be seen."""
     from digitflow.flows.cli.render import plain_console, print_text
-    from digitflow.flows.pipeline import SelectionError
+    from digitflow.flows.selection import SelectionError
     from digitflow.storage.errors import UnknownNameError
     from digitflow.tasks.data.datasets.dataset import DatasetError
     from digitflow.tasks.engine.cancellation import StoppedError

@@ -22,7 +22,7 @@ from digitflow.flows.cli.render import (
     table,
     word,
 )
-from digitflow.flows.pipeline import STAGE_NAMES
+from digitflow.flows.selection import STAGE_NAMES
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import short
 from digitflow.storage.errors import UnknownNameError

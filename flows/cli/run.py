@@ -12,14 +12,16 @@ from rich.text import Text
 
 from digitflow.flows.cli.arguments import Json, Quiet, RunArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.session import run_flow, settle
-from digitflow.flows.plan import PlannedStage, make_plan
+from digitflow.flows.cli.session import run_flow
+from digitflow.flows.pipeline import pipeline
 from digitflow.flows.server.endpoint import server_url
-from digitflow.flows.spec import RunOptions
+from digitflow.flows.spec import RunOptions, RunSpec, handing_on
 from digitflow.flows.summary import summarise
 from digitflow.storage.cache import Cache
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.runs import RunRecord
+from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
+from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
     PARAMETER_NAMES,
@@ -29,7 +31,7 @@ from digitflow.tasks.parameters import (
     read_preset,
     resolve,
 )
-from digitflow.tasks.reporting.results import write_results
+from digitflow.tasks.reporting.results import check_results_folder, write_results
 
 
 def run(
@@ -46,19 +48,26 @@ def run(
     """
     started = time.perf_counter()
     arguments = arguments or RunArguments()
-    options = arguments.options()
+    spec = arguments.spec()
+    if spec.options.output is not None:  # where the run's name decides, nothing is there yet
+        check_results_folder(spec.results_folder("unnamed"))
     terminal = Terminal(plain_console(), quiet=quiet)
-    cache, options = settle(options, terminal, dataset_named=arguments.dataset is not None)
-    dataset = options.find_dataset()
-    terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
+    cache = Cache()
+    cache.connect()
+    if cache.shared is not None:
+        terminal.say(f"store {cache.shared.remote}", "dim")
+    if arguments.dataset is None:
+        spec = choose_dataset(cache, spec, terminal)
+    terminal.say(f"{spec.dataset.title} · preset {spec.preset}", "bold")
     if server_url() is None:
-        plan = make_plan(cache, dataset, options.resolve(), options.selection())
-        if all(stage.cached for stage in plan) and _serve(cache, plan):
-            _refresh_results(cache, options, plan, terminal, started)
+        planned = plan(pipeline, spec, cache=cache, refreshes=spec.selection.refreshes)
+        if all(stage.cached for stage in planned) and _serve(cache, planned):
+            _refresh_results(cache, spec, planned, terminal, started)
             return
-    summary = run_flow(_load, options.flow_parameters(), terminal, verbose=verbose)
+    with handing_on(spec):
+        summary = run_flow(_load, spec.options.flow_parameters(), terminal, verbose=verbose)
     terminal.summarise(summary)
-    _suggest(options, terminal)
+    _suggest(spec.options, terminal)
 
 
 def parameters(
@@ -94,36 +103,57 @@ def parameters(
     print_table(console, shown)
 
 
+def choose_dataset(cache: Cache, spec: RunSpec, terminal: Terminal) -> RunSpec:
+    """Take the default dataset if it is in the store or can be had, and the sample if not."""
+    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
+
+    dataset = spec.dataset
+    missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]
+    if not missing:
+        return spec
+    try:
+        reachable(missing, spec.mirrors)
+    except NoMirrorReachable as error:
+        terminal.warn(f"{dataset.title} cannot be downloaded: no mirror can be reached")
+        terminal.warn(str(error))
+        terminal.warn(
+            f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
+            "draws itself."
+        )
+        return replace(spec.options, dataset=FALLBACK_DATASET).spec()
+    return spec
+
+
 def _load() -> Callable[..., Any]:
     from digitflow.flows.train import train
 
     return train
 
 
-def _serve(cache: Cache, plan: list[PlannedStage]) -> bool:
+def _serve(cache: Cache, planned: Plan) -> bool:
     """Note that every stage is used now; False if one was swept since it was planned."""
-    return all(stage.record is not None and cache.serve(stage.record) for stage in plan)
+    return all(stage.record is not None and cache.serve(stage.record) for stage in planned)
 
 
 def _refresh_results(
     cache: Cache,
-    options: RunOptions,
-    plan: list[PlannedStage],
+    spec: RunSpec,
+    planned: Plan,
     terminal: Terminal,
     started: float,
 ) -> None:
     """Write the results of a run in which every stage is cached, without Prefect."""
     memo_in(cache.root).save()
-    stages = tuple(stage.result() for stage in plan)
+    stages = tuple(stage.result() for stage in planned)
     for stage in stages:
         terminal.finished(stage.label, True, 0.0)
     earlier = _earlier_run(cache, [stage.key for stage in stages])
     name = earlier.name if earlier is not None else "cached"
-    summary = summarise(cache, options, name, stages, started)
+    summary = summarise(cache, spec, name, stages, started)
     write_results(cache, summary)
     terminal.say("nothing to do: every stage is cached")
     terminal.summarise(summary)
-    _suggest(options, terminal)
+    _suggest(spec.options, terminal)
 
 
 def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:

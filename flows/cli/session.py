@@ -1,4 +1,4 @@
-"""A flow run that a person started in a terminal: store, dataset, server, display, Ctrl-C."""
+"""A flow run that a person started in a terminal: a server, a display, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,40 +19,8 @@ from digitflow.flows.server.prefect_setup import (
     run_settings,
     without_collection,
 )
-from digitflow.flows.spec import RunOptions
-from digitflow.storage.cache import Cache
-from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.cancellation import StoppedError
-from digitflow.tasks.reporting.results import check_results_folder
-
-
-def settle(
-    options: RunOptions, terminal: Terminal, *, dataset_named: bool
-) -> tuple[Cache, RunOptions]:
-    """Open the store, and settle which dataset is taken.
-
-    Parameters
-    ----------
-    options
-        What was asked for, already checked.
-    terminal
-        Where to say what is taken instead.
-    dataset_named
-        Whether the user named the dataset. One that was named is never replaced by another.
-
-    Raises
-    ------
-    ResultsFolderError
-        If the folder for the results holds something else.
-    """
-    if options.output is not None:  # where the run's name decides, nothing is there yet
-        check_results_folder(options.results_folder("unnamed"))
-    cache = Cache()
-    cache.connect()
-    if cache.shared is not None:
-        terminal.say(f"store {cache.shared.remote}", "dim")
-    return cache, options if dataset_named else _available(cache, options, terminal)
 
 
 def run_flow(
@@ -114,27 +81,6 @@ def run_flow(
             if isinstance(error, CancelledRun):
                 raise StoppedError(str(error)) from error
             raise
-
-
-def _available(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
-    """Take the default dataset if it is in the store or can be had, and the sample if not."""
-    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
-
-    dataset = options.find_dataset()
-    missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]
-    if not missing:
-        return options
-    try:
-        reachable(missing, options.mirrors(dataset))
-    except NoMirrorReachable as error:
-        terminal.warn(f"{dataset.title} cannot be downloaded: no mirror can be reached")
-        terminal.warn(str(error))
-        terminal.warn(
-            f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
-            "draws itself."
-        )
-        return replace(options, dataset=FALLBACK_DATASET)
-    return options
 
 
 @contextmanager

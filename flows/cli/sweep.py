@@ -12,7 +12,10 @@ from rich.text import Text
 
 from digitflow.flows.cli.arguments import Quiet, SweepArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.session import run_flow, settle
+from digitflow.flows.cli.run import choose_dataset
+from digitflow.flows.cli.session import run_flow
+from digitflow.flows.spec import handing_on
+from digitflow.storage.cache import Cache
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import (
     Event,
@@ -24,6 +27,7 @@ from digitflow.tasks.engine.events import (
     StageStarted,
     StageWaiting,
 )
+from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.sweeps.grid import plan_points, shown
 from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
@@ -48,23 +52,27 @@ def sweep(
         If Ctrl-C stopped it.
     """
     arguments = arguments or SweepArguments()
-    options = arguments.options()
+    spec = arguments.spec()
     grid = list(arguments.grid or ())
     points = plan_points(
-        options.preset,
-        options.overrides,
+        spec.preset,
+        spec.options.overrides,
         grid,
         random=arguments.random,
         seed=arguments.seed,
     )
     if arguments.early_stop is not None:
         check_halving(points)
+    if spec.options.output is not None:
+        check_results_folder(spec.results_folder("unnamed"))
+    cache = Cache()
+    cache.connect()
     terminal = SweepTerminal(plain_console(), quiet=quiet)
-    _, options = settle(options, terminal, dataset_named=arguments.dataset is not None)
-    dataset = options.find_dataset()
-    terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
+    if arguments.dataset is None:
+        spec = choose_dataset(cache, spec, terminal)
+    terminal.say(f"{spec.dataset.title} · preset {spec.preset} · {len(points)} points", "bold")
     parameters = {
-        **options.flow_parameters(),
+        **spec.options.flow_parameters(),
         "grid": grid,
         "random": arguments.random,
         "random_seed": arguments.seed,
@@ -72,7 +80,8 @@ def sweep(
         "early_stop": arguments.early_stop,
     }
     try:
-        summary = run_flow(_load, parameters, terminal, verbose=verbose)
+        with handing_on(spec):
+            summary = run_flow(_load, parameters, terminal, verbose=verbose)
     except StoppedError as stop:
         terminal.say(f"{str(stop).partition(';')[0]}; finished points are cached", "yellow")
         raise

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.storage.runs import RunRecord
 from digitflow.tasks.data.datasets.sources import DATASETS
