@@ -100,16 +100,14 @@ def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_every_source_and_what_they_read(installed: Path) -> None:
     package = installed / "digitflow"
     assert not [path for path in package.rglob("*") if path.is_symlink()]
-    sources = {path.relative_to(ROOT).as_posix().removeprefix("digitflow/") for path in SOURCES} - {
-        "__init__.py"
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("flows", "tasks", "storage")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
     }
     found = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
-    manifests = (ROOT / "tasks/data/datasets/manifests").glob("*.toml")
-    assert found == {
-        *sources,
-        *("__init__.py", "py.typed", "prefect.yaml"),
-        *(path.relative_to(ROOT).as_posix() for path in manifests),
-    }
+    assert found == ours | {"__init__.py", "__main__.py", "py.typed", "prefect.yaml"}
     declared = (package / "prefect.yaml").read_bytes()
     assert declared == (ROOT / "prefect.yaml").read_bytes()
 
