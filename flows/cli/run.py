@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.text import Text
 
 from digitflow.flows.cli.arguments import Json, Quiet, RunArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.session import run_flow
+from digitflow.flows.cli.session import run_flow, settle
 from digitflow.flows.pipeline import pipeline
 from digitflow.flows.server.endpoint import server_url
-from digitflow.flows.spec import RunOptions, RunSpec, handing_on
+from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.flows.summary import summarise
 from digitflow.storage.cache import Cache
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.runs import RunRecord
-from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
 from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -31,7 +29,7 @@ from digitflow.tasks.parameters import (
     read_preset,
     resolve,
 )
-from digitflow.tasks.reporting.results import check_results_folder, write_results
+from digitflow.tasks.reporting.results import write_results
 
 
 def run(
@@ -49,23 +47,15 @@ def run(
     started = time.perf_counter()
     arguments = arguments or RunArguments()
     spec = arguments.spec()
-    if spec.options.output is not None:  # where the run's name decides, nothing is there yet
-        check_results_folder(spec.results_folder("unnamed"))
     terminal = Terminal(plain_console(), quiet=quiet)
-    cache = Cache()
-    cache.connect()
-    if cache.shared is not None:
-        terminal.say(f"store {cache.shared.remote}", "dim")
-    if arguments.dataset is None:
-        spec = choose_dataset(cache, spec, terminal)
+    cache, spec = settle(spec, terminal, dataset_named=arguments.dataset is not None)
     terminal.say(f"{spec.dataset.title} · preset {spec.preset}", "bold")
     if server_url() is None:
         planned = plan(pipeline, spec, cache=cache, refreshes=spec.selection.refreshes)
         if all(stage.cached for stage in planned) and _serve(cache, planned):
             _refresh_results(cache, spec, planned, terminal, started)
             return
-    with handing_on(spec):
-        summary = run_flow(_load, spec.options.flow_parameters(), terminal, verbose=verbose)
+    summary = run_flow("digitflow.flows.train:train", spec, terminal, verbose=verbose)
     terminal.summarise(summary)
     _suggest(spec.options, terminal)
 
@@ -101,33 +91,6 @@ def parameters(
         rule = (f" ({row['rule']})", "dim") if row["rule"] else ""
         shown.add_row(row["name"], as_typed(row["value"]), Text.assemble(row["meaning"], rule))
     print_table(console, shown)
-
-
-def choose_dataset(cache: Cache, spec: RunSpec, terminal: Terminal) -> RunSpec:
-    """Take the default dataset if it is in the store or can be had, and the sample if not."""
-    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
-
-    dataset = spec.dataset
-    missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]
-    if not missing:
-        return spec
-    try:
-        reachable(missing, spec.mirrors)
-    except NoMirrorReachable as error:
-        terminal.warn(f"{dataset.title} cannot be downloaded: no mirror can be reached")
-        terminal.warn(str(error))
-        terminal.warn(
-            f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
-            "draws itself."
-        )
-        return replace(spec.options, dataset=FALLBACK_DATASET).spec()
-    return spec
-
-
-def _load() -> Callable[..., Any]:
-    from digitflow.flows.train import train
-
-    return train
 
 
 def _serve(cache: Cache, planned: Plan) -> bool:

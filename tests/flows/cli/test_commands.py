@@ -11,12 +11,11 @@ from cyclopts import App, Argument
 
 from digitflow.flows.cli.app import app, main
 from digitflow.storage.cache import Cache
+from tests.answers import SET_TINY
 from tests.patience import PATIENCE
 from tests.terminal import pretend_a_terminal
-from tests.walk import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
-SET_TINY = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
 HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "fsspec", "requests", "httpx"}
 
 Options = list[tuple[Argument, str]]
