@@ -2,7 +2,7 @@
 
 They are flat, one value a name, because nested values replace each other whole where a
 deployment's parameters and a caller's are merged. The flow's signature and its description of
-each parameter are made from `tasks.config.Parameters`, so that they cannot drift apart.
+each parameter are made from `tasks.parameters.Parameters`, so that they cannot drift apart.
 """
 
 from __future__ import annotations

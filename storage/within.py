@@ -33,7 +33,7 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
     def run() -> None:
         try:
             outcome.set_result(call())
-        except BaseException as error:  # handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001 (handed to the thread that waits)
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="has to answer in time", daemon=True).start()

@@ -70,7 +70,7 @@ HOSTILE = {
     "PYTHONCOERCECLOCALE": "0",
     "GIT_DIR": NO_FOLDER,
 }
-OURS = ("benchmarks", "flows", "storage", "tasks", "tests")
+OURS = ("benchmarks", "digitflow", "flows", "storage", "tasks", "tests")
 
 
 def hostile_environment(folder: Path) -> dict[str, str]:

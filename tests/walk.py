@@ -18,8 +18,8 @@ import numpy as np
 from digitflow.flows.pipeline import Selection, pipeline
 from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.tasks.data import idx
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory
+from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.engine.events import Event, StageStarted, observing
 from digitflow.tasks.engine.stage import Handle, Refs, Stage, StageResult, resolved
 from digitflow.tasks.parameters import Parameters, resolve

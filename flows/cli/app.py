@@ -1,4 +1,4 @@
-"""The command `digitflow`: one function a command, each handing on to `flows.commands`."""
+"""The command `digitflow`: one function a command, each handing on to `flows.cli.commands`."""
 
 from __future__ import annotations
 
@@ -171,14 +171,9 @@ def gc(
     json: Json = False,
 ) -> int:
     """Say what the store can do without, and how many bytes that is; delete it with --apply."""
-    if shared:
-        from digitflow.flows.cli.commands.shared_store import collect_shared_garbage
-
-        collect_shared_garbage(plain_console(), keep_days, apply=apply, json=json)
-        return DONE
     from digitflow.flows.cli.commands.store import collect_garbage
 
-    collect_garbage(plain_console(), keep_days, apply=apply, json=json)
+    collect_garbage(plain_console(), keep_days, shared=shared, apply=apply, json=json)
     return DONE
 
 
@@ -192,13 +187,9 @@ def verify(
     json: Json = False,
 ) -> int:
     """Hash everything in the store again and list damage. Exit code 1 if there is any."""
-    if shared:
-        from digitflow.flows.cli.commands.shared_store import verify_shared_store
-
-        return verify_shared_store(plain_console(), repair=repair, json=json)
     from digitflow.flows.cli.commands.store import verify_store
 
-    return verify_store(plain_console(), repair=repair, json=json)
+    return verify_store(plain_console(), shared=shared, repair=repair, json=json)
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""`digitflow dataset …`: one function a command, each handing on to `flows.commands`."""
+"""`digitflow dataset …`: one function a command, each handing on to `flows.cli.commands`."""
 
 from __future__ import annotations
 

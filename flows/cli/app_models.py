@@ -1,4 +1,4 @@
-"""`digitflow models …`: one function a command, each handing on to `flows.commands.models`."""
+"""`digitflow models …`: one function a command, each handing on to `flows.cli.commands.models`."""
 
 from __future__ import annotations
 

@@ -358,7 +358,7 @@ def _outcome(future: PrefectFuture[Any]) -> StageResult | BaseException:
         result: StageResult = future.result()
     except (CancelledRun, StoppedError):
         return StoppedError("stopped on request")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (handed on)
         return error
     return result
 

@@ -478,7 +478,7 @@ def stage(
     ----------
     outputs
         Name → format of each value that the function returns in a mapping. The formats are
-        those of `storage.artifacts.FORMATS`.
+        those of `storage.formats.artifacts.FORMATS`.
     ignored
         Parameters that do not change the result, such as a list of mirrors. An input among them,
         such as a checkpoint to go on from, may be missing and is None then.

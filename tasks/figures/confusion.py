@@ -54,7 +54,7 @@ def draw_confusion(
     Parameters
     ----------
     confusion : DataFrame of int, shape (classes, classes)
-        Rows true, columns predicted, as `tasks.metrics.confusion_matrix` gives it.
+        Rows true, columns predicted, as `tasks.reporting.metrics.confusion_matrix` gives it.
     dataset : str
         Name for the title.
     accuracy : float

@@ -13,7 +13,7 @@ def compare(
 ) -> dict[str, Any]:
     """Lay out the points of a sweep, best first, as a table and as parallel coordinates.
 
-    Each of `points` is a row of `tasks.ranking.rows`.
+    Each of `points` is a row of `tasks.sweeps.ranking.rows`.
     """
     import pandas as pd
 

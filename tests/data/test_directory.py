@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitflow.tasks.data import idx
 from digitflow.tasks.data.datasets.dataset import ROLES, DatasetError, Images
 from digitflow.tasks.data.datasets.directory import STEMS, from_directory, role_of
+from digitflow.tasks.data.idx import arrays as idx
 
 USUAL = tuple(STEMS[role][0] for role in ROLES)
 DOTTED = tuple(STEMS[role][1] for role in ROLES)

@@ -5,21 +5,19 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "pandas", "matplotlib", "prefect", "storage", "flows"}
+HEAVY = {"numpy", "pandas", "matplotlib", "prefect", "digitflow.storage", "digitflow.flows"}
 
 
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("sources", HEAVY | {"requests", "urllib3"}),
-        ("fetch", HEAVY),
-        ("idx", HEAVY - {"numpy"} | {"requests"}),
-        ("sample", {"prefect", "storage", "flows", "requests"}),
+        ("datasets.sources", HEAVY | {"requests", "urllib3"}),
+        ("download.fetch", HEAVY),
+        ("idx.arrays", HEAVY - {"numpy"} | {"requests"}),
+        ("sample.draw", {"prefect", "digitflow.storage", "digitflow.flows", "requests"}),
     ],
 )
 def test_what_a_module_brings_in(module, absent):
-    code = (
-        f"import sys, tasks.data.{module}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    )
+    code = f"import sys, digitflow.tasks.data.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not absent & set(done.stdout.split())

@@ -31,7 +31,7 @@ from digitflow.tasks.engine.stage import Handle, Progress, Ref, Retries, Stage, 
 from digitflow.tasks.stages.train import train
 from tests.patience import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DIGEST = digest_bytes(b"archive")
 calls: list[str] = []
 
@@ -438,7 +438,11 @@ class TestOutsideTheRepository:
 
     def test_its_helpers_and_ours_count_and_what_runs_stages_does_not(self, module: Path):
         code = load(module).own.code
-        assert set(code) == {"own_stage.py", "own_helper.py", "tasks/metrics.py"}
+        assert set(code) == {
+            "own_stage.py",
+            "own_helper.py",
+            "digitflow/tasks/reporting/metrics.py",
+        }
 
     def test_an_edited_helper_is_noticed(self, module: Path, cache: Cache):
         assert load(module).own.run(cache, "own", {}, {"x": 4}, run="r").reasons == ("never run",)

@@ -17,11 +17,11 @@ from digitflow.flows.cli.app import main
 from digitflow.flows.cli.commands.arguments import RunArguments
 from digitflow.flows.pipeline import SAMPLE, Selection
 from digitflow.storage.cache import Cache
-from digitflow.tasks.data import idx
 from digitflow.tasks.data.datasets.dataset import DatasetError, Images
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.sources import DATASETS, find
 from digitflow.tasks.data.download.fetch import FetchError
+from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.sample.draw import SIDE
 from digitflow.tasks.parameters import resolve
 from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving

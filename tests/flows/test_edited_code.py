@@ -25,6 +25,7 @@ def project(tmp_path: Path) -> Path:
         shutil.copytree(
             ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
         )
+    shutil.copytree(ROOT / "digitflow", root / "digitflow", symlinks=True)
     (root / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "walk.py", root / "tests")
     return root
@@ -70,20 +71,20 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
 ):
     tutorial = project / "tasks" / "nn" / "tutorial.py"
     # Comments, docstrings, blank lines, in the stage, its helpers and everything else.
-    for path in (tutorial, project / "tasks" / "train.py", project / "tasks" / "data" / "idx.py"):
+    for path in (tutorial, project / "tasks/stages/train.py", project / "tasks/data/idx/arrays.py"):
         append(path, "\n\n\n# An afterthought.\n")
     edit(
         tutorial,
         '    """Return the outputs (n, classes) for `images` (n, pixels)',
         '    """Give it',
     )
-    edit(project / "tasks" / "plot.py", '"""Draw learning curves', '"""Paint learning curves')
+    edit(project / "tasks/stages/plot.py", '"""Draw learning curves', '"""Paint learning curves')
     assert walk()["ran"] == {}
 
     # What runs the stages is no part of them.
     append(project / "flows" / "pipeline.py", "\nUNUSED = 1\n")
     append(project / "storage" / "cache.py", "\nUNUSED = 1\n")
-    append(project / "tasks" / "stage.py", "\nUNUSED = 1\n")
+    append(project / "tasks/engine/stage.py", "\nUNUSED = 1\n")
     assert walk()["ran"] == {}
 
     # Other code, the same bytes: the stage runs, and nothing after it.
@@ -107,9 +108,9 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
 def test_an_edited_decoder_reruns_decoding_and_nothing_after_it(
     project: Path, walk: Callable[..., Answer]
 ):
-    append(project / "tasks" / "data" / "idx_stream.py", "\nUNUSED = 1\n")
+    append(project / "tasks/data/idx/stream.py", "\nUNUSED = 1\n")
     ran = walk()["ran"]
     assert set(ran) >= {f"decode-{each}" for each in ("training-images", "test-labels")}
     assert not set(ran) & {"train", "evaluate", "plot"}
     for reasons in ran.values():
-        assert reasons == ["code changed: tasks/data/idx_stream.py (module level)"]
+        assert reasons == ["code changed: tasks/data/idx/stream.py (module level)"]

@@ -320,7 +320,7 @@ class TestData:
     def test_one_changed_label_reruns_from_its_download_on(
         self, cache: Cache, tiny_directory: Path, tmp_path: Path
     ):
-        from digitflow.tasks.data import idx
+        from digitflow.tasks.data.idx import arrays as idx
 
         shutil.copytree(tiny_directory, tmp_path / "tiny")
         file = tmp_path / "tiny" / "t10k-labels-idx1-ubyte.gz"

@@ -14,7 +14,7 @@ from prefect.exceptions import ParameterTypeError
 
 from digitflow.flows.predict import predict
 from digitflow.storage.cache import Cache
-from digitflow.tasks.data import idx
+from digitflow.tasks.data.idx import arrays as idx
 from tests.registered import HALVES, register
 from tests.servers.prefect_server import PrefectServer
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from digitflow.flows.cli.app import main
 from digitflow.storage.cache import Cache
-from digitflow.tasks.data import idx
+from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.nn.predict import predict
 from tests.mnist import ROOT
 from tests.registered import HALVES, SIDE, register

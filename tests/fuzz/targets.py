@@ -245,7 +245,7 @@ def _framed(data: bytes) -> bytes:
 _OTHER_DOCUMENT = {
     "format": 1,
     "stage": "train",
-    "code": {"tasks/train.py": {"train": "0" * 64}},
+    "code": {"tasks/stages/train.py": {"train": "0" * 64}},
     "parameters": {"epochs": 20},
     "inputs": {"training_images": "1" * 64},
 }

@@ -8,7 +8,6 @@ import onnx
 import onnxruntime
 import pytest
 
-from digitflow.tasks.nn import onnx_layers
 from digitflow.tasks.nn.architecture import LAYERS, to_arrays
 from digitflow.tasks.nn.assembly import assemble
 from digitflow.tasks.nn.convolution import Conv
@@ -18,6 +17,7 @@ from digitflow.tasks.nn.layer import Layer
 from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
 from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.onnx import layers as onnx_layers
 from digitflow.tasks.nn.onnx.model import to_onnx
 from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.predict import predict

@@ -24,7 +24,7 @@ from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.prediction.export import export
 from digitflow.tasks.prediction.export_error import ExportError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DENSE: list[Layer] = [Dense(20), ReLU(), Dropout(0.5), Dense(9, bias=False), ReLU(), Dense(3)]
 NAMES = ("one", "zwei <2>", "три")
 

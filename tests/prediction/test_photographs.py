@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from digitflow.tasks.data import idx
+from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import read_batch
 from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.settings import TrainingSettings

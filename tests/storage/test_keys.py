@@ -8,7 +8,10 @@ from digitflow.storage.digests import digest_json
 from digitflow.storage.keys import FORMAT_VERSION, StageKey, differences
 
 OLD, NEW = "440fca2b31c0" + "0" * 52, "91b2c08a55de" + "0" * 52
-CODE = {"tasks/train.py": {"train": "1", "<module>": "2"}, "tasks/nn/layers.py": {"relu": "3"}}
+CODE = {
+    "tasks/stages/train.py": {"train": "1", "<module>": "2"},
+    "tasks/nn/layers.py": {"relu": "3"},
+}
 KEY = StageKey("train", CODE, {"epochs": 20, "names": ["a"]}, {"images": OLD, "labels": NEW})
 
 
@@ -95,19 +98,19 @@ def test_a_parameter_without_json_form_has_no_key(value: Any):
             ["code changed: tasks/nn/layers.py (Dense.forward, relu)"],
         ),
         (
-            {"code": {**CODE, "tasks/train.py": {"train": "1", "<module>": "9"}}},
-            ["code changed: tasks/train.py (module level)"],
+            {"code": {**CODE, "tasks/stages/train.py": {"train": "1", "<module>": "9"}}},
+            ["code changed: tasks/stages/train.py (module level)"],
         ),
         (
-            {"code": {**CODE, "tasks/train.py": {"<module>": "2"}}},
-            ["code changed: tasks/train.py (train)"],
+            {"code": {**CODE, "tasks/stages/train.py": {"<module>": "2"}}},
+            ["code changed: tasks/stages/train.py (train)"],
         ),
         (
             {"code": {**CODE, "tasks/nn/conv.py": {"conv": "1"}}},
             ["code changed: tasks/nn/conv.py (new file)"],
         ),
         (
-            {"code": {"tasks/train.py": CODE["tasks/train.py"]}},
+            {"code": {"tasks/stages/train.py": CODE["tasks/stages/train.py"]}},
             ["code changed: tasks/nn/layers.py (no longer used)"],
         ),
         (
@@ -131,7 +134,7 @@ def test_a_parameter_without_json_form_has_no_key(value: Any):
             [
                 "parameter names ['a'] → ['b']",
                 "code changed: tasks/nn/layers.py (no longer used)",
-                "code changed: tasks/train.py (no longer used)",
+                "code changed: tasks/stages/train.py (no longer used)",
                 "input changed: images 440fca2b31c0… → 91b2c08a55de…",
                 "input changed: labels 91b2c08a55de… → 440fca2b31c0…",
             ],

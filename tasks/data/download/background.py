@@ -121,7 +121,7 @@ def in_background(opening: Opening[Head], watch: Watch) -> Iterator[tuple[Head, 
                 # In a tuple, since a head could be anything.
                 if hand((head,)) and all(map(hand, chunks)):
                     hand(None)
-        except BaseException as error:  # handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001 (handed to the thread that waits)
             hand(error)
 
     def take() -> Any:

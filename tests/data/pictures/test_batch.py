@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitflow.tasks.data import idx
+from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
 from digitflow.tasks.data.pictures.mnist_form import to_mnist_form
 from tests.data.pictures.drawing import seven

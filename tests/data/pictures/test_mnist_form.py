@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitflow.tasks.data import idx
+from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.components import label_components
 from digitflow.tasks.data.pictures.mnist_form import centre, fit_box, to_mnist_form
 from digitflow.tasks.data.pictures.pen import broaden, stroke_breadth
