@@ -154,7 +154,7 @@ class Documents(Generic[T]):
     def fetch(self, name: str) -> tuple[T, Entry, bytes]:
         """Read a document; return also what is known of its file, and that file's bytes."""
         try:
-            entry, data = self.backend.fetch(self.kind.file(name))
+            entry, data = self.backend.fetch(self.kind.file(name), MAX_DOCUMENT_BYTES)
         except FileNotFoundError:
             raise
         except (OSError, TooLargeError) as error:

@@ -9,7 +9,7 @@ import re
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt
 
 OUTPUT_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 _LARGEST = 2**63
@@ -43,8 +43,8 @@ def _time(value: str) -> str:
 
 
 Time = Annotated[str, AfterValidator(_time)]
-Number = Annotated[int | float, Strict(), Field(gt=-_LARGEST, lt=_LARGEST)]
+Number = Annotated[StrictInt | StrictFloat, Field(gt=-_LARGEST, lt=_LARGEST)]
 """A number that computes and prints like a float."""
-Count = Annotated[int, Strict(), Field(ge=0, lt=_LARGEST)]
+Count = Annotated[StrictInt, Field(ge=0, lt=_LARGEST)]
 OutputName = Annotated[str, Field(pattern=f"^{OUTPUT_NAME}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

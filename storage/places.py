@@ -76,6 +76,10 @@ class Place(ABC):
     is_whole = True
     temporary: tuple[tuple[str, int], ...] = (("records", 2), ("runs", 1), ("objects", 2))
 
+    def documents(self) -> dict[str, Documents[Any]]:
+        """Return all documents, by what people call them."""
+        return {"record": self.records, "run": self.runs, **dict(self.others)}
+
     @abstractmethod
     def cutoffs(self, keep_days: float) -> Cutoffs:
         """Return what counts as old, where documents used in so many days are kept."""

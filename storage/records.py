@@ -189,3 +189,8 @@ class RecordStore:
     def of_stage(self, stage: str) -> Iterator[Record]:
         """Iterate over the readable records of a stage, newest first."""
         yield from self.documents.newest_first(stage)
+
+
+def record_name(stage: str, key: str) -> str:
+    """Return where a record lies below a store's root; `ValueError` if it leads elsewhere."""
+    return RECORDS.file(f"{stage}/{key}")

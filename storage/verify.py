@@ -92,7 +92,7 @@ def find_damage(cache: Cache, *, shared: bool = False) -> Report:
         lacks = _lacks(place, record, sizes)
         if lacks and place.holds(file):
             names = ", ".join(f"object {short(sha256)}…" for sha256 in lacks)
-            problem = f"{place.backend}/{file} names {names}, which the store does not have"
+            problem = f"{place.backend}/{file} names {names}, which is missing"
             report.damaged.append(Damage("record", file, problem, lacks))
     for noun, documents in place.others:
         _verify_documents(report, noun, documents)
@@ -168,11 +168,7 @@ def _is_sound(place: Place, damage: Damage, lies_at: str) -> bool:
     try:
         if damage.kind == "object":
             return place.backend.digest(lies_at) == _sha256(damage.name)
-        documents: Documents[Any] = {
-            "record": place.records,
-            "run": place.runs,
-            **dict(place.others),
-        }[damage.kind]
+        documents = place.documents()[damage.kind]
         name = documents.kind.name_in(damage.name)
         document = documents.parse(str(name), place.backend.read(lies_at))
     except (OSError, StorageError):

@@ -386,4 +386,4 @@ def _show(errors: Console, error: Exception) -> None:
 
 def _is_ours(error: Exception) -> bool:
     """Tell whether an error is one that we raise on purpose, with a message for people."""
-    return type(error).__module__.split(".")[0] in ("flows", "tasks", "storage")
+    return type(error).__module__.split(".")[0] == "digitflow"

@@ -179,6 +179,8 @@ class Remote(Backend):
             problem = str(error).partition("\n\nDebug source")[0]
             if "NoSuchBucket" in problem or "ContainerNotFound" in problem:
                 problem = f"the bucket {urlsplit(self.url).netloc} does not exist"
+            if type(error).__name__ == "InvalidPathError":
+                problem = f"it holds something whose name leads elsewhere; delete that. {problem}"
             problem += f" ({type(error).__name__})"
             raise self._unusable(problem) from error
 

@@ -22,7 +22,7 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.keys import StageKey
 from digitflow.storage.quarantine import remove_unless
-from digitflow.storage.verify import find_damage, remove_damage
+from digitflow.storage.verify import find_damage, repair
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import flip
 from tests.faults.killing import kill_when
@@ -326,7 +326,7 @@ def test_repair_leaves_alone_what_a_run_has_healed(filled: Cache, undisturbed: U
     report = find_damage(filled)
     assert len(report.damaged) == 1
     undisturbed.walk(filled.root, filled.root / "log")
-    remove_damage(filled, report)
+    repair(filled, report)
     assert filled.objects.holds(sha256)
     check_sound(filled.root)
 
