@@ -288,7 +288,7 @@ class TestNothingToDo:
             "import sys, json\n"
             "from flows.cli import main\n"
             f"code = main({['run', '--quiet', '--dataset', str(tiny_directory), *SET_TINY]!r})\n"
-            "heavy = {'prefect', 'numpy', 'pandas', 'matplotlib', 'fsspec', 'requests', 'httpx'}\n"
+            "heavy = {'prefect', 'numpy', 'pandas', 'matplotlib', 'obstore', 'requests', 'httpx'}\n"
             "print(json.dumps([code, sorted(heavy & set(sys.modules))]))"
         )
         done = subprocess.run(
