@@ -1,347 +1,136 @@
-"""The command `digitflow`: one function a command, each handing on to `flows.cli.commands`."""
+"""The command `digitflow`: which commands there are, and what becomes of their errors.
+
+A command's module is imported when the command is called. What the help says of a command
+therefore stands here, and what it says of the command's options stands with them.
+"""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter, validators
-from rich.console import Console
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
-from digitflow.flows.cli.app_dataset import dataset
-from digitflow.flows.cli.app_models import models
-from digitflow.flows.cli.commands.arguments import RunArguments, SweepArguments
-from digitflow.flows.cli.commands.flags import (
-    AT_LEAST_ONE,
-    BAD_USAGE,
-    DONE,
-    FAILED,
-    Json,
-    plain_console,
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+_TRAINING = Group("Training", sort_key=1)
+_RESULTS = Group("Runs and models", sort_key=2)
+_STORE = Group("Data and store", sort_key=3)
+_SERVICES = Group("Services", sort_key=4)
+_HELP = Group("Help", sort_key=5)
+
+_COMMANDS = (
+    (
+        "run:run",
+        _TRAINING,
+        "Run the pipeline: download, decode, preprocess, train, evaluate, plot.\n\n"
+        "A stage whose inputs, parameters and code are unchanged is served from the cache.",
+    ),
+    (
+        "plan:plan",
+        _TRAINING,
+        "Show what a run would do, and why, without running anything.\n\n"
+        "Exit code 0 if every stage is cached, 3 if any would run.",
+    ),
+    (
+        "sweep:sweep",
+        _TRAINING,
+        "Train a network for each point of a grid, rank the points and test the winner.\n\n"
+        "Points are ranked on the validation set. A point that is cached is not trained again.",
+    ),
+    (
+        "run:parameters",
+        _TRAINING,
+        "List the parameters that --set takes: value in a preset, meaning, bounds.",
+    ),
+    ("history:runs", _RESULTS, "List the finished runs, newest first."),
+    (
+        "history:show",
+        _RESULTS,
+        "Show a run, a stage's newest record, or an object: its origin, inputs and users.",
+    ),
+    ("history:diff", _RESULTS, "Compare two runs: parameters, metrics, figures."),
+    (
+        "models:models",
+        _RESULTS,
+        "List the trained models; show, promote, roll back or export one.",
+    ),
+    (
+        "predict:predict",
+        _RESULTS,
+        "Classify pictures: class, probability and runner-up.\n\n"
+        "Photos are first brought to the form of the training images. Exit code 1 if a file "
+        "cannot be read; the others are classified all the same.",
+    ),
+    (
+        "predict:drift",
+        _RESULTS,
+        "Check whether recent pictures differ from the test set. Exit code 3 if they do.\n\n"
+        "Compares the predictions that `predict --record` and the deployment `predict-batch` "
+        "recorded.",
+    ),
+    ("datasets:dataset", _STORE, "List, show, add and draw datasets."),
+    (
+        "store:gc",
+        _STORE,
+        "List what can be deleted from the store, and its size; --apply deletes it.",
+    ),
+    (
+        "store:verify",
+        _STORE,
+        "Hash everything in the store again and list damage. Exit code 1 if there is any.",
+    ),
+    (
+        "services:up",
+        _SERVICES,
+        "Start server, deployments and workers on this machine, until Ctrl-C.\n\n"
+        "If PREFECT_API_URL names a server that runs, it is used and left running.",
+    ),
+    (
+        "services:down",
+        _SERVICES,
+        "Stop what digitflow up started, even if its terminal is gone.",
+    ),
+    (
+        "services:deploy",
+        _SERVICES,
+        "Create or update work pool and deployments on the server at PREFECT_API_URL.",
+    ),
+    (
+        "services:monitor",
+        _SERVICES,
+        "Restart runs that died with their worker, on the server at PREFECT_API_URL.\n\n"
+        "Runs until stopped; one per server. digitflow up starts its own.",
+    ),
+    (
+        "services:server",
+        _SERVICES,
+        "Start a Prefect server whose SQLite writers wait for each other.\n\n"
+        "Otherwise the same as prefect server start, with Prefect's settings, such as "
+        "PREFECT_SERVER_API_PORT. digitflow up starts its own.",
+    ),
 )
-from digitflow.flows.pipeline import SelectionError
-from digitflow.flows.server.heartbeat import Patience
-from digitflow.flows.server.loopback import bypass_proxies
-from digitflow.flows.server.pool import POOL
-from digitflow.storage.errors import UnknownNameError
-from digitflow.tasks.data.datasets.sources import DatasetError
-from digitflow.tasks.engine.cancellation import StoppedError
-from digitflow.tasks.parameters import DEFAULT_PRESET, ParameterError
-from digitflow.tasks.prediction.export_error import ExportError
-from digitflow.tasks.reporting.results import ResultsFolderError
 
-_BAD_REQUESTS = (
-    ExportError,
-    ParameterError,
-    SelectionError,
-    DatasetError,
-    ResultsFolderError,
-    UnknownNameError,
-)
+
+def _shown_default(value: Any) -> str | None:
+    """Leave out of the help the defaults that go without saying."""
+    return None if value in (None, False, "") else str(value)
+
 
 app = App(
     name="digitflow",
-    help="Train and retrain digit classifiers with NumPy, on Prefect, with a cache that verifies "
-    "what it serves.",
-    help_epilogue="Start with: digitflow run",
+    help="Train and retrain digit classifiers in NumPy, on Prefect, with a cache that verifies "
+    "what it serves.\n\nStart with: digitflow run",
     version_flags=["--version"],
+    default_parameter=Parameter(negative="", show_default=_shown_default),
     result_action="return_value",
     # Or Ctrl-C would end everything with 130 before we can say that nothing is lost.
     suppress_keyboard_interrupt=False,
 )
-
-Shared = Annotated[
-    bool,
-    Parameter(
-        negative="",
-        help="With a URL in DIGITFLOW_STORE: what lies there, not the copies of this machine.",
-    ),
-]
-
-
-@app.command
-def run(
-    arguments: RunArguments | None = None,
-    *,
-    quiet: Annotated[bool, Parameter(negative="", help="Show errors only.")] = False,
-    verbose: Annotated[bool, Parameter(negative="", help="Show Prefect's log as well.")] = False,
-) -> int:
-    """Run the pipeline: download, decode, preprocess, train, evaluate, plot.
-
-    A stage whose inputs, parameters and code are unchanged is not computed again.
-    """
-    from digitflow.flows.cli.commands.run import run_pipeline
-    from digitflow.flows.cli.terminal import Terminal
-
-    arguments = arguments or RunArguments()
-    run_pipeline(
-        arguments.options(),
-        Terminal(Console(highlight=False), quiet=quiet),
-        dataset_named=arguments.dataset is not None,
-        verbose=verbose,
-    )
-    return DONE
-
-
-@app.command
-def sweep(
-    arguments: SweepArguments | None = None,
-    *,
-    quiet: Annotated[bool, Parameter(negative="", help="Show errors only.")] = False,
-    verbose: Annotated[bool, Parameter(negative="", help="Show Prefect's log as well.")] = False,
-) -> int:
-    """Train a network for each point of a grid, rank them, and test the winner.
-
-    Points are chosen by the validation set. One that is trained already is not trained again.
-    """
-    from digitflow.flows.cli.commands.sweep import run_sweep
-
-    run_sweep(arguments or SweepArguments(), Console(highlight=False), quiet=quiet, verbose=verbose)
-    return DONE
-
-
-@app.command
-def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
-    """Say what a run would do and why, without running anything.
-
-    Exit code 0 if every stage is cached, 3 if one would run.
-    """
-    from digitflow.flows.cli.commands.plan import show_plan
-
-    arguments = arguments or RunArguments()
-    return show_plan(
-        arguments.options(),
-        Console(highlight=False),
-        dataset_named=arguments.dataset is not None,
-        json=json,
-    )
-
-
-@app.command
-def runs(*, json: Json = False) -> int:
-    """List the finished runs, newest first."""
-    from digitflow.flows.cli.commands.runs import list_runs
-
-    list_runs(plain_console(), json=json)
-    return DONE
-
-
-@app.command
-def diff(run: str, other: str | None = None, /, *, json: Json = False) -> int:
-    """Compare two runs: parameters, metrics, figures.
-
-    Parameters
-    ----------
-    run
-        Name of the earlier run, or the start of it.
-    other
-        Name of the later run. Default: the newest.
-    """
-    from digitflow.flows.cli.commands.diff import show_difference
-
-    show_difference(plain_console(), run, other, json=json)
-    return DONE
-
-
-@app.command
-def show(name: str, /, *, json: Json = False) -> int:
-    """Show a run, a stage's newest record, or an object: who made it, from what, for whom.
-
-    Parameters
-    ----------
-    name
-        Name of a run, name of a stage, or digest of an object or a record. The start of it
-        is enough where only one has it.
-    """
-    from digitflow.flows.cli.commands.show import show_anything
-
-    show_anything(plain_console(), name, json=json)
-    return DONE
-
-
-@app.command
-def gc(
-    *,
-    keep_days: Annotated[
-        float, Parameter(help="Records and runs that were used in so many days are kept.")
-    ] = 30.0,
-    apply: Annotated[bool, Parameter(negative="", help="Delete, instead of only saying.")] = False,
-    shared: Shared = False,
-    json: Json = False,
-) -> int:
-    """Say what the store can do without, and how many bytes that is; delete it with --apply."""
-    from digitflow.flows.cli.commands.store import collect_garbage
-
-    collect_garbage(plain_console(), keep_days, shared=shared, apply=apply, json=json)
-    return DONE
-
-
-@app.command
-def verify(
-    *,
-    repair: Annotated[
-        bool, Parameter(negative="", help="Remove what is damaged, so that it is built again.")
-    ] = False,
-    shared: Shared = False,
-    json: Json = False,
-) -> int:
-    """Hash everything in the store again and list damage. Exit code 1 if there is any."""
-    from digitflow.flows.cli.commands.store import verify_store
-
-    return verify_store(plain_console(), shared=shared, repair=repair, json=json)
-
-
-@app.command
-def predict(
-    *files: Annotated[
-        Path, Parameter(help="Pictures (PNG, JPEG, BMP, GIF, WebP), .npy or IDX files, folders.")
-    ],
-    model: Annotated[
-        int | None, Parameter(help="Number of the version. Default: the champion.")
-    ] = None,
-    json: Json = False,
-    csv: Annotated[
-        str | None,
-        Parameter(help="Write CSV to a new file, or with - print it.", allow_leading_hyphen=True),
-    ] = None,
-    record: Annotated[
-        bool,
-        Parameter(negative="", help="Keep class counts and confidence, for digitflow drift."),
-    ] = False,
-) -> int:
-    """Say what is on pictures: class, probability and the runner-up.
-
-    A photo of a digit is brought to MNIST's form first. Exit code 1 if one cannot be read; the
-    others are predicted all the same.
-    """
-    from digitflow.flows.cli.commands.predict import predict_pictures
-
-    return predict_pictures(plain_console(), files, model, json=json, csv=csv, record=record)
-
-
-@app.command
-def drift(
-    *,
-    model: Annotated[
-        int | None, Parameter(help="Number of the version. Default: the champion.")
-    ] = None,
-    last: Annotated[
-        int, Parameter(help="So many of the newest batches.", validator=AT_LEAST_ONE)
-    ] = 10,
-    json: Json = False,
-) -> int:
-    """Say whether the pictures lately are like those of the test set. Exit code 3 if not.
-
-    Compared are the predictions that `predict --record` and the deployment `predict-batch` kept.
-    """
-    from digitflow.flows.cli.commands.drift import show_drift
-
-    return show_drift(plain_console(), model, last, json=json)
-
-
-@app.command
-def up(
-    *,
-    port: Annotated[
-        int | None,
-        Parameter(
-            validator=validators.Number(gte=1, lte=65535),
-            help="Of the Prefect server and its UI. Default: 4200.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int,
-        Parameter(
-            validator=validators.Number(gte=1, lte=64),
-            help="How many to start; each executes one run at a time.",
-        ),
-    ] = 2,
-) -> int:
-    """Bring up server, deployments and workers on this machine, until Ctrl-C.
-
-    A server that PREFECT_API_URL names, and that runs, is used and left alone.
-    """
-    from digitflow.flows.cli.commands.up import bring_up
-
-    bring_up(Console(highlight=False), port, workers)
-    return DONE
-
-
-@app.command
-def down() -> int:
-    """Take down what `digitflow up` has started, here or in a terminal that is gone."""
-    from digitflow.flows.cli.commands.down import take_all_down
-
-    take_all_down(Console(highlight=False))
-    return DONE
-
-
-@app.command
-def server() -> int:
-    """Start a Prefect server: prefect server start, made patient where its database is SQLite.
-
-    Prefect's settings hold, such as PREFECT_SERVER_API_PORT. digitflow up has one of its own.
-    """
-    from digitflow.flows.server.server import serve
-
-    serve()
-    return DONE
-
-
-@app.command(name="monitor")
-def look_after(
-    *,
-    pool: Annotated[
-        tuple[str, ...],
-        Parameter(
-            negative="",
-            show_default=" ".join,
-            help="Work pool whose runs are looked after; can be given several times.",
-        ),
-    ] = (POOL,),
-    silence: Annotated[
-        int,
-        Parameter(
-            validator=validators.Number(gte=35),
-            help="Seconds without a heartbeat (one each 30 s) after which a run counts as dead.",
-        ),
-    ] = int(Patience.running),
-) -> int:
-    """Start runs again that died with their worker, on the server that PREFECT_API_URL names.
-
-    Runs until it is stopped; each server needs one. digitflow up has one of its own.
-    """
-    from digitflow.flows.cli.commands.monitor import monitor
-
-    monitor(Console(highlight=False), pool, Patience(running=silence))
-    return DONE
-
-
-@app.command
-def deploy() -> int:
-    """Bring work pool and deployments to the server that PREFECT_API_URL names."""
-    from digitflow.flows.cli.commands.deploy import deploy
-
-    deploy(Console(highlight=False))
-    return DONE
-
-
-app.command(models)
-app.command(dataset)
-
-
-@app.command
-def parameters(
-    *,
-    preset: Annotated[str, Parameter(help="Preset whose values are shown.")] = DEFAULT_PRESET,
-    json: Json = False,
-) -> int:
-    """List the parameters that --set takes: value in a preset, meaning, bounds."""
-    from digitflow.flows.cli.commands.parameters import list_parameters
-
-    list_parameters(Console(highlight=False), preset, json=json)
-    return DONE
+for _order, (_where, _group, _help) in enumerate(_COMMANDS):
+    app.command(f"digitflow.flows.cli.{_where}", group=_group, help=_help, sort_key=_order)
+for _flag in (*app.help_flags, *app.version_flags):
+    app[_flag].group = (_HELP,)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -352,38 +141,67 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 done, 1 failed, 2 bad usage; some commands have others, which their help names.
     """
-    errors = Console(stderr=True, highlight=False)
+    from digitflow.flows.server.loopback import bypass_proxies
+
     arguments = sys.argv[1:] if arguments is None else arguments
     bypass_proxies()
     try:
-        result = app(arguments, exit_on_error=False)
-    except CycloptsError:
-        return BAD_USAGE  # already shown, with a hint
-    except _BAD_REQUESTS as error:
-        _show(errors, error)
-        return BAD_USAGE
-    except (KeyboardInterrupt, StoppedError):
-        errors.print("stopped; the same command goes on from here", style="yellow")
-        return FAILED
+        result = app(arguments, exit_on_error=False, print_error=False)
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does. Nothing is wrong.
         sys.stderr.close()
         return DONE
-    except Exception as error:
-        if "--verbose" in arguments:
+    except (Exception, KeyboardInterrupt) as error:
+        code = _explain(error, arguments)
+        if code is None:
             raise
-        _show(errors, error)
-        if not _is_ours(error):
-            errors.print("Add --verbose for the whole story.", style="dim")
-        return FAILED
+        return code
     return result if isinstance(result, int) else DONE
 
 
-def _show(errors: Console, error: Exception) -> None:
-    text = str(error) or type(error).__name__
-    errors.print(f"error: {text}", style="red", markup=False)
+def _explain(error: BaseException, arguments: list[str]) -> int | None:
+    """Print what went wrong; return the exit code, or None if all of it should be seen."""
+    from digitflow.flows.cli.render import plain_console
+    from digitflow.flows.pipeline import SelectionError
+    from digitflow.storage.errors import UnknownNameError
+    from digitflow.tasks.data.datasets.dataset import DatasetError
+    from digitflow.tasks.engine.cancellation import StoppedError
+    from digitflow.tasks.parameters import ParameterError
+    from digitflow.tasks.prediction.export_error import ExportError
+    from digitflow.tasks.reporting.results import ResultsFolderError
+
+    console = plain_console(stderr=True)
+    bad_usage = (
+        CycloptsError,
+        DatasetError,
+        ExportError,
+        ParameterError,
+        ResultsFolderError,
+        SelectionError,
+        UnknownNameError,
+    )
+    if isinstance(error, KeyboardInterrupt | StoppedError):
+        console.print("stopped; the same command goes on from here", style="yellow")
+        return FAILED
+    if isinstance(error, bad_usage):
+        console.print(f"error: {error}{_hint(error)}", style="red")
+        return BAD_USAGE
+    if "--verbose" in arguments:
+        return None
+    console.print(f"error: {str(error) or type(error).__name__}", style="red")
+    is_ours = type(error).__module__.startswith("digitflow.")  # so its message is for people
+    if not is_ours and arguments[:1] in (["run"], ["sweep"]):
+        console.print("Add --verbose for the whole story.", style="dim")
+    return FAILED
 
 
-def _is_ours(error: Exception) -> bool:
-    """Tell whether an error is one that we raise on purpose, with a message for people."""
-    return type(error).__module__.split(".")[0] == "digitflow"
+def _hint(error: BaseException) -> str:
+    """Return how to set a parameter, for those who took it to be an option."""
+    from digitflow.tasks.parameters import PARAMETER_NAMES
+
+    if not isinstance(error, UnknownOptionError):
+        return ""
+    if not any("--set" in each.names for each in error.argument_collection):
+        return ""
+    name = (error.token.keyword or "").lstrip("-").replace("-", "_")
+    return f" Set parameters with --set {name}=VALUE." if name in PARAMETER_NAMES else ""

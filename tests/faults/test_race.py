@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from digitflow.flows.cli.terminal import Terminal
+from digitflow.flows.cli.render import Terminal
 from digitflow.flows.pipeline import Selection
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.events import StageWaiting

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from digitflow.flows.cli.app import app
-from digitflow.flows.cli.commands.arguments import RunArguments
+from digitflow.flows.cli.arguments import RunArguments
 from digitflow.flows.sweep import sweep
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset

@@ -13,18 +13,15 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from digitflow.flows.cli.commands.diff import show_difference
-from digitflow.flows.cli.commands.runs import list_runs
-from digitflow.flows.cli.commands.show import show_anything
-from digitflow.flows.cli.commands.units import age, local_time
+from digitflow.flows.cli import history
+from digitflow.flows.cli.render import age, local_time
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_json
 from digitflow.storage.documents import LocalDocuments
@@ -137,11 +134,11 @@ def run(data: bytes, folder: Path) -> None:
         except RecordDamagedError as error:
             check_refusal(error)
             continue
-        console = Console(file=io.StringIO(), width=100, highlight=False, markup=False)
         for as_json in (False, True):
-            list_runs(console, json=as_json)
-            show_anything(console, RUN, json=as_json)
-            show_difference(console, RUN, RUN, json=as_json)
+            with redirect_stdout(io.StringIO()):
+                history.runs(json=as_json)
+                history.show(RUN, json=as_json)
+                history.diff(RUN, RUN, json=as_json)
 
 
 def npy(data: bytes, folder: Path) -> None:

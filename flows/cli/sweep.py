@@ -1,17 +1,21 @@
-"""What a person sees while a sweep goes on: points as they finish, time left, the ranking."""
+"""`digitflow sweep`: check every point, run the flow, show points and ranking."""
 
 from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from digitflow.flows.cli.terminal import Terminal
+from digitflow.flows.cli.arguments import Quiet, SweepArguments, Verbose
+from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
+from digitflow.flows.cli.run import choose_dataset
+from digitflow.flows.cli.session import run_flow
+from digitflow.storage.cache import Cache
+from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import (
     Event,
     PointDone,
@@ -22,14 +26,72 @@ from digitflow.tasks.engine.events import (
     StageStarted,
     StageWaiting,
 )
-from digitflow.tasks.sweeps.grid import shown
+from digitflow.tasks.reporting.results import check_results_folder
+from digitflow.tasks.sweeps.grid import plan_points, shown
+from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
 from digitflow.tasks.sweeps.report import effort, first_line, score_text
 from digitflow.tasks.sweeps.summary import SweepSummary
 
 _POINTS = "points"
 _MOST_IN_TABLE = 30
+# What stands before a point: status and seconds.
 _INDENT = 19
+
+
+def sweep(
+    arguments: SweepArguments | None = None, *, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Run a sweep as typed, and show it.
+
+    Raises
+    ------
+    ParameterError, DatasetError, ResultsFolderError
+        If anything that was typed is not acceptable; before any work.
+    StoppedError
+        If Ctrl-C stopped it.
+    """
+    arguments = arguments or SweepArguments()
+    options = arguments.options()
+    grid = list(arguments.grid or ())
+    points = plan_points(
+        options.preset,
+        options.overrides,
+        grid,
+        random=arguments.random,
+        seed=arguments.seed,
+    )
+    if arguments.early_stop is not None:
+        check_halving(points)
+    if options.output is not None:
+        check_results_folder(options.results_folder("unnamed"))
+    cache = Cache()
+    cache.connect()
+    terminal = SweepTerminal(plain_console(), quiet=quiet)
+    if arguments.dataset is None:
+        options = choose_dataset(cache, options, terminal)
+    dataset = options.find_dataset()
+    terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
+    parameters = {
+        **options.flow_parameters(),
+        "grid": grid,
+        "random": arguments.random,
+        "random_seed": arguments.seed,
+        "metric": arguments.metric,
+        "early_stop": arguments.early_stop,
+    }
+    try:
+        summary = run_flow(_load, parameters, terminal, verbose=verbose)
+    except StoppedError as stop:
+        terminal.say(f"{str(stop).partition(';')[0]}; finished points are cached", "yellow")
+        raise
+    terminal.summarise_sweep(summary)
+
+
+def _load() -> Callable[..., Any]:
+    from digitflow.flows.sweep import sweep
+
+    return sweep
 
 
 class SweepTerminal(Terminal):
@@ -38,7 +100,7 @@ class SweepTerminal(Terminal):
     Parameters
     ----------
     console
-        Where to write.
+        Console to print on.
     quiet
         Show errors only.
     """
@@ -70,7 +132,7 @@ class SweepTerminal(Terminal):
             ):
                 pass  # a point's line says it, with its score
             case StageWaiting(label, reason) if label in self._points:
-                self.point_line("waits", "yellow", "", self._points[label], reason)
+                self.line("waits", "yellow", self._points[label], [reason], note_style="")
             case _:
                 super().show(event)
 
@@ -82,16 +144,16 @@ class SweepTerminal(Terminal):
 
     def _show_point(self, event: PointDone) -> None:
         point = self._points[event.label]
-        score = score_text(self._metric, event.score)
         if event.error is not None:
             # Whole it stands below the ranking.
             reason = textwrap.shorten(event.error, self.console.width - _INDENT, placeholder="…")
-            self.point_line("failed", "red", "", point, reason)
+            self.line("failed", "red", point, [reason], note_style="")
         else:
             status, style = ("cached", "dim") if event.cached else ("ran", "green")
-            seconds = f"{event.seconds:.1f} s"
+            score = score_text(self._metric, event.score)
             found = f"{score} after {event.epochs} epochs{self._how_far()}"
-            self.point_line(status, style, seconds, point, found)
+            seconds = f"{event.seconds:.1f} s"
+            self.line(status, style, point, [found], seconds=seconds, note_style="")
 
     def _how_far(self) -> str:
         """Return how many points are done and how long the others may take, for a log file."""
@@ -105,15 +167,6 @@ class SweepTerminal(Terminal):
     def _share(self) -> float:
         return sum(self._shares.values()) / max(len(self._points), 1)
 
-    def point_line(self, status: str, style: str, seconds: str, point: str, found: str) -> None:
-        """Write a point's line; what was found stands below where there is no room."""
-        if self._quiet:
-            return
-        line = f"  [{style}]{status:7}[/] {seconds:>7}  {escape(point)}"
-        fits = _INDENT + len(point) + 2 + len(found) <= self.console.width
-        gap = "  " if fits else "\n" + " " * _INDENT
-        self.console.print(f"{line}{gap}{escape(found)}", highlight=False)
-
     def _show_all(self) -> None:
         if self._done < len(self._points):
             numbers = f"{self._done} of {len(self._points)} done"
@@ -122,11 +175,11 @@ class SweepTerminal(Terminal):
             self.remove_bar(_POINTS)
 
     def summarise_sweep(self, summary: SweepSummary) -> None:
-        """Write the ranking, the winner's test, and how to train it on all the data."""
+        """Print the ranking, the winner's test, and how to train it on all the data."""
         if self._quiet:
             return
         self.say("")
-        self.console.print(_table(summary), highlight=False)
+        _print_ranking(self.console, summary)
         more = len(summary.ranked) - _MOST_IN_TABLE
         if more > 0:
             self.say(f"and {more} more: points.csv in the results", "dim")
@@ -135,41 +188,36 @@ class SweepTerminal(Terminal):
                 self.say(f"failed: {outcome.point.label}: {first_line(outcome)}", "red")
         run, winner = summary.run, summary.ranked[0]
         self.say("")
-        self.console.print(
-            f"[bold]{escape(winner.point.label)}[/] is the winner: test accuracy "
-            f"[bold]{run.metrics['test_accuracy'] * 100:.2f} %[/] of "
-            f"{run.metrics['test_samples']:,} images, which chose nothing",
-            highlight=False,
+        self.say(
+            Text.assemble(
+                (winner.point.label, "bold"),
+                " is the winner: test accuracy ",
+                (f"{run.metrics['test_accuracy'] * 100:.2f} %", "bold"),
+                f" of {run.metrics['test_samples']:,} images, none of them used to choose it",
+            )
         )
         self.say(f"Trained: {effort(summary)}, {run.seconds:.1f} s in all")
         self.say(f"Results: {run.folder}")
         self.say("To train the winner on all the data:")
-        self.console.print(f"  {escape(summary.command)}", highlight=False, soft_wrap=True)
+        self.console.print(Text(f"  {summary.command}"), soft_wrap=True)
 
 
-def _table(summary: SweepSummary) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("rank", justify="right")
-    for name in summary.names:
-        table.add_column(name.replace("_", " "), justify="right")
-    for metric in METRICS:
-        title = metric.replace("_", " ")
-        table.add_column(
-            f"[bold]{title}[/]" if metric == summary.metric else title, justify="right"
-        )
-    table.add_column("epochs", justify="right")
-    table.add_column("", no_wrap=True)
+def _print_ranking(console: Console, summary: SweepSummary) -> None:
+    names = [number(name.replace("_", " ")) for name in (*summary.names, *METRICS)]
+    shown_table = table(number("rank"), *names, number("epochs"), word())
     ranked = summary.ranked[:_MOST_IN_TABLE]
     for row, outcome in zip(rows(ranked), ranked, strict=True):
-        table.add_row(*_cells(row, outcome, summary), style="bold" if row["rank"] == 1 else "")
-    return table
+        cells = _cells(row, outcome, summary)
+        shown_table.add_row(*cells, style="bold" if row["rank"] == 1 else "")
+    print_table(console, shown_table)
 
 
-def _cells(row: dict[str, Any], outcome: Outcome, summary: SweepSummary) -> list[str]:
-    return [
+def _cells(row: dict[str, Any], outcome: Outcome, summary: SweepSummary) -> list[Text]:
+    texts = [
         str(row["rank"] or "–"),
-        *(escape(shown(outcome.point.values[name])) for name in summary.names),
+        *(shown(outcome.point.values[name]) for name in summary.names),
         *(score_text(metric, outcome.scores.get(metric)) for metric in METRICS),
         str(outcome.epochs),
         outcome.status,
     ]
+    return [Text(text) for text in texts]

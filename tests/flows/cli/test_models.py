@@ -25,7 +25,7 @@ def test_the_images_that_a_model_takes(
     assert main(["models", "show", "1"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["image", "size", *(["9", "x", "7"] if size else "–")] in lines
-    assert ["transposed", "True"] in lines
+    assert ["transposed", "yes"] in lines
     assert main(["models", "show", "1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["image_size"] == (list(size) if size else None)

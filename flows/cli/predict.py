@@ -1,19 +1,26 @@
-"""`digitflow predict`: what a model sees on pictures."""
+"""`digitflow predict` and `drift`: what a model sees, and whether pictures still look familiar."""
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import Progress
 
+from digitflow.flows.cli.arguments import AT_LEAST_ONE, Json, VersionOrChampion
+from digitflow.flows.cli.render import local_time, number, plain_console, print_table, table, word
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.monitoring.batch_record import record_batch
+from digitflow.tasks.monitoring.drift import Drift
+from digitflow.tasks.monitoring.report import DriftReport, report_drift
+from digitflow.tasks.monitoring.text import as_json as drift_as_json
+from digitflow.tasks.monitoring.text import by_class, headline
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.predictions import (
     BLANK,
@@ -26,16 +33,22 @@ from digitflow.tasks.prediction.predictions import (
 )
 
 ALL_READ, SOME_UNREADABLE = 0, 1
+LIKE_THE_TEST_SET, DRIFTED = 0, 3
 
 
-def predict_pictures(
-    console: Console,
-    files: Sequence[Path],
-    version: int | None,
-    *,
-    json: bool,
-    csv: str | None,
-    record: bool,
+def predict(
+    *files: Annotated[
+        Path,
+        Parameter(help="Pictures (PNG, JPEG, BMP, GIF, WebP), .npy or IDX files, or folders."),
+    ],
+    model: VersionOrChampion = None,
+    json: Json = False,
+    csv: Annotated[
+        str | None, Parameter(help="New CSV file to write; - prints it.", allow_leading_hyphen=True)
+    ] = None,
+    record: Annotated[
+        bool, Parameter(help="Keep class counts and confidence, for digitflow drift.")
+    ] = False,
 ) -> int:
     """Print what a model sees on pictures.
 
@@ -60,32 +73,33 @@ def predict_pictures(
     if csv is not None and csv != "-":
         _check_new(csv)
     cache = Cache()
-    model = model_to_use(cache, version)
+    version = model_to_use(cache, model)
 
     from digitflow.tasks.data.pictures.batch import read_batch
 
-    size = image_size_of(cache, model)
+    size = image_size_of(cache, version)
     # On stderr, and gone when all is read, so that what is printed can be piped on.
-    errors = Console(stderr=True, highlight=False, markup=False)
+    errors = plain_console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as shown:
         task = shown.add_task("reading", total=None)
         batch = read_batch(
             files,
             size,
             lambda done, total: shown.update(task, completed=done, total=total),
-            transposed=model.transposed,
+            transposed=version.transposed,
         )
-    predictions = predict_batch(cache, model, batch)
+    predictions = predict_batch(cache, version, batch)
     if record:
-        record_batch(cache, model, predictions, len(batch.unreadable), run="digitflow predict")
+        record_batch(cache, version, predictions, len(batch.unreadable), run="digitflow predict")
+    console = plain_console()
     if csv == "-":
         sys.stdout.write(as_csv(predictions, batch.unreadable))
     elif csv is not None:
         write_bytes(Path(csv), as_csv(predictions, batch.unreadable).encode())
     if json:
-        console.print_json(json_format.dumps(as_json(model, predictions, batch.unreadable)))
+        console.print_json(data=as_json(version, predictions, batch.unreadable))
     elif csv is None:
-        _print(console, model, predictions)
+        _print(console, version, predictions)
     elif csv != "-":
         count = len(predictions)
         what = "prediction is" if count == 1 else "predictions are"
@@ -93,6 +107,43 @@ def predict_pictures(
     for name, problem in batch.unreadable:
         errors.print(f"{name}: {problem}", style="red", soft_wrap=True)
     return SOME_UNREADABLE if batch.unreadable else ALL_READ
+
+
+def drift(
+    *,
+    model: VersionOrChampion = None,
+    last: Annotated[
+        int, Parameter(help="Number of the newest batches to compare.", validator=AT_LEAST_ONE)
+    ] = 10,
+    json: Json = False,
+) -> int:
+    """Print the newest recorded batches beside a model's test set.
+
+    Returns
+    -------
+    int
+        3 if the newest batch or all together have drifted, else 0.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model, or no champion.
+    """
+    cache = Cache()
+    report = report_drift(cache, model_to_use(cache, model), last)
+    console = plain_console()
+    if json:
+        console.print_json(data=None if report is None else drift_as_json(report))
+    elif report is None:
+        console.print("no predictions recorded yet; record some: digitflow predict FILE… --record")
+    else:
+        _print_batches(console, report)
+        console.print()
+        _print_classes(console, report)
+        console.print()
+        console.print(headline(report))
+    has_drifted = report is not None and report.state == "drifted"
+    return DRIFTED if has_drifted else LIKE_THE_TEST_SET
 
 
 def _check_new(csv: str) -> None:
@@ -132,3 +183,35 @@ def _percent(share: float) -> str:
 def _shortened(name: str, room: int) -> str:
     """Cut off the start of a name that is too long: its end tells it from others."""
     return name if len(name) <= room else f"…{name[1 - room :]}"
+
+
+def _print_batches(console: Console, report: DriftReport) -> None:
+    numbers = map(number, ("model", "pictures", "confidence", "PSI", "by chance"))
+    shown = table(word("batch"), *numbers, word())
+    model = str(report.model.version)
+    shown.add_row("test set", model, str(report.then.images), f"{report.then.confidence:.3f}")
+    for batch, drift in report.batches:
+        shown.add_row(
+            local_time(batch.created),
+            str(batch.model),
+            str(sum(batch.counts)),
+            f"{batch.confidence:.3f}",
+            *_numbers(drift),
+        )
+    together = report.now
+    shown.add_row(
+        *("all of them", "", str(together.images), f"{together.confidence:.3f}"),
+        *_numbers(report.drift),
+    )
+    print_table(console, shown)
+
+
+def _print_classes(console: Console, report: DriftReport) -> None:
+    shown = table(word("class"), *map(number, ("test set", "now", "part of PSI")))
+    for name, then, now, term in by_class(report):
+        shown.add_row(name, _percent(then), _percent(now), f"{term:.3f}")
+    print_table(console, shown)
+
+
+def _numbers(drift: Drift) -> tuple[str, str, str]:
+    return f"{drift.psi:.3f}", f"{drift.chance:.3f}", drift.state

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from digitflow.flows.cli.terminal import Terminal
+from digitflow.flows.cli.render import Terminal
 from digitflow.flows.server.embedded import EmbeddedServer
 from digitflow.flows.server.prefect_setup import (
     flush_to_server,

@@ -1,4 +1,4 @@
-"""What `run`, `plan` and `sweep` take on the command line, and how it becomes run options."""
+"""What several commands take on the command line, and how it becomes the options of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from digitflow.flows.pipeline import StageName
 from digitflow.flows.spec import RunOptions
@@ -22,32 +22,33 @@ from digitflow.tasks.parameters import DEFAULT_PRESET, PRESETS, parse_assignment
 from digitflow.tasks.sweeps.halving import EarlyStop
 from digitflow.tasks.sweeps.ranking import METRICS, Metric
 
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for scripts.")]
+Quiet = Annotated[bool, Parameter(name="--quiet", help="Show errors only.")]
+Verbose = Annotated[bool, Parameter(name="--verbose", help="Show Prefect's log too.")]
+VersionOrChampion = Annotated[int | None, Parameter(help="Model version. Default: the champion.")]
+AT_LEAST_ONE = validators.Number(gte=1)
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class DataArguments:
-    """On what is worked with which parameters, as typed."""
+    """Data, parameters and processes, as typed."""
 
     preset: Annotated[
         str,
-        Parameter(
-            help=f"Parameters to start from: {', '.join(PRESETS)}, or a TOML file of your own."
-        ),
+        Parameter(help=f"Preset to start from: {', '.join(PRESETS)}, or a TOML file of your own."),
     ] = DEFAULT_PRESET
     dataset: Annotated[
         str | None,
         Parameter(
-            help="A name that `digitflow dataset list` shows, a manifest (FILE.toml), or a "
+            help="Name of a dataset (see `digitflow dataset list`), manifest (FILE.toml), or "
             f"directory with the four IDX files. Default: {DEFAULT_DATASET}, or "
-            f"{FALLBACK_DATASET} where no mirror can be reached."
+            f"{FALLBACK_DATASET} if no mirror can be reached."
         ),
     ] = None
     mirror: Annotated[
         str | None,
-        Parameter(
-            help="URL prefix or directory that is asked first for the files. "
-            "Default: DIGITFLOW_MIRROR."
-        ),
+        Parameter(help="URL prefix or directory to try first. Default: DIGITFLOW_MIRROR."),
     ] = None
     assignments: Annotated[
         list[str] | None,
@@ -55,28 +56,26 @@ class DataArguments:
             name="--set",
             metavar="KEY=VALUE",
             consume_multiple=True,
-            negative="",
-            help="Parameters that differ from the preset's, several if you like. "
-            "`digitflow parameters` lists them.",
+            help="Override parameters of the preset, one or more; `digitflow parameters` lists "
+            "them.",
         ),
     ] = None
     workers: Annotated[
         int | None,
         Parameter(
-            help="Processes that train at once, where there are several networks to train. "
-            "Default: one for each core."
+            help="Processes that train in parallel if there are several networks to train. "
+            "Default: one per core."
         ),
     ] = None
     scheduler: Annotated[
         str | None,
         Parameter(
-            metavar="tcp://HOST:PORT",
-            help="Dask scheduler whose workers train them instead.",
+            metavar="tcp://HOST:PORT", help="Dask scheduler whose workers train them instead."
         ),
     ] = None
     output: Annotated[
         str | None,
-        Parameter(help="Folder for the results. Default: results/RUN, by the run's name."),
+        Parameter(help="Folder for the results. Default: results/RUN, named after the run."),
     ] = None
 
     def options(self) -> RunOptions:
@@ -122,19 +121,15 @@ class RunArguments(DataArguments):
 
     members: Annotated[
         int | None,
-        Parameter(help="Train so many networks and average their probabilities: an ensemble."),
+        Parameter(help="Train this many networks and average their probabilities: an ensemble."),
     ] = None
     refresh: Annotated[
         list[StageName] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="Stages that run again although they are cached.",
-        ),
+        Parameter(consume_multiple=True, help="Stages to run again even if they are cached."),
     ] = None
     from_stage: Annotated[
         StageName | None,
-        Parameter(name="--from", help="Stage that runs again, with everything after it."),
+        Parameter(name="--from", help="Run this stage again, and everything after it."),
     ] = None
     until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None
 
@@ -157,30 +152,29 @@ class SweepArguments(DataArguments):
 
     preset: Annotated[
         str,
-        Parameter(help="Parameters to start from: mlp, cnn, quick, or a TOML file of your own."),
+        Parameter(help="Preset to start from: mlp, cnn, quick, or a TOML file of your own."),
     ] = "quick"
     grid: Annotated[
         list[str] | None,
         Parameter(
             metavar="NAME=VALUE,VALUE",
             consume_multiple=True,
-            negative="",
-            help="A parameter and the values to try, once for each parameter; layers are joined by "
-            "a dash: hidden_sizes=128,512-256. With --random also a range: "
+            help="A parameter and the values to try, one or more; join the layers of a network "
+            "with a dash: hidden_sizes=128,512-256. With --random also a range: "
             "learning_rate=0.0001..0.01.",
         ),
     ] = None
     random: Annotated[
         int | None,
-        Parameter(help="Try so many points, drawn at random, instead of the whole grid."),
+        Parameter(help="Number of points to draw at random, instead of the whole grid."),
     ] = None
     seed: Annotated[int, Parameter(help="Seed of --random.")] = 0
-    metric: Annotated[Metric, Parameter(help="What the points are ranked by.")] = METRICS[0]
+    metric: Annotated[Metric, Parameter(help="Metric to rank the points by.")] = METRICS[0]
     early_stop: Annotated[
         EarlyStop | None,
         Parameter(
             name="--early-stop",
-            help="Stop the worse points early: of three, one goes on after each rung.",
+            help="Stop poor points early: after each rung the best third goes on.",
         ),
     ] = None
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from digitflow.flows.cli.terminal import Terminal, _as_line, _beside_bar
+from digitflow.flows.cli.render import Terminal, _as_line, _beside_bar
 from digitflow.tasks.engine.events import StageNoted, StageProgressed, StageStarted
 from digitflow.tasks.engine.prefect_task import listed
 from digitflow.tasks.nn.progress import EpochReport
@@ -33,7 +33,7 @@ def written(shown: Console) -> str:
 
 def test_an_epoch_is_one_line_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 100.0])
-    monkeypatch.setattr("digitflow.flows.cli.terminal.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("digitflow.flows.cli.render.time.monotonic", lambda: next(clock))
     log = console(terminal=False)
     terminal = Terminal(log)
     terminal.show(StageStarted("train", ()))

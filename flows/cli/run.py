@@ -1,14 +1,18 @@
-"""`digitflow run`: settle the dataset, stop if nothing is to be done, else run the flow."""
+"""`digitflow run`, and `parameters`: what it takes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from digitflow.flows.cli.commands.session import run_flow
-from digitflow.flows.cli.terminal import Terminal
+from cyclopts import Parameter
+from rich.text import Text
+
+from digitflow.flows.cli.arguments import Json, Quiet, RunArguments, Verbose
+from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
+from digitflow.flows.cli.session import run_flow
 from digitflow.flows.plan import PlannedStage, make_plan
 from digitflow.flows.server.prefect_setup import server_url
 from digitflow.flows.spec import RunOptions
@@ -17,33 +21,41 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.runs import RunRecord
 from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
+from digitflow.tasks.parameters import (
+    DEFAULT_PRESET,
+    PARAMETER_NAMES,
+    Parameters,
+    allowed,
+    as_typed,
+    read_preset,
+    resolve,
+)
 from digitflow.tasks.reporting.results import check_results_folder, write_results
 
 
-def run_pipeline(
-    options: RunOptions, terminal: Terminal, *, dataset_named: bool, verbose: bool
+def run(
+    arguments: RunArguments | None = None, *, quiet: Quiet = False, verbose: Verbose = False
 ) -> None:
-    """Run the pipeline as the options say, and show it.
+    """Run the pipeline as typed, and show it.
 
-    Parameters
-    ----------
-    options
-        What was asked for, already checked.
-    terminal
-        Where to show it.
-    dataset_named
-        Whether the user named the dataset. One that was named is never replaced by another.
-    verbose
-        Show Prefect's own log as well.
+    Raises
+    ------
+    ParameterError, DatasetError, SelectionError, ResultsFolderError
+        If anything that was typed is not acceptable; before any work.
+    StoppedError
+        If Ctrl-C stopped it.
     """
     started = time.perf_counter()
+    arguments = arguments or RunArguments()
+    options = arguments.options()
     if options.output is not None:  # where the run's name decides, nothing is there yet
         check_results_folder(options.results_folder("unnamed"))
+    terminal = Terminal(plain_console(), quiet=quiet)
     cache = Cache()
     cache.connect()
     if cache.shared is not None:
         terminal.say(f"store {cache.shared.remote}", "dim")
-    if not dataset_named:
+    if arguments.dataset is None:
         options = choose_dataset(cache, options, terminal)
     dataset = options.find_dataset()
     terminal.say(f"{dataset.title} · preset {options.preset}", "bold")
@@ -57,10 +69,37 @@ def run_pipeline(
     _suggest(options, terminal)
 
 
-def _load() -> Callable[..., Any]:
-    from digitflow.flows.train import train
+def parameters(
+    *,
+    preset: Annotated[str, Parameter(help="Preset whose values are shown.")] = DEFAULT_PRESET,
+    json: Json = False,
+) -> None:
+    """Print every parameter with its value in a preset, what it means and its bounds.
 
-    return train
+    Raises
+    ------
+    ParameterError
+        If there is no such preset.
+    """
+    values = resolve(*read_preset(preset))
+    rows = [
+        {
+            "name": name,
+            "value": getattr(values, name),
+            "meaning": Parameters.model_fields[name].description,
+            "rule": allowed(name),
+        }
+        for name in PARAMETER_NAMES
+    ]
+    console = plain_console()
+    if json:
+        console.print_json(data=rows)
+        return
+    shown = table(word("parameter"), number(preset), "meaning")
+    for row in rows:
+        rule = (f" ({row['rule']})", "dim") if row["rule"] else ""
+        shown.add_row(row["name"], as_typed(row["value"]), Text.assemble(row["meaning"], rule))
+    print_table(console, shown)
 
 
 def choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> RunOptions:
@@ -82,6 +121,12 @@ def choose_dataset(cache: Cache, options: RunOptions, terminal: Terminal) -> Run
         )
         return replace(options, dataset=FALLBACK_DATASET)
     return options
+
+
+def _load() -> Callable[..., Any]:
+    from digitflow.flows.train import train
+
+    return train
 
 
 def _serve(cache: Cache, plan: list[PlannedStage]) -> bool:

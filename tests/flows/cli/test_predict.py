@@ -18,6 +18,7 @@ from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.nn.predict import predict
 from tests.mnist import ROOT
 from tests.registered import HALVES, SIDE, register
+from tests.terminal import pretend_a_terminal
 
 Answer = tuple[int, str, str]
 Cli = Callable[..., Answer]
@@ -71,10 +72,14 @@ def test_table(cli: Cli):
     ]
 
 
-def test_a_long_path_is_cut_at_its_start_and_fits_80_columns(cli: Cli):
+def test_a_long_path_is_cut_at_its_start_only_in_a_terminal(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+):
     folder = Path("a" * 40, "b" * 40)
     folder.mkdir(parents=True)
     save(str(folder / "seven.png"), image(9, 1))
+    assert f"{folder}/seven.png  head" in cli(str(folder))[1]
+    pretend_a_terminal(monkeypatch)
     code, out, _ = cli(str(folder))
     assert code == 0
     assert all(len(line) <= 80 for line in out.splitlines())
@@ -194,7 +199,7 @@ class TestRefused:
 def test_starts_without_prefect_pandas_and_matplotlib(store: Cache):
     save("a.png", image(20, 5))
     script = (
-        "import sys; from flows.cli import main; code = main(['predict', 'a.png']);"
+        "import sys; from digitflow.flows.cli.app import main; code = main(['predict', 'a.png']);"
         "heavy = {'prefect', 'pandas', 'matplotlib'} & set(sys.modules); sys.exit(str(heavy) if"
         " heavy or code else 0)"
     )

@@ -2,77 +2,69 @@
 
 from __future__ import annotations
 
-import json as json_format
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from digitflow.flows.cli.commands.units import age, megabytes
+from digitflow.flows.cli.arguments import Json, RunArguments
+from digitflow.flows.cli.render import age, megabytes, plain_console, print_status
 from digitflow.flows.plan import PlannedStage, make_plan
-from digitflow.flows.spec import RunOptions
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
 
 ALL_CACHED, WOULD_RUN = 0, 3
 
 
-def show_plan(options: RunOptions, console: Console, *, dataset_named: bool, json: bool) -> int:
+def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
     """Print one line a stage.
-
-    Parameters
-    ----------
-    options
-        Of the run.
-    console
-        Where to print.
-    dataset_named
-        Whether the user named the dataset; if not, a run may have to take another.
-    json
-        Print one JSON document.
 
     Returns
     -------
     int
-        0 if every stage is cached, 3 if one would run.
+        0 if every stage is cached, 3 if any would run.
     """
+    arguments = arguments or RunArguments()
+    options = arguments.options()
     dataset = options.find_dataset()
     stages = make_plan(Cache(), dataset, options.resolve(), options.selection())
+    console = plain_console()
     if json:
-        console.print_json(json_format.dumps([_document(stage) for stage in stages]))
+        console.print_json(data=[_document(stage) for stage in stages])
     else:
         for stage in stages:
-            console.print(_line(stage), highlight=False, soft_wrap=True)
-        for note in _notes(stages, dataset, dataset_named=dataset_named):
+            _print_stage(console, stage)
+        # A dataset that was named is never replaced by another.
+        for note in _notes(stages, dataset, replaceable=arguments.dataset is None):
             console.print(note, style="dim", soft_wrap=True)
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 
-def _notes(stages: list[PlannedStage], dataset: Dataset, *, dataset_named: bool) -> Iterator[str]:
+def _notes(stages: list[PlannedStage], dataset: Dataset, *, replaceable: bool) -> Iterator[str]:
     if any(stage.waits_for for stage in stages):
         yield "What waits is spared if the bytes that it waits for come out the same."
     missing = any(stage.stage == "download" and not stage.cached for stage in stages)
-    if missing and not dataset_named:
+    if missing and replaceable:
         yield (
             f"{dataset.title} is not all in the store. Where no mirror can be reached, a run goes\n"
             "on with the built-in sample: digitflow plan --dataset sample"
         )
 
 
-def _line(stage: PlannedStage) -> str:
-    label = f"{stage.label:24}"
+def _print_stage(console: Console, stage: PlannedStage) -> None:
     if stage.record is not None:
         size = sum(artifact.size for artifact in stage.record.outputs.values())
         made = f"{age(stage.record.created)} ago by {stage.record.run}, {megabytes(size)}"
-        return f"  [dim]cached[/]    {label}  [dim]{escape(made)}[/]"
-    if stage.waits_for:
+        status, style, notes, note_style = "cached", "dim", [made], "dim"
+    elif stage.waits_for:
         first, *others = stage.waits_for
         more = f" and {len(others)} more" if others else ""
-        return f"  [yellow]waits[/]     {label}  waits for {escape(first)}{more}"
-    indent = "\n" + " " * 38
-    reasons = indent.join(escape(reason) for reason in stage.reasons)
-    return f"  [green]will run[/]  {label}  {reasons}"
+        status, style, notes, note_style = "waits", "yellow", [f"waits for {first}{more}"], ""
+    else:
+        status, style, notes, note_style = "will run", "green", list(stage.reasons), ""
+    head = Text.assemble("  ", (f"{status:8}", style), "  ")
+    print_status(console, head, stage.label, notes, note_style)
 
 
 def _document(stage: PlannedStage) -> dict[str, Any]:

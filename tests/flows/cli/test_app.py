@@ -19,9 +19,10 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.runs import RunRecord
 from digitflow.tasks.data.datasets.sources import DATASETS
 from digitflow.tasks.parameters import PRESETS, Parameters
+from tests.terminal import pretend_a_terminal
 from tests.walk import LABELS, TINY, Walk, walk
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SET_TINY = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
 
 
@@ -67,7 +68,7 @@ def cli(
     def refuse(*args: Any, **kwargs: Any) -> None:
         pytest.fail("Prefect was started")
 
-    monkeypatch.setattr("digitflow.flows.cli.commands.session.EmbeddedServer", refuse)
+    monkeypatch.setattr("digitflow.flows.cli.session.EmbeddedServer", refuse)
 
     def run(*arguments: str) -> Answer:
         capsys.readouterr()
@@ -75,6 +76,11 @@ def cli(
         return Answer(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_a_terminal(monkeypatch)
 
 
 @pytest.fixture
@@ -193,7 +199,7 @@ class TestFailure:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise error
 
-        monkeypatch.setattr("digitflow.flows.cli.commands.run.run_pipeline", fail)
+        monkeypatch.setattr("digitflow.flows.cli.run.run_flow", fail)
         answer = cli("run")
         assert answer.code == 1
         assert says in answer.err
@@ -286,7 +292,7 @@ class TestNothingToDo:
     ):
         script = (
             "import sys, json\n"
-            "from flows.cli import main\n"
+            "from digitflow.flows.cli.app import main\n"
             f"code = main({['run', '--quiet', '--dataset', str(tiny_directory), *SET_TINY]!r})\n"
             "heavy = {'prefect', 'numpy', 'pandas', 'matplotlib', 'obstore', 'requests', 'httpx'}\n"
             "print(json.dumps([code, sorted(heavy & set(sys.modules))]))"
@@ -319,7 +325,7 @@ class TestNothingToDo:
             raise KeyboardInterrupt
 
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-        monkeypatch.setattr("digitflow.flows.cli.commands.session.prepare_environment", stop)
+        monkeypatch.setattr("digitflow.flows.cli.session.prepare_environment", stop)
         assert run_tiny().code == 1
         assert asked == ["prepared"]
 
@@ -334,7 +340,7 @@ class TestOffline:
         walk(empty, DATASETS["sample"], selection=Selection(until="evaluate"))
 
     @pytest.mark.parametrize("quiet", [False, True])
-    @pytest.mark.usefixtures("_sample_is_cached")
+    @pytest.mark.usefixtures("_sample_is_cached", "_terminal")
     def test_without_a_mirror_the_built_in_sample_is_taken_and_said(
         self, cli: Cli, unreachable: str, quiet: bool
     ):
@@ -513,6 +519,7 @@ class TestOtherCommands:
         assert cli("gc", "--keep-days", "0").code == 0
         assert len(list(cache.objects)) == before
 
+    @pytest.mark.usefixtures("_terminal")
     def test_parameters(self, cli: Cli):
         answer = cli("parameters")
         assert answer.code == 0

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from digitflow.flows.cli.app import main
-from digitflow.flows.cli.sweep_terminal import SweepTerminal
+from digitflow.flows.cli.sweep import SweepTerminal
 from digitflow.tasks.engine.events import (
     PointDone,
     PointsStarted,
@@ -21,6 +21,7 @@ from digitflow.tasks.sweeps.grid import plan_points
 from digitflow.tasks.sweeps.ranking import Outcome
 from digitflow.tasks.sweeps.report import markdown, table
 from digitflow.tasks.sweeps.summary import SweepSummary
+from tests.terminal import pretend_a_terminal
 
 POINTS = plan_points("quick", {}, ["learning_rate=0.001,0.9", "hidden_sizes=64,128-64"])
 LABELS = {f"train {point.label}": point.label for point in POINTS}
@@ -30,6 +31,12 @@ FIRST, SECOND, *_ = LABELS
 @pytest.fixture
 def console() -> Console:
     return Console(file=io.StringIO(), width=80, highlight=False)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Console:
+    pretend_a_terminal(monkeypatch)
+    return Console(file=io.StringIO(), highlight=False)
 
 
 def said(console: Console) -> str:
@@ -92,10 +99,13 @@ def test_a_rung_says_how_many_go_on(console: Console) -> None:
     assert said(console).splitlines()[1] == "2 of them go on, until epoch 5"
 
 
-def test_the_end(console: Console, tmp_path: Path) -> None:
-    SweepTerminal(console).summarise_sweep(summary(tmp_path))
-    text = said(console)
-    assert all(len(line) <= 80 or "/" in line or "--set" in line for line in text.splitlines())
+def test_the_end(terminal: Console, tmp_path: Path) -> None:
+    SweepTerminal(terminal).summarise_sweep(summary(tmp_path))
+    text = said(terminal)
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert [
+        line for line in lines if len(line) > 80 and "/" not in line and "--set" not in line
+    ] == []
     rows = [line.split() for line in text.splitlines()]
     assert ["1", "0.001", "128-64", "97.00", "%", "0.2500", "5", "ran"] in rows
     assert ["–", "0.9", "64", "–", "–", "0", "failed"] in rows
@@ -153,7 +163,7 @@ def test_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(
-        "digitflow.flows.cli.commands.session.EmbeddedServer",
+        "digitflow.flows.cli.session.EmbeddedServer",
         lambda **_: pytest.fail("Prefect was started"),
     )
     assert main(["sweep", *arguments]) == 2

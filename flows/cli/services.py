@@ -1,0 +1,360 @@
+"""`digitflow up`, `down`, `deploy`, `monitor`, `server`: Prefect's server and what it needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+from cyclopts import Parameter, validators
+from rich.console import Console
+
+from digitflow.flows.cli.render import plain_console, print_table, table, word
+from digitflow.flows.server.deploy import (
+    TO_BE_SCHEDULED,
+    deploy_all,
+    next_runs,
+    project_folder,
+    service_environment,
+)
+from digitflow.flows.server.endpoint import Place, answers, choose_place
+from digitflow.flows.server.errors import ServiceError
+from digitflow.flows.server.heartbeat import Patience
+from digitflow.flows.server.monitor import SECONDS_BETWEEN_LOOKS, Monitor
+from digitflow.flows.server.pidfile import Record, Records
+from digitflow.flows.server.pool import POOL
+from digitflow.flows.server.prefect_setup import prepare_environment, server_url
+from digitflow.flows.server.processes import MARK, start_time
+from digitflow.flows.server.server import serve
+from digitflow.flows.server.shutdown import kill_all, take_down
+from digitflow.flows.server.supervisor import Supervisor
+
+_SECONDS_BETWEEN_CHECKS = 0.5
+_SECONDS_TO_GO_DOWN = 120.0
+_SECONDS_TO_SCHEDULE = 30.0
+# Clocks are put right now and then, and with them the time at which a process has started.
+_CLOCK_SKEW = 2.0
+
+
+class _Stop(BaseException):
+    """Somebody wants it to end: Ctrl-C, `digitflow down`, a closed terminal."""
+
+
+def up(
+    *,
+    port: Annotated[
+        int | None,
+        Parameter(
+            validator=validators.Number(gte=1, lte=65535),
+            help="Port of the Prefect server and its UI. Default: 4200.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        Parameter(
+            validator=validators.Number(gte=1, lte=64),
+            help="Number of workers to start; each executes one run at a time.",
+        ),
+    ] = 2,
+) -> None:
+    """Start what is needed, show it, and keep it running until it is told to stop.
+
+    Raises
+    ------
+    ServiceError
+        If something cannot be started. What had been started has ended then.
+    """
+    console = plain_console()
+    project = project_folder()
+    records = Records()
+    if not records.take():
+        _say_where(console, records)
+        return
+    left_over = records.load()
+    if left_over is not None:
+        console.print("an earlier digitflow up was killed; ending what it left", style="yellow")
+        _clear_away(console, records, left_over)
+    place = choose_place(port)
+    record = Record(
+        mark=uuid.uuid4().hex,
+        api_url=place.api_url,
+        port=place.port,
+        pid=os.getpid(),
+        started=start_time(os.getpid()) or 0.0,
+    )
+    environment = service_environment(place.api_url, project)
+    os.environ.update(environment)
+    prepare_environment(verbose=False)
+    records.save(record)
+    try:
+        _stop_on_signals(record)
+        _run(console, record, records.folder, project, environment, workers)
+    except _Stop:
+        console.print("\ntaking everything down; press Ctrl-C again to kill it", style="yellow")
+    finally:
+        _clear_away(console, records, record)
+
+
+def down() -> None:
+    """End what a `digitflow up` of this user has started, whether it still runs or was killed.
+
+    Raises
+    ------
+    ServiceError
+        If it does not end.
+    """
+    console = plain_console()
+    records = Records()
+    record = records.load()
+    if not records.take():
+        if record is not None and _is_alive(record):
+            os.kill(record.pid, signal.SIGTERM)
+        if not records.take(_SECONDS_TO_GO_DOWN):
+            message = (
+                f"digitflow up (process {record.pid if record else 'unknown'}) has not ended "
+                f"within {_SECONDS_TO_GO_DOWN:g} s; its logs are in {records.folder}"
+            )
+            raise ServiceError(message)
+        console.print("digitflow up has ended, and everything that it had started")
+        return
+    if record is None:
+        console.print("nothing to do: no digitflow up is running, and none has left anything")
+        return
+    prepare_environment(verbose=False)
+    _clear_away(console, records, record)
+
+
+def deploy() -> None:
+    """Bring pool and deployments to the server that ``PREFECT_API_URL`` names.
+
+    Raises
+    ------
+    ServiceError
+        If no server is named, or it does not answer, or `prefect deploy` fails.
+    """
+    project = project_folder()
+    api_url = _named_server(
+        "Name one, or bring everything up on this machine with: digitflow up"
+    ).rstrip("/")
+    if not answers(api_url):
+        message = f"PREFECT_API_URL names the server {api_url}, which does not answer"
+        raise ServiceError(message)
+    environment = service_environment(api_url, project)
+    os.environ.update(environment)
+    prepare_environment(verbose=False)
+    console = plain_console()
+    with console.status("deploying"):
+        deploy_all(project, environment, Records().folder / "deploy.log")
+        scheduled = _wait_for_schedule(project)
+    _print_schedule(console, scheduled)
+    console.print(f"on {api_url}, from {project}", style="dim", soft_wrap=True)
+
+
+def monitor(
+    *,
+    pool: Annotated[
+        tuple[str, ...],
+        Parameter(show_default=" ".join, help="Work pool to watch; can be given several times."),
+    ] = (POOL,),
+    silence: Annotated[
+        int,
+        Parameter(
+            validator=validators.Number(gte=35),
+            help="Seconds without a heartbeat (one every 30 s) after which a run counts as dead.",
+        ),
+    ] = int(Patience.running),
+) -> None:
+    """Look after the runs of some work pools for as long as this process lives.
+
+    A server that is away is waited for.
+
+    Raises
+    ------
+    ServiceError
+        If no server is named.
+    """
+    named = _named_server(
+        "Name the one whose runs are to be looked after; digitflow up does it by itself"
+    )
+    prepare_environment(verbose=False)
+    # Ended by systemd or `up` in the same way as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    say = partial(_print_with_time, plain_console())
+    say(f"looking after the runs of {', '.join(pool)} on {named}")
+    try:
+        _look_for_ever(pool, Patience(running=silence), say)
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def server() -> None:
+    """Run `prefect server start` above an SQLite whose writers wait for each other."""
+    serve()
+
+
+def _run(
+    console: Console,
+    record: Record,
+    folder: Path,
+    project: Path,
+    environment: dict[str, str],
+    workers: int,
+) -> None:
+    place = Place(record.api_url, record.port)
+    supervisor = Supervisor(place, environment, record.mark, folder)
+    with console.status("starting the Prefect server") as status:
+        if record.port is not None:
+            supervisor.start_server()
+            import prefect  # noqa: F401 - a second of work, while the server starts
+
+            supervisor.wait_for_server()
+        status.update("deploying")
+        deploying = {**environment, MARK: f"{record.mark} deploy"}
+        deploy_all(project, deploying, folder / "deploy.log")
+        status.update("starting workers")
+        for number in range(1, workers + 1):
+            supervisor.start_worker(number)
+        supervisor.start_monitor()
+        scheduled = _wait_for_schedule(project)
+    _show(console, record, scheduled, supervisor.logs)
+
+    say = partial(_print_with_time, console)
+    while True:
+        supervisor.watch(say)
+        time.sleep(_SECONDS_BETWEEN_CHECKS)
+
+
+def _show(console: Console, record: Record, scheduled: dict[str, str], logs: list[Path]) -> None:
+    console.print(f"digitflow is up: {record.ui_url}\n", style="bold")
+    _print_schedule(console, scheduled)
+    console.print(
+        "\nIn the UI: Deployments, train, Run. Or in another terminal:\n\n"
+        f"  export PREFECT_API_URL={record.api_url}\n"
+        f"  {_prefect()} deployment run digitflow/train --param epochs=5 --watch\n",
+        soft_wrap=True,
+    )
+    if record.port is None:
+        console.print("The server ran before, and is left alone.", style="dim")
+    for number, log in enumerate(logs):
+        title = "Logs: " if number == 0 else "      "
+        console.print(f"{title}{log}", style="dim", soft_wrap=True)
+    console.print("Ctrl-C takes everything down. Runs under way go on with the next digitflow up.")
+
+
+def _prefect() -> str:
+    """Return what a person has to type for our Prefect, here, in another terminal."""
+    ours = Path(sys.executable).with_name("prefect")
+    found = shutil.which("prefect")
+    if found is not None and Path(found).absolute() == ours:
+        return "prefect"
+    here = Path.cwd()
+    return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
+
+
+def _stop_on_signals(record: Record) -> None:
+    """Raise `_Stop` on the first signal that asks to end; kill everything on a second one."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_signal: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, stop_at_once)
+        raise _Stop
+
+    def stop_at_once(_signal: int, _frame: object) -> None:
+        kill_all(record)
+        os._exit(1)
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
+def _say_where(console: Console, records: Records) -> None:
+    record = records.load()
+    if record is None:
+        console.print("digitflow up is starting in another terminal")
+        return
+    console.print(
+        f"digitflow is up already: {record.ui_url} (process {record.pid}). "
+        "To take it down: digitflow down",
+        soft_wrap=True,
+    )
+
+
+def _clear_away(console: Console, records: Records, record: Record) -> None:
+    """End everything of an `up`, forget it, and say what became of its runs."""
+    count = take_down(record)
+    records.remove()
+    console.print("down: everything that digitflow up had started has ended")
+    if count:
+        runs = "1 run goes on" if count == 1 else f"{count} runs go on"
+        console.print(f"{runs} from the last epoch with the next digitflow up")
+
+
+def _is_alive(record: Record) -> bool:
+    started = start_time(record.pid)
+    return started is not None and abs(started - record.started) < _CLOCK_SKEW
+
+
+def _named_server(otherwise: str) -> str:
+    """Return the URL of the configured server; raise with what to do if there is none."""
+    named = server_url()
+    if named is None:
+        message = (
+            f"expected the URL of a Prefect server in PREFECT_API_URL, found none. {otherwise}"
+        )
+        raise ServiceError(message)
+    return named
+
+
+def _look_for_ever(pools: Sequence[str], patience: Patience, say: Callable[[str], None]) -> None:
+    from prefect.client.orchestration import get_client
+
+    away = False
+    with get_client(sync_client=True) as client:
+        monitor = Monitor(client, pools, patience, say)
+        while True:
+            try:
+                monitor.look()
+            except httpx.HTTPError as error:
+                if not away:
+                    say(f"the server does not answer: {error or type(error).__name__}; waiting")
+                away = True
+            else:
+                if away:
+                    say("the server answers again")
+                away = False
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _wait_for_schedule(project: Path) -> dict[str, str]:
+    """Return each deployment's name and next run, once the server has scheduled all of them.
+
+    It does so some seconds after they were deployed; after half a minute nobody waits longer.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_SCHEDULE
+    while True:
+        scheduled = next_runs(project)
+        if TO_BE_SCHEDULED not in scheduled.values() or time.monotonic() > deadline:
+            return scheduled
+        time.sleep(1.0)
+
+
+def _print_schedule(console: Console, scheduled: dict[str, str]) -> None:
+    shown = table(word("deployment"), word("next run"))
+    for name, when in scheduled.items():
+        shown.add_row(name, when)
+    print_table(console, shown)
+
+
+def _print_with_time(console: Console, text: str) -> None:
+    """Print a line of what lasts, after the time of day."""
+    console.print(f"{time.strftime('%H:%M:%S')}  {text}", soft_wrap=True)

@@ -1,0 +1,175 @@
+"""`digitflow gc` and `verify`: the store kept tidy and sound, here or behind its URL."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from digitflow.flows.cli.arguments import Json
+from digitflow.flows.cli.render import megabytes, plain_console
+from digitflow.storage.cache import Cache
+from digitflow.storage.gc import find_garbage, sweep
+from digitflow.storage.places import MIN_KEEP_DAYS
+from digitflow.storage.verify import find_damage
+from digitflow.storage.verify import repair as repair_damage
+from digitflow.tasks.parameters import ParameterError
+
+SOUND, DAMAGED = 0, 1
+
+_KINDS = {
+    "record": "records of stages",
+    "run": "records of runs",
+    "batch": "records of predictions",
+    "object": "objects that nothing refers to",
+    "scratch": "interrupted downloads and trainings",
+    "temporary": "temporary files",
+}
+
+Shared = Annotated[
+    bool,
+    Parameter(
+        name="--shared",
+        help="Use the shared store at the URL in DIGITFLOW_STORE, not this machine's copies.",
+    ),
+]
+
+
+def gc(
+    *,
+    keep_days: Annotated[
+        float, Parameter(help="Keep records and runs that were used within this many days.")
+    ] = 30.0,
+    apply: Annotated[bool, Parameter(help="Delete, instead of only listing.")] = False,
+    shared: Shared = False,
+    json: Json = False,
+) -> None:
+    """Print what can go and how many bytes; delete it if `apply`.
+
+    Raises
+    ------
+    ParameterError
+        If the store is not shared but should be, or `keep_days` is less than is safe there.
+    """
+    cache = Cache()
+    if shared and keep_days < MIN_KEEP_DAYS:
+        message = (
+            f"--keep-days {keep_days:g}: expected at least {MIN_KEEP_DAYS:g} with --shared, "
+            "because other machines may be using what is younger"
+        )
+        raise ParameterError(message)
+    place, option = _place(cache, shared)
+    items = (sweep if apply else find_garbage)(cache, keep_days, shared=shared).items
+    console = plain_console()
+    size = sum(item.size for item in items)
+    if json:
+        found = [
+            {"kind": each.kind, **_where(cache, shared, each.name), "bytes": each.size}
+            for each in items
+        ]
+        document = {"store": place, "applied": apply, "bytes": size, "items": found}
+        console.print_json(data=document)
+        return
+    for kind, meaning in _KINDS.items():
+        sizes = [item.size for item in items if item.kind == kind]
+        if sizes:
+            console.print(f"  {len(sizes):6,}  {meaning:38} {megabytes(sum(sizes)):>9}")
+    if not items:
+        console.print(f"nothing to delete in {place}", soft_wrap=True)
+    elif apply:
+        console.print(f"deleted {megabytes(size)} from {place}", soft_wrap=True)
+    else:
+        console.print(
+            f"{megabytes(size)} can be deleted from {place}\n"
+            f"delete with: digitflow gc{option} --apply",
+            soft_wrap=True,
+        )
+    if not shared:
+        _say_whose(console, cache, "is left alone; sweep it with: digitflow gc --shared")
+
+
+def verify(
+    *,
+    repair: Annotated[
+        bool, Parameter(help="Remove what is damaged; the next run builds it again.")
+    ] = False,
+    shared: Shared = False,
+    json: Json = False,
+) -> int:
+    """Hash everything again and print what is damaged.
+
+    Returns
+    -------
+    int
+        0 if all is sound, 1 if anything is damaged, repaired or not.
+
+    Raises
+    ------
+    ParameterError
+        If the store is not shared but should be.
+    """
+    cache = Cache()
+    place, option = _place(cache, shared)
+    report = find_damage(cache, shared=shared)
+    if repair:
+        repair_damage(cache, report, shared=shared)
+    repaired = "what is damaged was removed, the next run builds it again"
+    if shared:
+        repaired = "what this machine has was sent again, the next run builds the rest again"
+    console = plain_console()
+    if json:
+        document = {
+            "store": place,
+            "objects": report.objects,
+            "records": report.records,
+            "bytes": report.size,
+            "damaged": [
+                {"kind": each.kind, **_where(cache, shared, each.name), "problem": each.problem}
+                for each in report.damaged
+            ],
+            "repaired" if shared else "removed": repair,
+        }
+        console.print_json(data=document)
+        return DAMAGED if report.damaged else SOUND
+    for each in report.damaged:
+        console.print(f"  damaged {each.kind}: {each.problem}", soft_wrap=True)
+    console.print(
+        f"{report.objects:,} objects ({megabytes(report.size)}) and {report.records:,} records "
+        f"of {place} verified, {len(report.damaged)} damaged"
+        + (f"; {repaired}" if repair and report.damaged else ""),
+        soft_wrap=True,
+    )
+    if report.damaged and not repair:
+        console.print(f"repair with: digitflow verify{option} --repair")
+    if not shared:
+        _say_whose(console, cache, "was not read; verify it with: digitflow verify --shared")
+    return DAMAGED if report.damaged else SOUND
+
+
+def _place(cache: Cache, shared: bool) -> tuple[str, str]:
+    """Return what is looked at, for people, and the option that asks for it."""
+    if not shared:
+        return str(cache.root), ""
+    if cache.shared is None:
+        message = (
+            f"--shared: expected DIGITFLOW_STORE to be a URL such as s3://bucket/prefix, found "
+            f"the folder {cache.root}; leave --shared out"
+        )
+        raise ParameterError(message)
+    return str(cache.shared.remote), " --shared"
+
+
+def _where(cache: Cache, shared: bool, name: str) -> dict[str, str]:
+    """Return where something in a store lies, for JSON."""
+    return {"name": name} if shared else {"path": str(cache.root / name)}
+
+
+def _say_whose(console: Console, cache: Cache, what_of_it: str) -> None:
+    """Say of a shared store that only this machine's part of it was looked at."""
+    if cache.shared is not None:
+        console.print(
+            f"these are the copies of this machine; {cache.shared.remote} {what_of_it}",
+            soft_wrap=True,
+            style="dim",
+        )
