@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -18,6 +17,7 @@ from digitflow.storage.models import ModelVersion
 from digitflow.storage.runs import run_name
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
 from digitflow.tasks.data.pictures.errors import PictureError
+from digitflow.tasks.engine.step import step
 from digitflow.tasks.prediction.predictions import (
     Prediction,
     image_size_of,
@@ -74,12 +74,8 @@ def predict(
     return _state(done)
 
 
-@task(
-    name="read-pictures",
-    task_run_name="read-pictures",
-    description="Decode the pictures and bring them to the form that the model was trained on.",
-    cache_policy=NO_CACHE,
-    persist_result=False,
+@step(
+    "read-pictures", "Decode the pictures and bring them to the form that the model was trained on."
 )
 def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
     batch = read_batch([source], size, transposed=transposed)
@@ -94,13 +90,7 @@ def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
     return batch
 
 
-@task(
-    name="predict",
-    task_run_name="predict",
-    description="Let the model say what is on each picture, in one pass.",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step("predict", "Predict what is on each picture, in one pass.")
 def _predict(version: ModelVersion, batch: Batch) -> list[Prediction]:
     return predict_batch(Cache(), version, batch)
 

@@ -19,8 +19,8 @@ from digitflow.flows.train import run_stages
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.tasks.data.download.source_check import SourceAnswer
-from digitflow.tasks.gate import decision as report
-from digitflow.tasks.gate.judge import Verdict, judge, publish_decision
+from digitflow.tasks.gate.decide import Verdict, promote_or_reject, publish_decision
+from digitflow.tasks.gate.decision import failed_markdown
 from digitflow.tasks.gate.rules import Rules
 from digitflow.tasks.gate.source import ask_source
 from digitflow.tasks.reporting.results import write_results
@@ -76,7 +76,7 @@ def _retrain(cache: Cache, options: RunOptions, rules: Rules) -> Verdict:
         source = asked.result()
         summary = run_stages(cache, options, dataset)
         # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
-        judged = judge.submit(quote(summary), rules, asked, return_state=False)
+        judged = promote_or_reject.submit(quote(summary), rules, asked, return_state=False)
         verdict: Verdict = judged.result()
     except CancelledRun:
         raise
@@ -98,7 +98,7 @@ def _say_that_it_failed(cache: Cache, error: Exception, source: SourceAnswer | N
     except RecordDamagedError as damage:
         stays = str(damage)
     headline = f"No decision: the run failed; {stays}"
-    publish_decision(headline, report.failed(error, stays, source))
+    publish_decision(headline, failed_markdown(error, stays, source))
 
 
 def _state(verdict: Verdict) -> State[Any]:

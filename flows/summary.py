@@ -9,7 +9,7 @@ from typing import Any
 from digitflow.flows.spec import RunOptions
 from digitflow.storage.cache import Cache
 from digitflow.tasks.engine.stage import StageResult
-from digitflow.tasks.gate.registration import register_model
+from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.reporting.results import read_metrics
 from digitflow.tasks.reporting.run_summary import RunSummary
 

@@ -34,7 +34,7 @@ from digitflow.tasks.sweeps.grid import MOST_POINTS, Point, plan_points
 from digitflow.tasks.sweeps.halving import EarlyStop, check_halving
 from digitflow.tasks.sweeps.publish import publish_sweep
 from digitflow.tasks.sweeps.ranking import METRICS, Metric, Outcome, rank, rows
-from digitflow.tasks.sweeps.summary import SweepSummary
+from digitflow.tasks.sweeps.report import SweepSummary
 
 _SWEEP = (
     Extra(

@@ -63,13 +63,13 @@ class Parameters(TrainingSettings):
     ] = 0
     network: Annotated[
         Literal["layers", "tutorial"],
-        Field(description="Built of layers as set here, or the tutorial's own, bit for bit."),
+        Field(description="Layers as set here, or the tutorial's own network, bit for bit."),
     ] = "layers"
     relu_derivative: Annotated[
         Literal["published", "correct"],
         Field(
-            description="Derivative of ReLU, tutorial network only: as published, where it never "
-            "acts, or correct, as it is in networks of layers.",
+            description="Derivative of ReLU in the tutorial's network: as published, where it is "
+            "always 1, or correct.",
         ),
     ] = "published"
     members: Annotated[
@@ -77,17 +77,17 @@ class Parameters(TrainingSettings):
         Field(
             ge=1,
             le=100,
-            description="Networks, trained from seed, seed + 1 and so on, whose probabilities are "
-            "averaged.",
+            description="Networks in the ensemble, trained with seed, seed + 1 and so on; their "
+            "probabilities are averaged.",
         ),
     ] = 1
     gallery_size: Annotated[
-        int, Field(ge=1, le=50, description="Training images shown in the gallery, at most.")
+        int, Field(ge=1, le=50, description="Maximum number of training images in the gallery.")
     ] = 5
     gallery_seed: Annotated[
-        int, Field(ge=0, lt=2**63, description="Seed that picks the gallery's images.")
+        int, Field(ge=0, lt=2**63, description="Seed for picking the gallery's images.")
     ] = 147_197_952_744
-    mistakes: Annotated[int, Field(ge=1, le=100, description="Worst test images shown.")] = 20
+    mistakes: Annotated[int, Field(ge=1, le=100, description="Worst mistakes shown.")] = 20
     dpi: Annotated[
         int, Field(ge=40, le=300, description="Resolution of the figures, in dots per inch.")
     ] = 110

@@ -167,7 +167,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
     from digitflow.tasks.data.datasets.dataset import DatasetError
     from digitflow.tasks.engine.cancellation import StoppedError
     from digitflow.tasks.parameters import ParameterError
-    from digitflow.tasks.prediction.export_error import ExportError
+    from digitflow.tasks.prediction.export import ExportError
     from digitflow.tasks.reporting.results import ResultsFolderError
 
     console = plain_console(stderr=True)

@@ -43,7 +43,7 @@ def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
 
 def _notes(stages: list[PlannedStage], dataset: Dataset, *, replaceable: bool) -> Iterator[str]:
     if any(stage.waits_for for stage in stages):
-        yield "What waits is spared if the bytes that it waits for come out the same."
+        yield "A waiting stage is served from the cache if its inputs come out the same."
     missing = any(stage.stage == "download" and not stage.cached for stage in stages)
     if missing and replaceable:
         yield (

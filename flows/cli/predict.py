@@ -16,20 +16,23 @@ from digitflow.flows.cli.render import local_time, number, plain_console, print_
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.batch_record import record_batch
 from digitflow.tasks.monitoring.drift import Drift
-from digitflow.tasks.monitoring.report import DriftReport, report_drift
-from digitflow.tasks.monitoring.text import as_json as drift_as_json
-from digitflow.tasks.monitoring.text import by_class, headline
+from digitflow.tasks.monitoring.report import (
+    DriftReport,
+    drift_headline,
+    drift_json,
+    report_drift,
+)
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.predictions import (
     BLANK,
     Prediction,
-    as_csv,
-    as_json,
     image_size_of,
     model_to_use,
     predict_batch,
+    predictions_csv,
+    predictions_json,
+    record_batch,
 )
 
 ALL_READ, SOME_UNREADABLE = 0, 1
@@ -93,11 +96,11 @@ def predict(
         record_batch(cache, version, predictions, len(batch.unreadable), run="digitflow predict")
     console = plain_console()
     if csv == "-":
-        sys.stdout.write(as_csv(predictions, batch.unreadable))
+        sys.stdout.write(predictions_csv(predictions, batch.unreadable))
     elif csv is not None:
-        write_bytes(Path(csv), as_csv(predictions, batch.unreadable).encode())
+        write_bytes(Path(csv), predictions_csv(predictions, batch.unreadable).encode())
     if json:
-        console.print_json(data=as_json(version, predictions, batch.unreadable))
+        console.print_json(data=predictions_json(version, predictions, batch.unreadable))
     elif csv is None:
         _print(console, version, predictions)
     elif csv != "-":
@@ -133,7 +136,7 @@ def drift(
     report = report_drift(cache, model_to_use(cache, model), last)
     console = plain_console()
     if json:
-        console.print_json(data=None if report is None else drift_as_json(report))
+        console.print_json(data=None if report is None else drift_json(report))
     elif report is None:
         console.print("no predictions recorded yet; record some: digitflow predict FILE… --record")
     else:
@@ -141,7 +144,7 @@ def drift(
         console.print()
         _print_classes(console, report)
         console.print()
-        console.print(headline(report))
+        console.print(drift_headline(report))
     has_drifted = report is not None and report.state == "drifted"
     return DRIFTED if has_drifted else LIKE_THE_TEST_SET
 
@@ -208,7 +211,7 @@ def _print_batches(console: Console, report: DriftReport) -> None:
 
 def _print_classes(console: Console, report: DriftReport) -> None:
     shown = table(word("class"), *map(number, ("test set", "now", "part of PSI")))
-    for name, then, now, term in by_class(report):
+    for name, then, now, term in report.by_class():
         shown.add_row(name, _percent(then), _percent(now), f"{term:.3f}")
     print_table(console, shown)
 

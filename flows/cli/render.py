@@ -6,6 +6,7 @@ file nothing wraps, so that `grep` finds whole names, and progress comes as plai
 
 from __future__ import annotations
 
+import re
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +76,8 @@ def print_table(console: Console, table: Table) -> None:
     """Print a table; its identifiers and numbers run past the edge of a narrow terminal."""
     if _least_width(console, table) > console.width:
         for column in table.columns:
-            column.header = str(column.header).replace(" ", "\n")
+            if column.no_wrap:
+                column.header = re.sub(" |(?<=/)", "\n", str(column.header))
     least = _least_width(console, table)
     if least > console.width:
         table.width = least
@@ -368,10 +370,13 @@ def _lines(value: Any) -> list[str]:
 def _part(value: Any) -> str:
     if is_sha256(value):
         return short(value) + "…"
-    if isinstance(value, Mapping) and "sha256" in value:
-        facts = value["details"].values()
-        details = " ".join(str(each) for each in facts if not isinstance(each, Mapping))
-        return f"{short(value['sha256'])}… {value['format']} {megabytes(value['size'])} {details}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+    match value:
+        case {"sha256": sha256, "format": form, "size": size, "details": details}:
+            facts = [_part(each) for each in details.values() if not isinstance(each, Mapping)]
+            return " ".join([f"{short(sha256)}…", form, megabytes(size), *facts])
+        case Mapping():
+            return " ".join(f"{name}={_part(each)}" for name, each in value.items())
+        case list() | tuple():
+            return ",".join(map(str, value)) or "none"
+        case _:
+            return str(value)

@@ -30,8 +30,7 @@ from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.sweeps.grid import plan_points, shown
 from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
-from digitflow.tasks.sweeps.report import effort, first_line, score_text
-from digitflow.tasks.sweeps.summary import SweepSummary
+from digitflow.tasks.sweeps.report import SweepSummary, first_line, score_text
 
 _POINTS = "points"
 _MOST_IN_TABLE = 30
@@ -196,7 +195,7 @@ class SweepTerminal(Terminal):
                 f" of {run.metrics['test_samples']:,} images, none of them used to choose it",
             )
         )
-        self.say(f"Trained: {effort(summary)}, {run.seconds:.1f} s in all")
+        self.say(f"Trained: {summary.effort}, {run.seconds:.1f} s in all")
         self.say(f"Results: {run.folder}")
         self.say("To train the winner on all the data:")
         self.console.print(Text(f"  {summary.command}"), soft_wrap=True)

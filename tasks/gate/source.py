@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
-from prefect.runtime import flow_run, task_run
+from prefect import get_run_logger
+from prefect.runtime import task_run
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
@@ -22,6 +20,7 @@ from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.data.download.conditional import Seen
 from digitflow.tasks.data.download.source_check import SourceAnswer, check
 from digitflow.tasks.engine import cancellation
+from digitflow.tasks.engine.step import announce, step
 
 _RETRIES = 2
 
@@ -30,13 +29,10 @@ class SilentSourceError(Exception):
     """No mirror has answered yet; asking again may help."""
 
 
-@task(
-    name="ask-source",
-    task_run_name="ask-source",
-    description="Ask the source whether the data has changed, without downloading what has not.",
+@step(
+    "ask-source",
+    "Ask the source whether the data has changed, without downloading what has not.",
     tags=("network",),
-    cache_policy=NO_CACHE,
-    persist_result=False,
     retries=_RETRIES,
     retry_delay_seconds=[2, 10],
 )
@@ -68,7 +64,18 @@ def ask_source(dataset: Dataset, mirrors: tuple[str, ...]) -> SourceAnswer:
         raise SilentSourceError(message)
     if answer.changed:
         get_run_logger().info("The data has changed: %s", ", ".join(answer.changed))
-        _emit(dataset, answer)
+        # Not under `digitflow.dataset.*`: the deployment that retrains on that event would hear of
+        # what it found out itself, and start itself.
+        announce(
+            "digitflow.dataset.changed",
+            f"digitflow.source.{dataset.name}",
+            f"source of the dataset {dataset.title}",
+            {
+                "dataset": dataset.name,
+                "changed": list(answer.changed),
+                "files": {file.name: file.sha256 for file in dataset.files},
+            },
+        )
     # After the event: if we die between the two it is sent twice, which is better than never.
     confirmed = {file.name for file in answer.files} - {file.name for file in answer.unconfirmed}
     store.save(
@@ -122,29 +129,3 @@ def _remembered(
         message = f"the record of the source is damaged: {error}"
         raise RecordDamagedError(message) from error
     return last, seen
-
-
-def _emit(dataset: Dataset, answer: SourceAnswer) -> None:
-    """Tell automations, by another resource than those who want a retraining name.
-
-    The deployment that retrains on `digitflow.dataset.changed` waits for `digitflow.dataset.*`;
-    if it heard of what it found out itself it would start itself.
-    """
-    emit_event(
-        event="digitflow.dataset.changed",
-        resource={
-            "prefect.resource.id": f"digitflow.source.{dataset.name}",
-            "prefect.resource.name": f"source of the dataset {dataset.title}",
-        },
-        related=[
-            {
-                "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
-                "prefect.resource.role": "flow-run",
-            }
-        ],
-        payload={
-            "dataset": dataset.name,
-            "changed": list(answer.changed),
-            "files": {file.name: file.sha256 for file in dataset.files},
-        },
-    )

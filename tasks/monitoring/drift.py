@@ -1,4 +1,4 @@
-"""Have the pictures that a model sees become others than those it was tested on? Pure Python.
+"""Do the pictures that a model sees still resemble those it was tested on? Pure Python.
 
 Compared is how often each class is predicted, now and on the test set, by the population
 stability index (PSI): Σ (now - then) · ln(now / then) over the classes' shares. It is 0 if the
@@ -23,7 +23,7 @@ WATCH, DRIFTED = 0.1, 0.25
 
 State = Literal["stable", "watch", "drifted", "too few"]
 
-# One sample in so many that has not drifted at all may exceed what is called chance.
+# One in 20 samples that have not drifted may exceed what is called chance.
 _FALSE_ALARMS = 20
 # Added to each count, so that a class that never came has a share: Jeffreys' prior.
 _PSEUDO_COUNT = 0.5
@@ -48,6 +48,11 @@ class Seen:
     def images(self) -> int:
         """How many pictures that were."""
         return sum(self.counts)
+
+    @property
+    def shares(self) -> list[float]:
+        """The share of each class, 0 to 1."""
+        return [count / self.images for count in self.counts]
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def psi_terms(then: Sequence[int], now: Sequence[int]) -> tuple[float, ...]:
 
     A count of 0 would make it infinite, so 0.5 is added to every count on both sides.
     """
-    before, after = _shares(then), _shares(now)
+    before, after = _smoothed(then), _smoothed(now)
     return tuple((b - a) * math.log(b / a) for a, b in zip(before, after, strict=True))
 
 
@@ -111,7 +116,7 @@ def pooled(batches: Sequence[Seen]) -> Seen:
     return Seen(counts, total / images if images else 0.0)
 
 
-def _shares(counts: Sequence[int]) -> list[float]:
+def _smoothed(counts: Sequence[int]) -> list[float]:
     smoothed = [count + _PSEUDO_COUNT for count in counts]
     total = sum(smoothed)
     return [count / total for count in smoothed]

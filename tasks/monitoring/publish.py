@@ -6,13 +6,16 @@ from prefect.artifacts import create_markdown_artifact
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.report import report_drift
-from digitflow.tasks.monitoring.text import draw, headline, markdown
-from digitflow.tasks.reporting.report import embedded_bytes
+from digitflow.tasks.monitoring.report import (
+    drift_headline,
+    drift_markdown,
+    drift_picture,
+    report_drift,
+)
 
 
 def publish_drift(cache: Cache, champion: ModelVersion | None) -> str:
-    """Report how far the pictures lately are from the champion's test set.
+    """Report how far recent pictures are from the champion's test set.
 
     Returns
     -------
@@ -21,9 +24,8 @@ def publish_drift(cache: Cache, champion: ModelVersion | None) -> str:
         that line is all there is.
     """
     report = None if champion is None else report_drift(cache, champion)
-    if report is None:
-        return headline(None)
-    picture = embedded_bytes(draw(report), "Predictions now and on the test set")
-    said = headline(report)
-    create_markdown_artifact(markdown(report, picture), key="digitflow-drift", description=said)
-    return said
+    headline = drift_headline(report)
+    if report is not None:
+        text = drift_markdown(report, drift_picture(report))
+        create_markdown_artifact(text, key="digitflow-drift", description=headline)
+    return headline

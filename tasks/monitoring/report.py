@@ -1,18 +1,30 @@
-"""What was predicted lately, measured against a model's test set."""
+"""What was predicted lately, measured against a model's test set: found, and put for people.
+
+Light until something is found: it opens arrays only then, and needs no Prefect.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from digitflow.storage.batches import BatchRecord
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.drift import Drift, Seen, State, measure, pooled
+from digitflow.tasks.monitoring.drift import DRIFTED, WATCH, Drift, Seen, State, measure, pooled
 from digitflow.tasks.prediction.predictions import loss_of
+from digitflow.tasks.reporting.render import picture, render
 
 LAST_BATCHES = 10
 
+_MEANINGS: dict[State, str] = {
+    "stable": "the pictures are like those of the test set",
+    "watch": "the pictures have begun to differ from those of the test set",
+    "drifted": "the pictures differ from those of the test set",
+    "too few": "too few pictures to tell",
+}
 _SEVERITY: tuple[State, ...] = ("too few", "stable", "watch", "drifted")
 
 
@@ -45,6 +57,11 @@ class DriftReport:
         """The worse of all batches together and of the newest, which may be the first of many."""
         newest = self.batches[-1][1].state
         return max(self.drift.state, newest, key=_SEVERITY.index)
+
+    def by_class(self) -> Iterator[tuple[str, float, float, float]]:
+        """Yield each class: its name, its share on the test set and now, its part of the index."""
+        names = self.model.class_names
+        return zip(names, self.then.shares, self.now.shares, self.drift.terms, strict=True)
 
 
 def report_drift(cache: Cache, model: ModelVersion, last: int = LAST_BATCHES) -> DriftReport | None:
@@ -89,3 +106,96 @@ def seen_in_test(cache: Cache, model: ModelVersion) -> Seen:
     counts = np.bincount(outputs.argmax(axis=1), minlength=len(model.class_names))
     confidence = probabilities(outputs, loss_of(model)).max(axis=1).mean()
     return Seen(tuple(int(count) for count in counts), float(confidence))
+
+
+def drift_headline(report: DriftReport | None) -> str:
+    """Return the report in one line."""
+    if report is None:
+        return "Drift: cannot tell, no predictions are recorded"
+    newest, drift = report.batches[-1]
+    over = f" and {report.drift.psi:.3f} over the last {len(report.batches)}"
+    both = len(report.batches) > 1
+    return (
+        f"Drift: {_MEANINGS[report.state]}; PSI {drift.psi:.3f} in the newest batch"
+        f"{over if both else ''}, mean confidence {newest.confidence:.3f}"
+        f"{f' and {report.now.confidence:.3f}' if both else ''}, "
+        f"on the test set {report.then.confidence:.3f}"
+    )
+
+
+def drift_markdown(report: DriftReport, png: bytes) -> str:
+    """Return the report as Markdown.
+
+    Parameters
+    ----------
+    report
+        What was found.
+    png
+        Its picture, as `drift_picture` draws it.
+    """
+    return render(
+        "drift.md",
+        headline=drift_headline(report),
+        image=picture(png, "Predictions now and on the test set"),
+        report=report,
+        watch=f"{WATCH:g}",
+        drifted=f"{DRIFTED:g}",
+    )
+
+
+def drift_picture(report: DriftReport, dpi: int = 110) -> bytes:
+    """Return the report's picture as PNG bytes."""
+    from digitflow.tasks.figures.drift import draw_drift
+
+    return draw_drift(
+        report.model.class_names,
+        report.then.shares,
+        report.now.shares,
+        [drift.psi for _, drift in report.batches],
+        [batch.confidence for batch, _ in report.batches],
+        confidence_then=report.then.confidence,
+        thresholds=(WATCH, DRIFTED),
+        title=f"model {report.model.version}",
+        dpi=dpi,
+    )
+
+
+def drift_json(report: DriftReport) -> dict[str, Any]:
+    """Return the report as a JSON object."""
+
+    def measured(drift: Drift) -> dict[str, Any]:
+        return {"psi": drift.psi, "by_chance": drift.chance, "state": drift.state}
+
+    def seen(pictures: Seen) -> dict[str, Any]:
+        return {"pictures": pictures.images, "confidence": pictures.confidence}
+
+    classes = zip(
+        report.model.class_names,
+        report.then.counts,
+        report.now.counts,
+        report.drift.terms,
+        strict=True,
+    )
+    return {
+        "model": report.model.version,
+        "state": report.state,
+        "test_set": seen(report.then),
+        "together": seen(report.now) | measured(report.drift),
+        "classes": [
+            {"class": name, "test_set": then, "now": now, "psi": term}
+            for name, then, now, term in classes
+        ],
+        "batches": [
+            {
+                "created": batch.created,
+                "run": batch.run,
+                "model": batch.model,
+                "pictures": sum(batch.counts),
+                "blank": batch.blank,
+                "unreadable": batch.unreadable,
+                "confidence": batch.confidence,
+                **measured(drift),
+            }
+            for batch, drift in report.batches
+        ],
+    }

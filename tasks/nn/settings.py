@@ -24,19 +24,19 @@ class TrainingSettings(BaseModel):
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],
         Field(
             max_length=6,
-            description="Channels of each convolution, every one followed by 2x2 max pooling "
-            "while the image is large enough; none for a plain network.",
+            description="Channels of each convolution, each followed by 2x2 max pooling while the "
+            "image is large enough; none for a dense network.",
         ),
     ] = ()
     kernel_size: Annotated[
-        int, Field(ge=1, le=11, description="Height and width of the convolutions' kernels.")
+        int, Field(ge=1, le=11, description="Height and width of the kernels; odd.")
     ] = 3
     global_average_pooling: Annotated[
-        bool, Field(description="Average each channel over all places instead of flattening.")
+        bool, Field(description="Average each channel over all positions instead of flattening.")
     ] = False
     hidden_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
-        Field(max_length=20, description="Units of each hidden layer, from input to output."),
+        Field(max_length=20, description="Units in each hidden layer, from input to output."),
     ] = (100,)
     bias: Annotated[bool, Field(description="Add a bias in every layer.")] = True
     initialization: Annotated[
@@ -44,74 +44,74 @@ class TrainingSettings(BaseModel):
         Field(description="Distribution of the initial weights."),
     ] = "he"
     batch_normalization: Annotated[
-        bool, Field(description="Normalise over the batch before every ReLU.")
+        bool, Field(description="Batch normalisation before every ReLU.")
     ] = False
     dropout: Annotated[
-        float, Field(ge=0, lt=1, description="Share of hidden units switched off in training.")
+        float, Field(ge=0, lt=1, description="Fraction of hidden units dropped in training.")
     ] = 0.0
     dtype: Annotated[
-        Literal["float32", "float64"], Field(description="Precision of all computation.")
+        Literal["float32", "float64"], Field(description="Floating-point precision.")
     ] = "float32"
 
     # The loss
     loss: Annotated[
-        Literal["cross_entropy", "squared_error"], Field(description="What is made small.")
+        Literal["cross_entropy", "squared_error"], Field(description="Loss function.")
     ] = "cross_entropy"
     label_smoothing: Annotated[
-        float, Field(ge=0, lt=1, description="Share of each target spread over all classes.")
+        float, Field(ge=0, lt=1, description="Fraction of each target spread over all classes.")
     ] = 0.0
 
-    # The way down
+    # Optimisation
     epochs: Annotated[int, Field(ge=1, le=10_000, description="Passes over the training set.")] = 10
     batch_size: Annotated[int, Field(ge=1, le=65_536, description="Images per step.")] = 128
-    optimizer: Annotated[
-        Literal["sgd", "adam", "adamw"], Field(description="How gradients move the weights.")
-    ] = "adam"
+    optimizer: Annotated[Literal["sgd", "adam", "adamw"], Field(description="Optimiser.")] = "adam"
     learning_rate: Annotated[
-        float, Field(gt=0, le=10, description="Largest step size of the schedule.")
+        float, Field(gt=0, le=10, description="Peak learning rate of the schedule.")
     ] = 0.001
-    momentum: Annotated[
-        float, Field(ge=0, lt=1, description="Share of the last step kept; SGD only.")
-    ] = 0.9
-    nesterov: Annotated[
-        bool, Field(description="Nesterov's form of momentum; SGD with momentum only.")
-    ] = False
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum; SGD only.")] = 0.9
+    nesterov: Annotated[bool, Field(description="Nesterov momentum; SGD with momentum only.")] = (
+        False
+    )
     weight_decay: Annotated[
-        float, Field(ge=0, le=10, description="Pull of the weights towards zero.")
+        float, Field(ge=0, le=10, description="Weight decay: L2 penalty, or decoupled (adamw).")
     ] = 0.0
     gradient_clip_norm: Annotated[
-        float, Field(ge=0, le=1e6, description="Longest gradient, longer ones are cut; 0 for any.")
+        float, Field(ge=0, le=1e6, description="Clip the gradient norm to this; 0 disables.")
     ] = 0.0
     schedule: Annotated[
         Literal["constant", "step", "cosine", "one_cycle"],
-        Field(description="Course of the learning rate during training."),
+        Field(description="Learning-rate schedule."),
     ] = "one_cycle"
     warm_up_epochs: Annotated[
-        float, Field(ge=0, le=1000, description="Epochs of rising learning rate at the start.")
+        float, Field(ge=0, le=1000, description="Epochs of learning-rate warm-up.")
     ] = 0.0
 
-    # What it learns from and when it stops
+    # Validation, early stopping, augmentation
     validation_size: Annotated[
         int | None,
         Field(
             ge=0,
             le=100_000_000,
-            description="Training images held back for validation; None for "
-            f"{LARGEST_VALIDATION_SET:,}, or a tenth of them if that is less.",
+            description="Training images held out for validation; None for "
+            f"{LARGEST_VALIDATION_SET:,}, or a tenth if that is less.",
         ),
     ] = None
     patience: Annotated[
         int,
-        Field(ge=0, le=10_000, description="Epochs without a better validation loss; 0 for any."),
+        Field(
+            ge=0,
+            le=10_000,
+            description="Stop after this many epochs without a better validation loss; 0 disables.",
+        ),
     ] = 0
     shift: Annotated[
-        int, Field(ge=0, le=14, description="Augmentation: largest shift, in pixels.")
+        int, Field(ge=0, le=14, description="Augmentation: maximum shift, in pixels.")
     ] = 0
     rotation: Annotated[
-        float, Field(ge=0, le=180, description="Augmentation: largest rotation, in degrees.")
+        float, Field(ge=0, le=180, description="Augmentation: maximum rotation, in degrees.")
     ] = 0.0
     scale: Annotated[
-        float, Field(ge=0, le=0.9, description="Augmentation: largest relative change of size.")
+        float, Field(ge=0, le=0.9, description="Augmentation: maximum relative scaling.")
     ] = 0.0
     elastic: Annotated[
         float,
@@ -123,12 +123,10 @@ class TrainingSettings(BaseModel):
         Field(
             ge=1,
             le=256,
-            description="BLAS threads for training; another number gives other last bits.",
+            description="BLAS threads for training; the last bits of the weights depend on it.",
         ),
     ] = 1
-    seed: Annotated[
-        int, Field(ge=0, lt=2**63, description="Seed of everything that is drawn at random.")
-    ] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Random seed.")] = 0
 
     def held_back(self, images: int, classes: int) -> int:
         """Return how many of so many training images are held back for validation.

@@ -1,4 +1,7 @@
-"""A model version as a file for others: ``.npz`` for NumPy, ``.onnx`` for everything else."""
+"""A model version as a file for others: ``.npz`` for NumPy, ``.onnx`` for everything else.
+
+Light until something is written, so that the command line can name its error.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,20 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.prediction.export_error import ExportError
-from digitflow.tasks.reporting.versions import installed_version
+from digitflow.tasks.reporting.results import installed_version
 
-Weights = Mapping[str, NDArray[Any]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Weights: TypeAlias = "Mapping[str, NDArray[Any]]"
+
+
+class ExportError(ValueError):
+    """A model cannot be written as asked for."""
 
 
 def export(weights: Weights, model: ModelVersion, target: Path) -> None:
@@ -41,15 +47,17 @@ def export(weights: Weights, model: ModelVersion, target: Path) -> None:
         message = f"--to {target}: expected a file that ends in {' or '.join(_WRITERS)}"
         raise ExportError(message)
     if target.exists():
-        message = f"--to {target}: the file exists already; choose another name or remove it"
+        message = f"--to {target}: the file exists already; choose another name, or remove it"
         raise ExportError(message)
     if not target.parent.is_dir():
-        message = f"--to {target}: there is no folder {target.parent}; make it first"
+        message = f"--to {target}: there is no folder {target.parent}; create it first"
         raise ExportError(message)
     write_bytes(target, _WRITERS[target.suffix](weights, model))
 
 
 def _npz(weights: Weights, _model: ModelVersion) -> bytes:
+    import numpy as np
+
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **weights)
     return file.getvalue()

@@ -1,17 +1,24 @@
-"""What a model says of pictures: the class of each, how sure it is, and the runner-up."""
+"""What a model predicts for pictures: the class of each, how sure it is, and the runner-up.
+
+Light until something is predicted: it needs no Prefect, and arrays only then.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from digitflow.storage.batches import BatchRecord
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.os_errors import explaining
+from digitflow.storage.records import now
 from digitflow.tasks.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ COLUMNS = ("picture", "class", "probability", "runner_up", "runner_up_probabilit
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture.
+    """What a model predicts for one picture.
 
     Attributes
     ----------
@@ -60,19 +67,35 @@ def model_to_use(cache: Cache, version: int | None) -> ModelVersion:
         return champion
     newest = max((model.version for model in cache.models.oldest_first()), default=None)
     todo = (
-        "train a model, and make it one: digitflow run, then digitflow models promote 1"
+        "train a model and promote it: digitflow run, then digitflow models promote 1"
         if newest is None
-        else f"make a model one: digitflow models promote {newest}; or name one: --model {newest}"
+        else f"promote a model: digitflow models promote {newest}; or choose one: --model {newest}"
     )
     message = f"there is no champion to predict with; {todo}"
     raise UnknownNameError(message)
 
 
+def input_size(cache: Cache, model: ModelVersion) -> tuple[int, ...]:
+    """Return (height, width) of the images that a model takes, or (pixels,) where that is all.
+
+    What an older digitflow registered has no record of it; its layers may know.
+
+    Raises
+    ------
+    StorageError
+        If the size is not recorded, and the model's weights are lost or damaged.
+    """
+    if model.image_size is not None:
+        return model.image_size
+    from digitflow.tasks.nn.predict import input_shape
+
+    return input_shape(dict(cache.read(model.weights)))[-2:]
+
+
 def image_size_of(cache: Cache, model: ModelVersion) -> tuple[int, int]:
     """Return height and width, in pixels, of the images that a model takes.
 
-    One that an older digitflow registered has no record of them: its layers may know, and what is
-    a square number of pixels is taken for a square.
+    Where only the number of pixels is known, a square number is taken for a square.
 
     Raises
     ------
@@ -81,28 +104,24 @@ def image_size_of(cache: Cache, model: ModelVersion) -> tuple[int, int]:
     ParameterError
         If they are not recorded, and cannot be told from the weights either.
     """
-    if model.image_size is not None:
-        return model.image_size
-    from digitflow.tasks.nn.predict import input_shape
-
-    shape = input_shape(dict(cache.read(model.weights)))
-    if len(shape) == 3:
-        return shape[1], shape[2]
-    (pixels,) = shape
+    size = input_size(cache, model)
+    if len(size) == 2:
+        return size[0], size[1]
+    (pixels,) = size
     side = math.isqrt(pixels)
     if side * side != pixels:
         message = (
             f"expected a model whose image size is on record, found version {model.version} of an "
-            f"older digitflow: it takes {pixels} pixels, which are no square. Start the run once "
-            f"more that trained it ({model.dataset}, preset {model.preset}): it computes nothing "
-            "that is cached, and records the size"
+            f"older digitflow: it takes {pixels} pixels, not a square number. Repeat the run that "
+            f"trained it ({model.dataset}, preset {model.preset}): it computes nothing that is "
+            "cached, and records the size"
         )
         raise ParameterError(message)
     return side, side
 
 
 def predict_batch(cache: Cache, model: ModelVersion, batch: Batch) -> list[Prediction]:
-    """Let a model say what is on each picture of a batch, in one pass.
+    """Predict what is on each picture of a batch, in one pass.
 
     Raises
     ------
@@ -136,7 +155,40 @@ def loss_of(model: ModelVersion) -> str:
     return str(model.parameters["loss"])
 
 
-def as_json(
+def record_batch(
+    cache: Cache,
+    model: ModelVersion,
+    predictions: Sequence[Prediction],
+    unreadable: int,
+    *,
+    run: str,
+) -> None:
+    """Keep how often each class was predicted and how surely; nothing of the pictures.
+
+    Raises
+    ------
+    StoreUnusableError, StorageFullError
+        If the store cannot be written.
+    """
+    seen = [each for each in predictions if each.label is not None]
+    counts = Counter(each.label for each in seen)
+    confidence = sum(each.probability for each in seen) / len(seen) if seen else 0.0
+    with explaining("the record of predictions", cache.root):
+        cache.batches.save(
+            BatchRecord(
+                created=now(),
+                run=run,
+                model=model.version,
+                class_names=model.class_names,
+                counts=tuple(counts[name] for name in model.class_names),
+                confidence=confidence,
+                blank=len(predictions) - len(seen),
+                unreadable=unreadable,
+            )
+        )
+
+
+def predictions_json(
     model: ModelVersion, predictions: Sequence[Prediction], unreadable: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Return predictions as a JSON object."""
@@ -157,7 +209,9 @@ def as_json(
     }
 
 
-def as_csv(predictions: Sequence[Prediction], unreadable: Sequence[tuple[str, str]]) -> str:
+def predictions_csv(
+    predictions: Sequence[Prediction], unreadable: Sequence[tuple[str, str]]
+) -> str:
     """Return predictions as CSV; what is blank or unreadable has a note instead of a class."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.data.pictures.batch import Batch
+from digitflow.tasks.engine.step import step
 from digitflow.tasks.figures.contact_sheet import choose_for_sheet, draw_contact_sheet
-from digitflow.tasks.monitoring.batch_record import record_batch
-from digitflow.tasks.prediction.predictions import Prediction, as_csv
-from digitflow.tasks.prediction.report import card, class_table, markdown
-from digitflow.tasks.reporting.report import embedded
+from digitflow.tasks.prediction.predictions import Prediction, predictions_csv, record_batch
+from digitflow.tasks.reporting.render import render
 from digitflow.tasks.reporting.results import replace_folder
 
 # Of the pictures that a contact sheet shows at random.
@@ -42,7 +39,7 @@ class Predicted:
     batch
         The pictures as the model saw them.
     predictions
-        What it said, picture by picture.
+        What it predicted, picture by picture.
     folder
         Where the results go.
     """
@@ -54,14 +51,19 @@ class Predicted:
     predictions: tuple[Prediction, ...]
     folder: Path
 
+    @property
+    def seen(self) -> list[Prediction]:
+        """The predictions for pictures that are not blank."""
+        return [each for each in self.predictions if each.label is not None]
 
-@task(
-    name="publish",
-    task_run_name="publish",
-    description="Write the CSV and the contact sheet, and leave the report in the UI.",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+    @property
+    def pictures(self) -> str:
+        """How many pictures that were, in words."""
+        count = len(self.predictions)
+        return f"{count:,} picture{'' if count == 1 else 's'}"
+
+
+@step("publish", "Write the CSV and the contact sheet, and leave the report in the UI.")
 def publish_predictions(done: Predicted, *, record: bool, sheet: int) -> None:
     """Write a batch's results, record and artifacts.
 
@@ -72,30 +74,64 @@ def publish_predictions(done: Predicted, *, record: bool, sheet: int) -> None:
     record
         Whether to keep class counts and confidence, for `digitflow drift`.
     sheet
-        How many pictures the contact sheet shows at most.
+        Pictures on the contact sheet at most.
     """
-    picture = _contact_sheet(done, sheet)
-    files = {"predictions.csv": as_csv(done.predictions, done.batch.unreadable).encode()}
-    if picture is not None:
-        files["contact_sheet.png"] = picture
+    drawn = _contact_sheet(done, sheet)
+    files = {"predictions.csv": predictions_csv(done.predictions, done.batch.unreadable).encode()}
+    if drawn is not None:
+        files["contact_sheet.png"] = drawn
     replace_folder(done.folder, lambda new: _fill(new, done, files))
     if record:
         unreadable = len(done.batch.unreadable)
         record_batch(Cache(), done.model, done.predictions, unreadable, run=done.run)
+    # The UI cuts a description off after some 45 characters.
+    about = f"{done.pictures} · model {done.model.version}"
     create_table_artifact(
-        class_table(done.model, done.predictions),
+        class_table(done),
         key="digitflow-predicted-classes",
-        description=card("Predicted classes", done.model, done.predictions),
-    )
-    drawn = (
-        None if picture is None else embedded(done.folder / "contact_sheet.png", "Contact sheet")
+        description=f"Predicted classes · {about}",
     )
     create_markdown_artifact(
-        markdown(
-            done.model, done.source, done.predictions, done.batch.unreadable, drawn, done.folder
-        ),
+        predictions_markdown(done, drawn),
         key="digitflow-predictions",
-        description=card("Predictions", done.model, done.predictions),
+        description=f"Predictions · {about}",
+    )
+
+
+def class_table(done: Predicted) -> list[dict[str, Any]]:
+    """Return how often each class was predicted, and how surely, as one row per class."""
+    rows = []
+    for name in done.model.class_names:
+        found = [each.probability for each in done.seen if each.label == name]
+        rows.append(
+            {
+                "class": name,
+                "pictures": len(found),
+                "share": round(len(found) / len(done.seen), 4) if done.seen else 0.0,
+                "mean probability": round(sum(found) / len(found), 4) if found else None,
+            }
+        )
+    return rows
+
+
+def predictions_markdown(done: Predicted, sheet: bytes | None) -> str:
+    """Return the report.
+
+    Parameters
+    ----------
+    done
+        The batch and what was predicted.
+    sheet
+        The contact sheet, a PNG; None if there is nothing on it.
+    """
+    sure = [each.probability for each in done.seen]
+    return render(
+        "predictions.md",
+        done=done,
+        model=done.model,
+        confidence=f"{sum(sure) / len(sure):.3f}" if sure else "–",
+        blank=len(done.predictions) - len(sure),
+        sheet=sheet,
     )
 
 

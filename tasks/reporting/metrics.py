@@ -99,7 +99,7 @@ def per_class_report(confusion: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def evaluate(
+def classification_metrics(
     outputs: NDArray[np.floating[Any]],
     losses: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],

@@ -8,32 +8,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.records import now
 from digitflow.storage.runs import RunRecord
+from digitflow.tasks.engine.step import step
+from digitflow.tasks.reporting.render import picture
 from digitflow.tasks.reporting.report import (
     FIGURES,
-    card,
-    embedded,
     history_table,
-    markdown,
     per_class_table,
+    run_card,
+    run_markdown,
 )
 from digitflow.tasks.reporting.results import write_results
 from digitflow.tasks.reporting.run_summary import RunSummary
 
 
-@task(
-    name="publish",
-    task_run_name="publish",
-    description="Write the results folder, and leave figures and tables in the UI.",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@step("publish", "Write the results folder, and leave figures and tables in the UI.")
 def publish(summary: RunSummary) -> None:
     """Write a run's results and record, and leave its figures and tables in the UI.
 
@@ -74,9 +67,9 @@ def publish_report(cache: Cache, summary: RunSummary) -> None:
     figures = _figures(cache, summary)
     inside = ("learning_curves", "confusion_matrix")
     create_markdown_artifact(
-        markdown(summary, {name: figures[name] for name in inside if name in figures}),
+        run_markdown(summary, {name: figures[name] for name in inside if name in figures}),
         key="digitflow-report",
-        description=card("Report", summary),
+        description=run_card("Report", summary),
     )
 
 
@@ -93,20 +86,20 @@ def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
     for name, path in _figures(cache, summary).items():
         title = FIGURES[name]
         create_markdown_artifact(
-            embedded(path, title),
+            picture(path.read_bytes(), title),
             key=f"digitflow-{name.replace('_', '-')}",
-            description=card(title, summary),
+            description=run_card(title, summary),
         )
     if summary.metrics:
         create_table_artifact(
             per_class_table(summary.metrics),
             key="digitflow-per-class",
-            description=card("Precision, recall, F1", summary),
+            description=run_card("Precision, recall, F1", summary),
         )
     history = summary.output("train", "history")
     if history is not None:
         create_table_artifact(
             history_table(cache.objects.path(history.sha256)),
             key="digitflow-history",
-            description=card("Loss and accuracy by epoch", summary),
+            description=run_card("Loss and accuracy by epoch", summary),
         )

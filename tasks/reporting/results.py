@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from digitflow.tasks.engine.stage import StageResult
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES, history_table
 from digitflow.tasks.reporting.run_summary import RunSummary
-from digitflow.tasks.reporting.versions import installed_version
 
 REPORT = "report.html"
 # Stage and output → place in the folder.
@@ -52,7 +52,7 @@ class ResultsFolderError(Exception):
 
 
 def check_results_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything else than a run's results: they replace it whole.
+    """Refuse a folder that holds anything but a run's results, which replace it as a whole.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def _check(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        message = f"results folder {folder}: expected a folder, found a file; name another place"
+        message = f"results folder {folder}: expected a folder, found a file; choose another place"
         raise ResultsFolderError(message)
     foreign = sorted(_places(folder) - _listed(folder))
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         message = (
             f"results folder {folder}: found {', '.join(foreign[:3])}{more}, which no run wrote "
-            "there and the results would replace; move that away, or name an empty or a new "
+            "there and the results would replace; move that away, or choose an empty or new "
             "folder with --output"
         )
         raise ResultsFolderError(message)
@@ -93,12 +93,20 @@ def _places(folder: Path) -> set[str]:
 
 
 def _listed(folder: Path) -> set[str]:
-    """Return what the run that wrote the folder says it wrote."""
+    """Return the files that the run whose results these are says it wrote."""
+    try:
+        return {"run.json", *_read_run(folder)["files"]}
+    except (TypeError, KeyError):
+        return set()
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` holds; nothing if it is missing or damaged."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return {"run.json", *run["files"]}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return set()
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return run if isinstance(run, dict) else {}
 
 
 def write_results(cache: Cache, summary: RunSummary) -> None:
@@ -118,12 +126,9 @@ def write_results(cache: Cache, summary: RunSummary) -> None:
 
 def _earlier_decision(summary: RunSummary, folder: Path) -> str:
     """Return what the gate decided about this run's model when it was judged, if it was."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        judged = (run["run"], run["model"]) == (summary.name, summary.model)
-        return str(run["decision"]) if judged else ""
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return ""
+    run = _read_run(folder)
+    judged = (run.get("run"), run.get("model")) == (summary.name, summary.model)
+    return str(run.get("decision", "")) if judged else ""
 
 
 def _fill(cache: Cache, summary: RunSummary, new: Path) -> None:
@@ -273,3 +278,11 @@ def _run_json(summary: RunSummary) -> dict[str, Any]:
         **({"workers": summary.workers} if summary.workers else {}),
         "files": [REPORT, *(place for place, _ in _files(summary))],
     }
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package; None for ours where it runs from its source."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -25,9 +25,9 @@ def evaluate(
     """
     import numpy as np
 
-    from digitflow.tasks.reporting import metrics
+    from digitflow.tasks.reporting.metrics import classification_metrics
 
-    scores, confusion = metrics.evaluate(
+    scores, confusion = classification_metrics(
         predictions["outputs"],
         predictions["losses"],
         test_targets if test_targets.ndim == 1 else test_targets.argmax(axis=1),

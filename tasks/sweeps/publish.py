@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from digitflow.storage.cache import Cache
-from digitflow.tasks.sweeps.report import headline, markdown, table
-from digitflow.tasks.sweeps.summary import SweepSummary
-
-
-@task(
-    name="publish-sweep",
-    task_run_name="publish-sweep",
-    description="Leave the ranking of the points and the sweep's report in the UI.",
-    cache_policy=NO_CACHE,
-    persist_result=False,
+from digitflow.tasks.engine.step import step
+from digitflow.tasks.sweeps.report import (
+    SweepSummary,
+    points_table,
+    sweep_headline,
+    sweep_markdown,
 )
+
+
+@step("publish-sweep", "Leave the ranking of the points and the sweep's report in the UI.")
 def publish_sweep(summary: SweepSummary) -> None:
     """Create the artifacts of a sweep, the report last: the UI lists the newest first.
 
-    Parameters
-    ----------
-    summary
-        The finished sweep.
+    Raises
+    ------
+    ValueError
+        If the sweep has no figure.
     """
-    description = f"Sweep · {headline(summary)}"
-    create_table_artifact(table(summary), key="digitflow-sweep-points", description=description)
     figure = summary.run.output("compare", "sweep")
     if figure is None:
         message = "expected a sweep with the stage compare, found one without"
         raise ValueError(message)
-    path = Cache().objects.verify(figure.sha256, figure.size)
-    create_markdown_artifact(
-        markdown(summary, path), key="digitflow-sweep", description=description
-    )
+    png = Cache().objects.verify(figure.sha256, figure.size).read_bytes()
+    about = f"Sweep · {sweep_headline(summary)}"
+    rows, text = points_table(summary), sweep_markdown(summary, png)
+    create_table_artifact(rows, key="digitflow-sweep-points", description=about)
+    create_markdown_artifact(text, key="digitflow-sweep", description=about)

@@ -1,16 +1,53 @@
-"""A sweep's report as Markdown and as a table. Light: it opens no array and needs no Prefect."""
+"""What a sweep found, put for people: a line, Markdown, a table; and JSON for ``run.json``.
+
+Light: it opens no array and needs no Prefect.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from digitflow.tasks.reporting.report import cell, embedded
+from digitflow.tasks.reporting.render import render
+from digitflow.tasks.reporting.run_summary import RunSummary
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
-from digitflow.tasks.sweeps.summary import SweepSummary
 
 
-def headline(summary: SweepSummary) -> str:
+@dataclass(frozen=True)
+class SweepSummary:
+    """What a sweep found.
+
+    Attributes
+    ----------
+    run
+        The winner's run: its stages, metrics, results.
+    names
+        Of the swept parameters.
+    metric
+        That the points are ranked by.
+    ranked
+        The points, best first and failed ones last.
+    command
+        Trains the winner on all the data.
+    epochs, all_epochs
+        That were trained for this ranking, and that the whole grid has.
+    """
+
+    run: RunSummary
+    names: tuple[str, ...]
+    metric: str
+    ranked: tuple[Outcome, ...]
+    command: str
+    epochs: int
+    all_epochs: int
+
+    @property
+    def effort(self) -> str:
+        """How much was trained, such as ``63 of the 270 epochs of the grid``."""
+        return f"{self.epochs:,} of the {self.all_epochs:,} epochs of the grid"
+
+
+def sweep_headline(summary: SweepSummary) -> str:
     """Return a sweep in one line."""
     winner = summary.ranked[0]
     return f"{winner.point.label} is the best of {len(summary.ranked)} points"
@@ -23,20 +60,14 @@ def score_text(metric: str, score: float | None) -> str:
     return f"{score * 100:.2f} %" if metric.endswith("accuracy") else f"{score:.4f}"
 
 
-def effort(summary: SweepSummary) -> str:
-    """Return how much was trained, such as ``63 of the 270 epochs of the grid``."""
-    return f"{summary.epochs:,} of the {summary.all_epochs:,} epochs of the grid"
-
-
-def table(summary: SweepSummary) -> list[dict[str, Any]]:
-    """Return the ranking as one row a point, numbers rounded for reading."""
+def points_table(summary: SweepSummary) -> list[dict[str, Any]]:
+    """Return the ranking as one row per point, numbers rounded for reading."""
+    has_errors = any(outcome.error for outcome in summary.ranked)
     listed = []
     for row, outcome in zip(rows(summary.ranked), summary.ranked, strict=True):
         scores = {name: score_text(name, outcome.scores.get(name)) for name in METRICS}
-        shown = row | scores | {"rank": row["rank"] or "–", "error": first_line(outcome)}
-        if not any(each.error for each in summary.ranked):
-            del shown["error"]
-        listed.append(shown)
+        error = {"error": first_line(outcome)} if has_errors else {}
+        listed.append(row | scores | {"rank": row["rank"] or "–"} | error)
     return listed
 
 
@@ -45,7 +76,7 @@ def first_line(outcome: Outcome) -> str:
     return (outcome.error or "").partition("\n")[0]
 
 
-def markdown(summary: SweepSummary, figure: Path) -> str:
+def sweep_markdown(summary: SweepSummary, figure: bytes) -> str:
     """Return the report: winner, picture, ranking, command.
 
     Parameters
@@ -53,33 +84,16 @@ def markdown(summary: SweepSummary, figure: Path) -> str:
     summary
         The sweep.
     figure
-        The points as parallel coordinates, a PNG file.
+        The points as parallel coordinates, a PNG.
     """
-    run, winner = summary.run, summary.ranked[0]
-    lines = [
-        f"# {run.dataset} · {run.preset} · {headline(summary)}",
-        "",
-        f"It reached {_named(summary.metric)} "
-        f"**{score_text(summary.metric, winner.scores[summary.metric])}**. Points were chosen by "
-        "the validation set only; the winner was then tested once: test accuracy "
-        f"**{run.metrics['test_accuracy'] * 100:.2f} %** of {run.metrics['test_samples']:,} "
-        "images.",
-        "",
-        "This trains it on all the data, with none held back for validation:",
-        "",
-        f"```\n{summary.command}\n```",
-        "",
-        embedded(figure, "The points of the sweep"),
-        "",
-        f"Trained: {effort(summary)}.",
-        "",
-    ]
-    listed = table(summary)
-    lines += [f"| {' | '.join(map(_named, listed[0]))} |", f"|{'---|' * len(listed[0])}"]
-    lines += [f"| {' | '.join(cell(str(value)) for value in row.values())} |" for row in listed]
-    lines += ["", f"Results: `{run.folder}`", ""]
-    return "\n".join(lines)
-
-
-def _named(name: str) -> str:
-    return name.replace("_", " ")
+    return render(
+        "sweep.md",
+        run=summary.run,
+        headline=sweep_headline(summary),
+        metric=summary.metric.replace("_", " "),
+        score=score_text(summary.metric, summary.ranked[0].scores[summary.metric]),
+        command=summary.command,
+        figure=figure,
+        effort=summary.effort,
+        points=points_table(summary),
+    )

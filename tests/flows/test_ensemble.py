@@ -7,7 +7,7 @@ from digitflow.flows.pipeline import Selection
 from digitflow.flows.plan import make_plan
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
-from digitflow.tasks.gate.registration import register_model
+from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.probabilities import probabilities
 from digitflow.tasks.parameters import ParameterError, Parameters, resolve

@@ -9,8 +9,7 @@ import pytest
 
 from digitflow.flows.retrain import retrain
 from digitflow.storage.cache import Cache
-from digitflow.tasks.monitoring.batch_record import record_batch
-from digitflow.tasks.prediction.predictions import Prediction
+from digitflow.tasks.prediction.predictions import Prediction, record_batch
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import write_dataset
 
@@ -32,7 +31,7 @@ def test_drift_is_shown_beside_the_decision(prefect_server: PrefectServer, tmp_p
     data = write_dataset(tmp_path / "days", training=200, test=100)
     first = run(prefect_server, data)
     assert "digitflow-drift" not in first
-    assert "Drift: nothing to go by" in first["digitflow-decision"]["data"]
+    assert "Drift: cannot tell" in first["digitflow-decision"]["data"]
 
     cache = Cache()
     champion = cache.models.champion()
@@ -43,7 +42,7 @@ def test_drift_is_shown_beside_the_decision(prefect_server: PrefectServer, tmp_p
 
     second = run(prefect_server, data)
     drift = second["digitflow-drift"]
-    said = "Drift: the pictures are others than those of the test set; PSI "
+    said = "Drift: the pictures differ from those of the test set; PSI "
     assert drift["description"].startswith(said)
     assert "data:image/png;base64," in drift["data"]
     assert len(drift["data"]) < 200_000

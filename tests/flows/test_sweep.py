@@ -19,8 +19,7 @@ from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.parameters import resolve
 from digitflow.tasks.sweeps.ranking import Outcome
-from digitflow.tasks.sweeps.report import table
-from digitflow.tasks.sweeps.summary import SweepSummary
+from digitflow.tasks.sweeps.report import SweepSummary, points_table
 from tests.flows.test_workers import dask_cluster
 from tests.patience import PATIENCE, wait_for
 from tests.servers.prefect_server import PrefectServer
@@ -89,7 +88,7 @@ def test_a_sweep(
     assert "sweep" in flow_run["tags"]
     of_run = {"artifacts": {"flow_run_id": {"any_": [flow_run["id"]]}}}
     made = {each["key"]: each for each in prefect_server.ask("/artifacts/filter", of_run)}
-    assert json.loads(made["digitflow-sweep-points"]["data"]) == table(summary)
+    assert json.loads(made["digitflow-sweep-points"]["data"]) == points_table(summary)
     report = made["digitflow-sweep"]["data"]
     assert "data:image/png;base64," in report
     assert summary.command in report
@@ -135,7 +134,7 @@ def test_on_a_cluster_that_is_there_with_a_point_that_fails(
     for failed in (first, second):
         assert failed.point.values["learning_rate"] == 9
         assert "Training diverged in epoch" in str(failed.error)
-    assert "–" in [row["rank"] for row in table(summary)]
+    assert "–" in [row["rank"] for row in points_table(summary)]
 
 
 def test_nothing_is_won_where_every_point_fails(tiny_directory: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.gate.comparable import check_comparable
+from digitflow.tasks.gate.candidate import check_comparable
 from tests.registered import register
 
 NAMES = ("a", "b")

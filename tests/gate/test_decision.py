@@ -7,7 +7,13 @@ import numpy as np
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.data.download.source_check import CHANGED, UNKNOWN, FileAnswer, SourceAnswer
-from digitflow.tasks.gate.decision import failed, headline, markdown, nothing_to_do, numbers
+from digitflow.tasks.gate.decision import (
+    decision_headline,
+    decision_json,
+    decision_markdown,
+    failed_markdown,
+    unchanged_markdown,
+)
 from digitflow.tasks.gate.rules import Decision, Rules, decide
 
 LABELS = np.repeat([0, 1], 10)
@@ -48,7 +54,7 @@ def judged(wrong: list[int], champion_wrong: list[int] | None) -> Decision:
 
 def test_a_rejection_gives_every_number_and_its_reasons() -> None:
     decision = judged([0, 1, 2], [12])
-    text = markdown(decision, model(3), model(2), CHANGED_DATA)
+    text = decision_markdown(decision, model(3), model(2), CHANGED_DATA)
     assert text.splitlines()[0] == "# Version 3 is rejected; version 2 stays the champion"
     for line in (
         "| accuracy of at least 0.9000 | 0.8500 | **no** |",
@@ -62,11 +68,11 @@ def test_a_rejection_gives_every_number_and_its_reasons() -> None:
         "| recall of one | 0.9000 | 1.0000 | +0.1000 |",
         "Yes: a.gz.",
         "| a.gz | changed | https://a/: read |",
-        "To promote it all the same: `digitflow models promote 3`.",
+        "To promote it anyway: `digitflow models promote 3`.",
     ):
         assert line in text.splitlines()
-    assert "McNemar's exact test: p = 0.625." in text
-    assert headline(decision, model(3), model(2)) == (
+    assert "McNemar's exact test: p = 0.625, " in text
+    assert decision_headline(decision, model(3), model(2)) == (
         "Version 3 is rejected; version 2 stays the champion: accuracy 0.8500 is below the floor, "
         "not more accurate than the champion (-0.1000), recall of zero falls by 0.3000"
     )
@@ -74,8 +80,8 @@ def test_a_rejection_gives_every_number_and_its_reasons() -> None:
 
 def test_a_promotion_says_in_whose_place_and_how_to_go_back() -> None:
     decision = judged([0], [0, 12])
-    text = markdown(decision, model(3), model(2), DRAWN)
-    assert headline(decision, model(3), model(2)) == (
+    text = decision_markdown(decision, model(3), model(2), DRAWN)
+    assert decision_headline(decision, model(3), model(2)) == (
         "Version 3 is the champion, in place of version 2"
     )
     assert "digitflow models rollback" in text
@@ -83,11 +89,11 @@ def test_a_promotion_says_in_whose_place_and_how_to_go_back() -> None:
 
 
 def test_the_first_model_is_compared_with_nothing() -> None:
-    text = markdown(judged([0], None), model(1), None, DRAWN)
+    text = decision_markdown(judged([0], None), model(1), None, DRAWN)
     assert "# Version 1 is the champion\n" in text
     assert "| accuracy | – | 0.9500 | |" in text
     assert "McNemar" not in text
-    rejected = headline(judged([0, 1, 2], None), model(1), None)
+    rejected = decision_headline(judged([0, 1, 2], None), model(1), None)
     assert rejected == (
         "Version 1 is rejected; there is no champion: accuracy 0.8500 is below the floor"
     )
@@ -95,22 +101,22 @@ def test_the_first_model_is_compared_with_nothing() -> None:
 
 def test_a_silent_source_is_said_in_every_decision() -> None:
     for text in (
-        markdown(judged([0], None), model(1), None, SILENT),
-        nothing_to_do("Nothing new", model(1), SILENT),
-        failed(ValueError("a\nb"), "version 1 stays the champion", SILENT),
+        decision_markdown(judged([0], None), model(1), None, SILENT),
+        unchanged_markdown("Nothing new", model(1), SILENT),
+        failed_markdown(ValueError("a\nb"), "version 1 stays the champion", SILENT),
     ):
         assert "Not known, or not what the dataset promises" in text
         assert "| a.gz | not known | https://a/: connection refused |" in text
 
 
 def test_a_failure_is_quoted_line_by_line() -> None:
-    text = failed(ValueError("first\nsecond"), "no champion yet", None)
+    text = failed_markdown(ValueError("first\nsecond"), "no champion yet", None)
     assert "No champion yet." in text
     assert "    ValueError: first\n    second\n" in text
 
 
 def test_numbers_are_json() -> None:
-    assert numbers(judged([0, 1, 2], [12]), RULES) == {
+    assert decision_json(judged([0, 1, 2], [12]), RULES) == {
         "accuracy": 0.85,
         "champion_accuracy": 0.95,
         "test_images": 20,

@@ -9,10 +9,15 @@ import pytest
 from digitflow.flows.cli.app import main
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.batch_record import record_batch
-from digitflow.tasks.monitoring.report import report_drift, seen_in_test
-from digitflow.tasks.monitoring.text import as_json, draw, headline, markdown
-from digitflow.tasks.prediction.predictions import Prediction
+from digitflow.tasks.monitoring.report import (
+    drift_headline,
+    drift_json,
+    drift_markdown,
+    drift_picture,
+    report_drift,
+    seen_in_test,
+)
+from digitflow.tasks.prediction.predictions import Prediction, record_batch
 from tests.registered import register
 
 NAMES = ("zero", "one", "two")
@@ -62,7 +67,7 @@ def test_the_test_set(cache: Cache, model: ModelVersion):
 
 def test_nothing_recorded(cache: Cache, model: ModelVersion):
     assert report_drift(cache, model) is None
-    assert "no predictions are recorded" in headline(None)
+    assert "no predictions are recorded" in drift_headline(None)
     record(cache, model, 0, 0, 0)  # nothing but a blank picture
     assert report_drift(cache, model) is None
 
@@ -77,8 +82,8 @@ def test_batches_each_and_together(cache: Cache, model: ModelVersion):
     assert report.now.confidence == pytest.approx(0.75)
     assert report.drift.state == "drifted"
     newest = report.batches[-1][1].psi
-    assert headline(report) == (
-        "Drift: the pictures are others than those of the test set; "
+    assert drift_headline(report) == (
+        "Drift: the pictures differ from those of the test set; "
         f"PSI {newest:.3f} in the newest batch and {report.drift.psi:.3f} over the last 2, "
         "mean confidence 0.600 and 0.750, on the test set 0.800"
     )
@@ -86,7 +91,7 @@ def test_batches_each_and_together(cache: Cache, model: ModelVersion):
     only = report_drift(cache, model, last=1)
     assert only is not None
     assert only.now.counts == (300, 0, 0)
-    assert "over the last" not in headline(only)
+    assert "over the last" not in drift_headline(only)
 
 
 @pytest.mark.parametrize(
@@ -119,13 +124,13 @@ def test_markdown_and_picture(cache: Cache, model: ModelVersion):
     record(cache, model, 100, 100, 100)
     report = report_drift(cache, model)
     assert report is not None
-    text = markdown(report, "<img>")
+    text = drift_markdown(report, b"png")
     assert text.startswith("# Drift: the pictures are like those of the test set; PSI 0.000 in the")
     assert "| **all of them** | | 300 | | | 0.900 | 0.000 | 0.030 | stable |" in text
     assert "| zero | 33.3 % | 33.3 % | 0.000 |" in text
-    assert "<img>" in text
-    assert draw(report, dpi=40).startswith(b"\x89PNG")
-    assert json.loads(json.dumps(as_json(report)))["batches"][0]["pictures"] == 300
+    assert '<img width="900" alt="Predictions now and on the test set" src="data:' in text
+    assert drift_picture(report, dpi=40).startswith(b"\x89PNG")
+    assert json.loads(json.dumps(drift_json(report)))["batches"][0]["pictures"] == 300
 
 
 class TestCommand:

@@ -21,8 +21,7 @@ from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.probabilities import probabilities
 from digitflow.tasks.nn.randomness import Randomness
-from digitflow.tasks.prediction.export import export
-from digitflow.tasks.prediction.export_error import ExportError
+from digitflow.tasks.prediction.export import ExportError, export
 
 ROOT = Path(__file__).resolve().parents[2]
 DENSE: list[Layer] = [Dense(20), ReLU(), Dropout(0.5), Dense(9, bias=False), ReLU(), Dense(3)]

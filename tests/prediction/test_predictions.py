@@ -15,11 +15,11 @@ from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.predictions import (
     Prediction,
-    as_csv,
-    as_json,
     image_size_of,
     model_to_use,
     predict_batch,
+    predictions_csv,
+    predictions_json,
 )
 from tests.registered import register
 
@@ -61,7 +61,7 @@ def test_nothing_to_predict(cache: Cache, model: ModelVersion):
 
 
 def test_csv(cache: Cache, model: ModelVersion, batch: Batch):
-    text = as_csv(predict_batch(cache, model, batch), UNREADABLE)
+    text = predictions_csv(predict_batch(cache, model, batch), UNREADABLE)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert rows[0] == {
         "picture": "a.png",
@@ -77,7 +77,7 @@ def test_csv(cache: Cache, model: ModelVersion, batch: Batch):
 
 
 def test_json(cache: Cache, model: ModelVersion, batch: Batch):
-    document = as_json(model, predict_batch(cache, model, batch), UNREADABLE)
+    document = predictions_json(model, predict_batch(cache, model, batch), UNREADABLE)
     assert document["model"] == 1
     assert [each["class"] for each in document["predictions"]] == ["two", "zero", None]
     assert [each["blank"] for each in document["predictions"]] == [False, False, True]
@@ -92,7 +92,7 @@ class TestModel:
         assert model_to_use(cache, 1) == model
 
     def test_no_champion(self, cache: Cache, model: ModelVersion):
-        with pytest.raises(UnknownNameError, match=r"promote 1; or name one: --model 1$"):
+        with pytest.raises(UnknownNameError, match=r"promote 1; or choose one: --model 1$"):
             model_to_use(cache, None)
 
     def test_no_model_at_all(self, cache: Cache):
@@ -112,7 +112,7 @@ class TestImageSize:
     def test_of_an_older_record_that_cannot_be_told(self, cache: Cache):
         weights = {"weights_1": np.eye(6), "weights_2": np.eye(6)[:, :3]}
         model = register(cache, weights=weights, class_names=NAMES)
-        said = r"found version 1 of an older .* 6 pixels, which are no square\. Start the run once"
+        said = r"found version 1 of an older .* 6 pixels, not a square number\. Repeat the run"
         with pytest.raises(ParameterError, match=said):
             image_size_of(cache, model)
 

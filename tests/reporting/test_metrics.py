@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from digitflow.tasks.reporting.metrics import confusion_matrix, evaluate, per_class_report
+from digitflow.tasks.reporting.metrics import (
+    classification_metrics,
+    confusion_matrix,
+    per_class_report,
+)
 
 ANIMALS = ["ant", "bee", "cat"]
 
@@ -125,7 +129,7 @@ def outputs_for(predicted, classes=3):
 
 def test_evaluate_worked_by_hand():
     losses = np.arange(10, dtype=np.float32) / 10
-    metrics, confusion = evaluate(outputs_for(PREDICTED), losses, TRUE, ANIMALS)
+    metrics, confusion = classification_metrics(outputs_for(PREDICTED), losses, TRUE, ANIMALS)
     assert confusion.to_numpy().tolist() == COUNTS
     assert metrics["test_accuracy"] == 0.7
     assert metrics["test_loss"] == pytest.approx(0.45)
@@ -143,7 +147,7 @@ def test_evaluate_worked_by_hand():
 
 
 def test_evaluate_gives_json_without_loss():
-    metrics, _ = evaluate(outputs_for(PREDICTED), np.ones(10), TRUE, ANIMALS)
+    metrics, _ = classification_metrics(outputs_for(PREDICTED), np.ones(10), TRUE, ANIMALS)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert type(metrics["errors"]) is int
     assert type(metrics["test_loss"]) is float
@@ -151,22 +155,26 @@ def test_evaluate_gives_json_without_loss():
 
 def test_macro_f1_leaves_out_a_class_that_neither_occurs_nor_is_predicted():
     labels = np.array([0, 1])
-    metrics, _ = evaluate(outputs_for(labels), np.zeros(2), labels, ANIMALS)
+    metrics, _ = classification_metrics(outputs_for(labels), np.zeros(2), labels, ANIMALS)
     assert metrics["macro_f1"] == 1.0
     # Predicted wrongly, it does count: F1 0 for "cat", 2/3 for "ant", 1 for "bee".
-    metrics, _ = evaluate(outputs_for([0, 2, 1]), np.zeros(3), np.array([0, 0, 1]), ANIMALS)
+    metrics, _ = classification_metrics(
+        outputs_for([0, 2, 1]), np.zeros(3), np.array([0, 0, 1]), ANIMALS
+    )
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
 def test_equal_outputs_count_as_the_first_class():
-    _, confusion = evaluate(np.zeros((2, 3)), np.zeros(2), np.array([0, 2]), ANIMALS)
+    _, confusion = classification_metrics(np.zeros((2, 3)), np.zeros(2), np.array([0, 2]), ANIMALS)
     assert confusion["ant"].tolist() == [1, 0, 1]
 
 
 def test_the_mean_loss_of_float32_is_taken_in_float64():
     losses = np.full(100_000, 0.1, dtype=np.float32)
     labels = np.zeros(100_000, dtype=np.uint8)
-    metrics, _ = evaluate(np.zeros((100_000, 3), dtype=np.float32), losses, labels, ANIMALS)
+    metrics, _ = classification_metrics(
+        np.zeros((100_000, 3), dtype=np.float32), losses, labels, ANIMALS
+    )
     assert metrics["test_loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
 
 
@@ -202,7 +210,7 @@ GOOD = {
 )
 def test_evaluate_refuses_what_does_not_fit(change, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(**(GOOD | change))
+        classification_metrics(**(GOOD | change))
 
 
 def test_confusion_matrix_refuses_different_lengths():

@@ -338,7 +338,7 @@ def test_without_being_installed(
     def not_found(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("digitflow.tasks.reporting.versions.version", not_found)
+    monkeypatch.setattr("digitflow.tasks.reporting.results.version", not_found)
     write_results(cache, summary)
     run = json.loads((summary.folder / "run.json").read_text())
     assert run["versions"]["digitflow"] is None

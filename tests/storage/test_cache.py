@@ -309,7 +309,7 @@ class TestFailure:
         self, cache: Cache, obtain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
     ):
         with monkeypatch.context() as patch:
-            patch.setattr("digitflow.storage.records.write_bytes", raise_memory_error)
+            patch.setattr("digitflow.storage.backends.local.write_bytes", raise_memory_error)
             with pytest.raises(MemoryError):
                 obtain()
         assert len(list(cache.objects)) == 2

@@ -10,10 +10,9 @@ from PIL import Image
 
 pytest.importorskip("selenium", reason="selenium is not installed: make install")
 
-from tests.test_html_report import HOSTILE, contents, summary  # noqa: E402
-
 from digitflow.tasks.reporting.html_report import page  # noqa: E402
 from digitflow.tasks.reporting.report import FIGURES  # noqa: E402
+from tests.reporting.test_html_report import HOSTILE, contents, summary  # noqa: E402
 from tests.ui.browser import PROGRAMS, Browser, running_browser  # noqa: E402
 
 pytestmark = [

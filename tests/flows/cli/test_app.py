@@ -287,29 +287,6 @@ class TestNothingToDo:
         run_tiny("--output", "out")
         assert json.loads(Path("out/metrics.json").read_text())["test_samples"] == 20
 
-    def test_loads_neither_prefect_nor_arrays(
-        self, cache: Cache, tiny_directory: Path, tmp_path: Path
-    ):
-        script = (
-            "import sys, json\n"
-            "from digitflow.flows.cli.app import main\n"
-            f"code = main({['run', '--quiet', '--dataset', str(tiny_directory), *SET_TINY]!r})\n"
-            "heavy = {'prefect', 'numpy', 'pandas', 'matplotlib', 'obstore', 'requests', 'httpx'}\n"
-            "print(json.dumps([code, sorted(heavy & set(sys.modules))]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env={
-                "PYTHONPATH": str(ROOT),
-                "DIGITFLOW_STORE": str(cache.root),
-                "HOME": str(tmp_path / "home"),
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert json.loads(done.stdout) == [0, []]
-
     def test_prefect_is_started_if_a_stage_has_to_run(self, run_tiny: Cli):
         with pytest.raises(pytest.fail.Exception, match="Prefect was started"):
             run_tiny("--refresh", "train")
@@ -527,13 +504,6 @@ class TestOtherCommands:
         for name in Parameters.model_fields:
             assert name in answer.out
         assert cli("parameters", "--json").code == 0
-
-    @pytest.mark.parametrize("command", [[], ["run"], ["plan"], ["runs"], ["diff"], ["gc"]])
-    def test_help_fits_eighty_columns(self, cli: Cli, command: list[str]):
-        answer = cli(*command, "--help")
-        assert answer.code == 0
-        assert no_line_is_too_wide(answer.out)
-        assert "Usage: digitflow" in answer.out
 
     def test_version(self, cli: Cli):
         assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", cli("--version").out)

@@ -162,7 +162,7 @@ class TestNoSquare:
         save("a.png", image(20, 5))
         code, _, err = cli("a.png", "--model", "3")
         assert code == 2
-        assert "24 pixels, which are no square. Start the run once more" in " ".join(err.split())
+        assert "24 pixels, not a square number. Repeat the run" in " ".join(err.split())
 
 
 class TestRefused:

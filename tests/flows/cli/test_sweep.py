@@ -19,8 +19,7 @@ from digitflow.tasks.engine.events import (
 from digitflow.tasks.reporting.run_summary import RunSummary
 from digitflow.tasks.sweeps.grid import plan_points
 from digitflow.tasks.sweeps.ranking import Outcome
-from digitflow.tasks.sweeps.report import markdown, table
-from digitflow.tasks.sweeps.summary import SweepSummary
+from digitflow.tasks.sweeps.report import SweepSummary, points_table, sweep_markdown
 from tests.terminal import pretend_a_terminal
 
 POINTS = plan_points("quick", {}, ["learning_rate=0.001,0.9", "hidden_sizes=64,128-64"])
@@ -124,16 +123,14 @@ def test_quiet_says_nothing(console: Console, tmp_path: Path) -> None:
 
 
 def test_the_report(tmp_path: Path) -> None:
-    picture = tmp_path / "sweep.png"
-    picture.write_bytes(b"png")
-    text = markdown(summary(tmp_path), picture)
+    text = sweep_markdown(summary(tmp_path), b"png")
     assert text.startswith(
         "# MNIST · quick · learning_rate=0.001 hidden_sizes=128-64 is the best of"
     )
     assert "| rank | learning rate | hidden sizes | validation accuracy |" in text
     assert "| 1 | 0.001 | 128-64 | 97.00 % | 0.2500 | 5 | ran |  |" in text
     assert "test accuracy **97.12 %** of 10,000 images" in text
-    assert [row["rank"] for row in table(summary(tmp_path))] == [1, 2, "–"]
+    assert [row["rank"] for row in points_table(summary(tmp_path))] == [1, 2, "–"]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
-"""Make what a run has trained a version in the registry."""
+"""The model that a run trained: made a version, and checked before it meets the champion.
+
+Light: it opens no array unless an older digitflow registered a model without its image size.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.prediction.predictions import input_size
 from digitflow.tasks.reporting.run_summary import find_stage
 
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
@@ -66,3 +71,51 @@ def _image_size(stages: tuple[StageResult, ...]) -> tuple[int, int] | None:
             _, height, width = result.outputs["array"].details["shape"]
             return height, width
     return None
+
+
+def check_comparable(cache: Cache, challenger: ModelVersion, champion: ModelVersion) -> None:
+    """Refuse a challenger that answers another question than the champion.
+
+    Parameters
+    ----------
+    cache
+        The store.
+    challenger
+        The model of the run whose test images both would be judged on.
+    champion
+        What it would be judged against.
+
+    Raises
+    ------
+    ValueError
+        If they are for other classes, or for images of another size.
+    """
+    if challenger.class_names != champion.class_names:
+        _refuse(
+            f"the classes of the champion, version {champion.version} "
+            f"({', '.join(champion.class_names)})",
+            ", ".join(challenger.class_names),
+            challenger,
+        )
+    theirs, ours = input_size(cache, champion), input_size(cache, challenger)
+    # Only the number of pixels is known of some that an older digitflow registered.
+    both_known = len(theirs) == len(ours) == 2
+    if theirs != ours if both_known else math.prod(theirs) != math.prod(ours):
+        _refuse(
+            f"images of the champion's size, version {champion.version} ({_pixels(theirs)})",
+            _pixels(ours),
+            challenger,
+        )
+
+
+def _refuse(expected: str, found: str, challenger: ModelVersion) -> None:
+    message = (
+        f"expected {expected}, found {found}: keep models for another task in a store of their own "
+        "(DIGITFLOW_STORE), or make this one the champion by hand: digitflow models promote "
+        f"{challenger.version}"
+    )
+    raise ValueError(message)
+
+
+def _pixels(size: tuple[int, ...]) -> str:
+    return f"{' x '.join(str(side) for side in size)} pixels"

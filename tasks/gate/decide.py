@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
-from prefect.runtime import flow_run
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import MovedMeanwhileError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.data.download.source_check import SourceAnswer
-from digitflow.tasks.gate import decision as report
-from digitflow.tasks.gate.comparable import check_comparable
+from digitflow.tasks.engine.step import announce, step
+from digitflow.tasks.gate.candidate import check_comparable
+from digitflow.tasks.gate.decision import (
+    decision_headline,
+    decision_json,
+    decision_markdown,
+    unchanged_markdown,
+)
 from digitflow.tasks.gate.rules import Decision, Rules, decide
 from digitflow.tasks.monitoring.publish import publish_drift
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -37,14 +40,8 @@ class Verdict:
     markdown: str
 
 
-@task(
-    name="gate",
-    task_run_name="gate",
-    description="Judge the new model against the champion, promote it or not, and say why.",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
+@step("gate", "Compare the new model with the champion, promote or reject it, and say why.")
+def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     """Put the model of a finished run through the gate.
 
     Parameters
@@ -70,7 +67,7 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
     while True:
         champion = cache.models.champion()
         if champion is not None and champion.version == challenger.version:
-            return _nothing_to_do(cache, champion, source)
+            return _unchanged(cache, champion, source)
         if champion is not None:
             check_comparable(cache, challenger, champion)
         decision = _compare(cache, summary, challenger, champion, rules)
@@ -80,10 +77,22 @@ def judge(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
             break
         except MovedMeanwhileError as error:
             get_run_logger().warning("Judging once more: %s", error)
-    headline = report.headline(decision, challenger, champion)
+    headline = decision_headline(decision, challenger, champion)
     get_run_logger().info(headline)
-    _emit(summary, decision, rules, challenger, champion)
-    text = _with_drift(cache, champion, report.markdown(decision, challenger, champion, source))
+    announce(
+        f"digitflow.model.{'promoted' if decision.promoted else 'rejected'}",
+        f"digitflow.model.{challenger.version}",
+        f"digitflow model version {challenger.version}",
+        {
+            "headline": headline,
+            "version": challenger.version,
+            "champion": None if champion is None else champion.version,
+            "run": summary.name,
+            **decision_json(decision, rules),
+        },
+    )
+    drift = publish_drift(cache, champion)
+    text = decision_markdown(decision, challenger, champion, source, drift)
     return Verdict("Promoted" if decision.promoted else "Rejected", headline, text)
 
 
@@ -95,7 +104,7 @@ def publish_decision(headline: str, markdown: str) -> None:
     create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
-def _nothing_to_do(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Verdict:
+def _unchanged(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Verdict:
     word: Literal["Unconfirmed", "Unchanged"]
     if source.unconfirmed:
         word = "Unconfirmed"
@@ -107,13 +116,8 @@ def _nothing_to_do(cache: Cache, champion: ModelVersion, source: SourceAnswer) -
         word = "Unchanged"
         headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
     get_run_logger().info(headline)
-    text = _with_drift(cache, champion, report.nothing_to_do(headline, champion, source))
-    return Verdict(word, headline, text)
-
-
-def _with_drift(cache: Cache, champion: ModelVersion | None, markdown: str) -> str:
-    """Add a line on whether what the champion is shown is still like its test images."""
-    return f"{markdown}\n{publish_drift(cache, champion)}\n"
+    drift = publish_drift(cache, champion)
+    return Verdict(word, headline, unchanged_markdown(headline, champion, source, drift))
 
 
 def _compare(
@@ -166,38 +170,4 @@ def _promote(
         challenger.version,
         f"passed the gate in run {summary.name}: {decision.challenger_accuracy:.4f}{against}",
         judged_against=None if champion is None else champion.version,
-    )
-
-
-def _emit(
-    summary: RunSummary,
-    decision: Decision,
-    rules: Rules,
-    challenger: ModelVersion,
-    champion: ModelVersion | None,
-) -> None:
-    """Tell Prefect's automations, so that they can notify people or start something."""
-    kind = "promoted" if decision.promoted else "rejected"
-    emit_event(
-        event=f"digitflow.model.{kind}",
-        resource={
-            "prefect.resource.id": f"digitflow.model.{challenger.version}",
-            "prefect.resource.name": f"digitflow model version {challenger.version}",
-            "digitflow.dataset": summary.dataset,
-            "digitflow.preset": summary.preset,
-        },
-        related=[
-            {
-                "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
-                "prefect.resource.role": "flow-run",
-                "prefect.resource.name": summary.name,
-            }
-        ],
-        payload={
-            "headline": report.headline(decision, challenger, champion),
-            "version": challenger.version,
-            "champion": champion.version if champion is not None else None,
-            "run": summary.name,
-            **report.numbers(decision, rules),
-        },
     )
