@@ -16,7 +16,7 @@ from tests.walk import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
 SET_TINY = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
-HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "fsspec", "requests", "httpx"}
+HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "obstore", "requests", "httpx"}
 
 Options = list[tuple[Argument, str]]
 
