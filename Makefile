@@ -33,7 +33,7 @@ test-ui: $(VENV)/.dev ## Run the tests that look at the Prefect UI in a browser 
 	@$(RUN) -m pytest -m ui
 
 lint: $(VENV)/.dev ## Check style.
-	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . && $(VENV)/bin/lint-imports --no-cache
 
 types: $(VENV)/.dev ## Check types.
 	@$(RUN) -m mypy

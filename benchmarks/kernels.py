@@ -30,6 +30,12 @@ def use_own_kernels(threads: int | None = None) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
+def with_threads(count: int) -> dict[str, str]:
+    """Return the environment of a process whose numerical libraries use so many threads each."""
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(count))}
+
+
 def kernel_name() -> str:
     """Return the name of the kernels that NumPy's own OpenBLAS has chosen, such as SkylakeX."""
     import numpy as np

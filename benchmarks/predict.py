@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+from benchmarks.kernels import kernel_name, use_own_kernels, with_threads  # noqa: E402
 from benchmarks.measure import MOST_SECONDS  # noqa: E402
 
 PRESETS = ("mlp", "cnn")
@@ -111,8 +111,7 @@ def main() -> None:
     print(f"load average before: {load:.2f}; threads: {arguments.threads}; {kernel_name()}")
     print("| preset | batch | NumPy images/s | PyTorch images/s | ratio (bar ≥ 1) |")
     print("|---|---|---|---|---|", flush=True)
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = {**os.environ, **{name: str(arguments.threads) for name in names}}
+    environment = with_threads(arguments.threads)
     for preset in PRESETS:
         for batch in BATCHES:
             command = [sys.executable, __file__, "--threads", str(arguments.threads)]

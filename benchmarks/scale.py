@@ -151,29 +151,33 @@ class Pipeline:
 
     def run(self) -> None:
         """Draw the images and take them through every stage."""
-        from digitflow.flows.pipeline import Selection, pipeline
+        from digitflow.flows.pipeline import pipeline
+        from digitflow.flows.spec import RunSpec
+        from digitflow.storage.cache import Cache
         from digitflow.storage.formats.artifacts import Artifact
         from digitflow.tasks.data.datasets.directory import from_directory
-        from digitflow.tasks.engine.stage import Handle, Refs, Stage, resolved
+        from digitflow.tasks.engine.call import Call, Context, resolved, using
         from digitflow.tasks.parameters import resolve
 
         self.ask("draw", do="draw", folder=str(self.data), images=self.images, test=self.test)
 
-        def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
+        def elsewhere(call: Call, context: Context) -> Result:
+            stage = call.stage
             said = self.ask(
                 stage.name,
                 do="stage",
                 module=stage.__module__,
                 stage=stage.name,
-                label=label,
-                inputs={name: each.to_json() for name, each in resolved(inputs).items()},
-                parameters=parameters,
+                label=call.label,
+                inputs={name: each.to_json() for name, each in resolved(call.inputs).items()},
+                parameters=call.parameters,
             )
-            outputs = {name: Artifact.from_json(each) for name, each in said.items()}
-            return Handle(stage, Result(outputs))
+            return Result({name: Artifact.from_json(each) for name, each in said.items()})
 
         dataset = from_directory(self.data)
-        pipeline(call, dataset, dataset.mirrors, resolve("quick", self.settings), Selection())
+        spec = RunSpec(dataset, resolve("quick", self.settings), mirrors=dataset.mirrors)
+        with using(Context(Cache(), "scale", elsewhere)):
+            pipeline(spec)
 
     def run_in_one_process(self) -> None:
         """Do the same with the command, in a store of its own, and again from the cache."""

@@ -8,7 +8,6 @@ of the whole process stays below 400 MB. CPU time, one thread.
 """
 
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
+from benchmarks.kernels import kernel_name, use_own_kernels, with_threads  # noqa: E402
 from benchmarks.measure import MOST_SECONDS  # noqa: E402
 
 SIZES = (6_000, 60_000)
@@ -69,7 +68,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         measure(int(sys.argv[1]))
         return
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    environment = with_threads(1)
     results = []
     for size in SIZES:
         command = [sys.executable, __file__, str(size)]

@@ -71,10 +71,10 @@ def retrain(
 def _retrain(cache: Cache, options: RunOptions, rules: Rules) -> Verdict:
     source: SourceAnswer | None = None
     try:
-        dataset = options.find_dataset()
-        asked = ask_source.submit(dataset, options.mirrors(dataset), return_state=False)
+        spec = options.spec()
+        asked = ask_source.submit(spec.dataset, spec.mirrors, return_state=False)
         source = asked.result()
-        summary = run_stages(cache, options, dataset)
+        summary = run_stages(cache, spec)
         # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
         judged = promote_or_reject.submit(quote(summary), rules, asked, return_state=False)
         verdict: Verdict = judged.result()
@@ -87,7 +87,7 @@ def _retrain(cache: Cache, options: RunOptions, rules: Rules) -> Verdict:
     # Once more: whatever is wrong with the folder, the decision is made and has been told.
     write_results(cache, replace(summary, decision=verdict.markdown))
     tags = [verdict.word.lower()]
-    show(summary.name, dataset.name, options.preset, summary.metrics, tags)
+    show(summary.name, spec.dataset.name, spec.preset, summary.metrics, tags)
     return verdict
 
 

@@ -1,8 +1,12 @@
-"""The options of a run: what the command line, `prefect.yaml` and the UI's run form all take.
+"""What a run is asked to do: as options, and parsed once into values.
 
-They are flat, one value a name, because nested values replace each other whole where a
-deployment's parameters and a caller's are merged. The flow's signature and its description of
-each parameter are made from `tasks.parameters.Parameters`, so that they cannot drift apart.
+`RunOptions` are what the command line, `prefect.yaml` and the UI's run form all take. They are
+flat, one value a name, because nested values replace each other whole where a deployment's
+parameters and a caller's are merged. The flow's signature and its description of each parameter
+are made from `tasks.parameters.Parameters`, so that they cannot drift apart.
+
+`RunSpec` is what they mean: the dataset, not its name. It is made once, at the edge, and handed
+on; whatever happens to a name afterwards, a run goes by what was found then.
 """
 
 from __future__ import annotations
@@ -10,17 +14,19 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from digitflow.flows.pipeline import Selection, StageName
+from digitflow.flows.sample_sizes import check_sample_sizes
+from digitflow.flows.selection import Selection, StageName
 from digitflow.storage.runs import run_name
 from digitflow.tasks.data.datasets.places import check_place
-from digitflow.tasks.data.datasets.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -36,6 +42,8 @@ from digitflow.tasks.parameters import (
 Result = TypeVar("Result")
 
 MOST_WORKERS = 1_024
+_spec: ContextVar[RunSpec | None] = ContextVar("digitflow_spec", default=None)
+
 PresetName = Literal[
     "tutorial", "mlp", "cnn", "quick"
 ]  # the names of PRESETS; a test compares them
@@ -79,55 +87,36 @@ class RunOptions:
     output: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
-    def find_dataset(self) -> Dataset:
-        """Return the dataset.
+    def spec(self) -> RunSpec:
+        """Parse the options into values, and check them.
+
+        Where `handing_on` has a spec of the same options, it is that one.
 
         Raises
         ------
         DatasetError
-            If there is none of that name and no such directory.
-        """
-        return find(self.dataset)
-
-    def check_samples(self, dataset: Dataset) -> None:
-        """Refuse to ask for more images than the dataset is known to have.
-
-        Raises
-        ------
+            If there is no such dataset, or the mirror is neither a URL that can be asked nor a
+            directory.
         ParameterError
-            If a stage that takes a sample is part of the run, and the sample is too large.
-        """
-        if self.selection().includes("preprocess"):
-            check_sample_sizes(self.resolve(), dataset)
-
-    def resolve(self) -> Parameters:
-        """Return the parameters: the preset's, with the overrides.
-
-        Raises
-        ------
-        ParameterError
-            If a name or a value is not acceptable.
-        """
-        return resolve(self.preset, self.overrides)
-
-    def selection(self) -> Selection:
-        """Return which stages run, and which run again.
-
-        Raises
-        ------
+            If a name or a value is not acceptable, or asks for more images than there are.
         SelectionError
             If a stage is to run again that comes after the last one to run.
         """
-        return Selection(self.refresh, self.from_stage, self.until)
+        handed_on = _spec.get()
+        if handed_on is not None and handed_on.options == self:
+            return handed_on
+        dataset = find(self.dataset)
+        parameters = resolve(self.preset, self.overrides)
+        selection = Selection(self.refresh, self.from_stage, self.until)
+        first = self.mirror or os.environ.get("DIGITFLOW_MIRROR")
+        mirrors = (check_place(first), *dataset.mirrors) if first else dataset.mirrors
+        if selection.includes("preprocess"):
+            check_sample_sizes(parameters, dataset)
+        self._check_workers()
+        return RunSpec(dataset, parameters, selection, mirrors, self)
 
-    def check_workers(self) -> None:
-        """Say what is wrong with the choice of workers, if anything is.
-
-        Raises
-        ------
-        ParameterError
-            If there are two, or the address is none.
-        """
+    def _check_workers(self) -> None:
+        """Refuse two choices of workers, or an address that is none."""
         if self.workers is not None and self.scheduler is not None:
             message = (
                 f"workers {self.workers} and scheduler {self.scheduler}: the scheduler has workers "
@@ -142,21 +131,6 @@ class RunOptions:
             message = f"scheduler: expected an address like tcp://10.0.0.1:8786, found {address!r}"
             raise ParameterError(message)
 
-    def mirrors(self, dataset: Dataset) -> tuple[str, ...]:
-        """Return where to ask for the dataset's files, in order.
-
-        Raises
-        ------
-        DatasetError
-            If the mirror that was named is neither a URL that can be asked nor a directory.
-        """
-        first = self.mirror or os.environ.get("DIGITFLOW_MIRROR")
-        return (check_place(first), *dataset.mirrors) if first else dataset.mirrors
-
-    def results_folder(self, run: str) -> Path:
-        """Return the folder for the results of a run, absolute."""
-        return Path(self.output or Path("results") / run_name(run)).expanduser().absolute()
-
     def flow_parameters(self) -> dict[str, Any]:
         """Return the options as the flow takes them, without those left at their default."""
         flat = {
@@ -165,6 +139,50 @@ class RunOptions:
         flat["refresh"] = list(self.refresh)
         flat.update(self.overrides)
         return {name: value for name, value in flat.items() if value not in (None, [])}
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run does, in values that nothing looks up or parses again.
+
+    Attributes
+    ----------
+    dataset
+        The data, with the digests that its files had when it was found.
+    parameters
+        The preset's, with what differs from them.
+    selection
+        Which stages run, and which run again.
+    mirrors
+        Where to ask for the dataset's files, in order.
+    options
+        What was asked for.
+    """
+
+    dataset: Dataset
+    parameters: Parameters
+    selection: Selection = Selection()
+    mirrors: tuple[str, ...] = ()
+    options: RunOptions = RunOptions()
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset that the parameters started from."""
+        return self.options.preset
+
+    def results_folder(self, run: str) -> Path:
+        """Return the folder for the results of a run, absolute."""
+        return Path(self.options.output or Path("results") / run_name(run)).expanduser().absolute()
+
+
+@contextmanager
+def handing_on(spec: RunSpec) -> Iterator[None]:
+    """Let a flow that is called here with the spec's options take the spec itself."""
+    token = _spec.set(spec)
+    try:
+        yield
+    finally:
+        _spec.reset(token)
 
 
 @dataclass(frozen=True)

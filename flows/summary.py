@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from digitflow.flows.spec import RunOptions
+from digitflow.flows.spec import RunSpec
 from digitflow.storage.cache import Cache
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.reporting.results import read_metrics
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -16,7 +16,7 @@ from digitflow.tasks.reporting.run_summary import RunSummary
 
 def summarise(
     cache: Cache,
-    options: RunOptions,
+    spec: RunSpec,
     run: str,
     stages: tuple[StageResult, ...],
     started: float,
@@ -28,8 +28,8 @@ def summarise(
     ----------
     cache
         The store.
-    options
-        What the run was asked to do.
+    spec
+        What the run was to do.
     run
         Its name.
     stages
@@ -39,14 +39,14 @@ def summarise(
     workers
         What trained, if it was not this process.
     """
-    dataset = options.find_dataset()
-    parameters = options.resolve().model_dump(mode="json")
+    dataset = spec.dataset
+    parameters = spec.parameters.model_dump(mode="json")
     metrics = read_metrics(cache, stages)
     model = register_model(
         cache,
         stages,
         run=run,
-        preset=options.preset,
+        preset=spec.preset,
         dataset=dataset.title,
         class_names=dataset.class_names,
         transposed=dataset.transposed,
@@ -56,12 +56,12 @@ def summarise(
     return RunSummary(
         name=run,
         dataset=dataset.title,
-        preset=options.preset,
+        preset=spec.preset,
         parameters=parameters,
         stages=stages,
         seconds=round(time.perf_counter() - started, 3),
         metrics=metrics,
-        folder=options.results_folder(run),
+        folder=spec.results_folder(run),
         model=None if model is None else model.version,
         workers=workers,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -17,16 +17,17 @@ from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from digitflow.flows.pipeline import STAGES, Selection, pipeline
-from digitflow.flows.spec import Extra, RunOptions, with_run_options
+from digitflow.flows.pipeline import STAGES, pipeline
+from digitflow.flows.selection import Selection
+from digitflow.flows.spec import Extra, RunOptions, RunSpec, with_run_options
 from digitflow.flows.summary import summarise
 from digitflow.flows.sweep_points import Trainer, train_all
 from digitflow.flows.title import own_name, show
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset
+from digitflow.tasks.engine.call import Call, Context, Handle, using
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.prefect_task import submit
-from digitflow.tasks.engine.stage import Handle, Refs, Stage
 from digitflow.tasks.reporting.publish import publish
 from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.stages.compare import compare
@@ -84,20 +85,20 @@ def sweep(
 ) -> SweepSummary | State[Any]:
     """Train every point of a grid, rank them by the validation set, and test the winner once."""
     points = plan_points(options.preset, options.overrides, grid, random=random, seed=random_seed)
-    options.check_workers()
+    spec = options.spec()
     if early_stop is not None:
         check_halving(points)
     cache = Cache()
     cache.connect()
     with cache.in_use():
         try:
-            return run_sweep(cache, options, points, metric, halving=early_stop is not None)
+            return run_sweep(cache, spec, points, metric, halving=early_stop is not None)
         except (CancelledRun, StoppedError) as stop:
             return Cancelled(message=f"{stop}; finished points are cached, a new run goes on")
 
 
 def run_sweep(
-    cache: Cache, options: RunOptions, points: Sequence[Point], metric: str, *, halving: bool
+    cache: Cache, spec: RunSpec, points: Sequence[Point], metric: str, *, halving: bool
 ) -> SweepSummary:
     """Sweep inside a flow, publish the results and return what was found.
 
@@ -105,7 +106,7 @@ def run_sweep(
     ----------
     cache
         The store, connected and in use.
-    options
+    spec
         What is the same for every point.
     points
         To train, at least one.
@@ -122,13 +123,12 @@ def run_sweep(
         If a stop was asked for.
     """
     started = time.perf_counter()
-    dataset = options.find_dataset()
-    options.check_samples(dataset)
-    run = own_name(flow_run.name or "unnamed", dataset.name, options.preset)
-    check_results_folder(options.results_folder(run))
-    show(run, dataset.name, options.preset, {}, tags=["sweep"])
+    dataset, options = spec.dataset, spec.options
+    run = own_name(flow_run.name or "unnamed", dataset.name, spec.preset)
+    check_results_folder(spec.results_folder(run))
+    show(run, dataset.name, spec.preset, {}, tags=["sweep"])
     logger = get_run_logger()
-    logger.info("Dataset %s, preset %s, %d points", dataset.title, options.preset, len(points))
+    logger.info("Dataset %s, preset %s, %d points", dataset.title, spec.preset, len(points))
 
     from digitflow.flows.dask.workers import Workers  # imports Dask
 
@@ -136,22 +136,22 @@ def run_sweep(
         stage.digest_code(cache)
     called: dict[str, Handle] = {}
 
-    def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
+    def execute(call: Call, context: Context) -> Any:
         # The winner's pipeline asks again for what was prepared for all, and trained.
-        if label not in called:
-            future = submit(stage, label, inputs, parameters, run=run, refresh=False)
-            called[label] = Handle(stage, future)
-        return called[label]
+        if call.label not in called:
+            called[call.label] = Handle(call.stage, submit(call, context))
+        return called[call.label].source
 
-    def walk(parameters: Any, selection: Selection) -> None:
-        pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
-
-    walk(points[0].parameters, Selection(until="preprocess"))
-    called["preprocess"].source.result()
+    context = Context(cache, run, execute)
+    with using(context):
+        pipeline(
+            replace(spec, parameters=points[0].parameters, selection=Selection(until="preprocess"))
+        )
+    called["preprocess"].result()
     with Workers(
         cache, run, at_most=len(points), count=options.workers, scheduler=options.scheduler
     ) as workers:
-        trainer = Trainer(cache, workers, called["preprocess"], len(dataset.labels), metric)
+        trainer = Trainer(context, workers, called["preprocess"], len(dataset.labels), metric)
         began = time.perf_counter()
         outcomes = train_all(trainer, points, halving=halving)
         seconds = round(time.perf_counter() - began, 3)
@@ -165,20 +165,22 @@ def run_sweep(
     called["train"] = Handle(
         trainer.trained[winner.point.label].stage, trainer.result(winner.point)
     )
-    walk(winner.point.parameters, Selection())
-    names = tuple(winner.point.values)
-    table = {
-        "points": rows(ranked),
-        "names": list(names),
-        "metric": metric,
-        "dataset": dataset.title,
-        "dpi": winner.point.parameters.dpi,
-    }
-    call(compare, "compare", {}, table)
-    stages = tuple(
-        each.source if label == "train" else each.source.result() for label, each in called.items()
+    own = replace(
+        spec,
+        parameters=winner.point.parameters,
+        options=replace(options, overrides={**options.overrides, **winner.point.values}),
     )
-    own = replace(options, overrides={**options.overrides, **winner.point.values})
+    names = tuple(winner.point.values)
+    with using(context):
+        pipeline(own)
+        compare.submit(
+            points=rows(ranked),
+            names=list(names),
+            metric=metric,
+            dataset=dataset.title,
+            dpi=winner.point.parameters.dpi,
+        )
+    stages = tuple(handle.result() for handle in called.values())
     summary = replace(
         summarise(cache, own, run, stages, started, trained_by),
         sweep=_record(ranked, names, metric, trainer, seconds, halving=halving),

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from digitflow.flows.dask.workers import Workers
 from digitflow.flows.pipeline import train_network
-from digitflow.storage.cache import Cache
 from digitflow.tasks.engine import cancellation
+from digitflow.tasks.engine.call import Context, Handle, Ref, StageResult, using
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import PointDone, PointsStarted, emit
-from digitflow.tasks.engine.stage import Handle, Ref, Refs, Stage, StageResult
 from digitflow.tasks.stages.partial_train import rung
 from digitflow.tasks.sweeps.grid import Point
 from digitflow.tasks.sweeps.halving import rungs, survivors
@@ -26,8 +24,8 @@ class Trainer:
 
     Parameters
     ----------
-    cache
-        The store.
+    context
+        Of the run.
     workers
         Where to train.
     prepared
@@ -46,9 +44,10 @@ class Trainer:
     """
 
     def __init__(
-        self, cache: Cache, workers: Workers, prepared: Handle, classes: int, metric: str
+        self, context: Context, workers: Workers, prepared: Handle, classes: int, metric: str
     ) -> None:
-        self._cache, self._workers, self._prepared = cache, workers, prepared
+        self._context = replace(context, execute=workers.submit, called=[])
+        self._workers, self._prepared = workers, prepared
         self._classes, self.metric = classes, metric
         self.trained: dict[str, Handle] = {}
         self.epochs = 0
@@ -56,8 +55,7 @@ class Trainer:
 
     def result(self, point: Point) -> StageResult:
         """Return the result of a point that was trained to the end."""
-        result: StageResult = self.trained[point.label].source.result()
-        return result
+        return self.trained[point.label].result()
 
     def train(self, points: Sequence[Point]) -> list[Outcome]:
         """Train points to the end; those that were begun go on from there."""
@@ -65,7 +63,6 @@ class Trainer:
         def submit(label: str, point: Point) -> None:
             begun = self._rungs.get(point.label)
             self.trained[point.label] = train_network(
-                self._call,
                 label,
                 self._prepared,
                 point.parameters,
@@ -80,21 +77,18 @@ class Trainer:
         """Train the first epochs of points; those that were begun go on from there."""
 
         def submit(label: str, point: Point) -> None:
-            inputs: dict[str, Ref] = {
-                name: self._prepared[name] for name in ("training_inputs", "training_targets")
-            }
             begun = self._rungs.get(point.label)
-            if begun is not None:
-                inputs["checkpoint"] = Ref(begun, "checkpoint")
-            settings = point.parameters.training()
-            parameters = {"settings": settings, "classes": self._classes, "until": until}
-            self._call(rung, label, inputs, parameters)
+            rung.with_label(label).submit(
+                self._prepared["training_inputs"],
+                self._prepared["training_targets"],
+                **({} if begun is None else {"checkpoint": Ref(begun, "checkpoint")}),
+                settings=point.parameters.training(),
+                classes=self._classes,
+                until=until,
+            )
 
         by_label = {f"rung {until} {point.label}": point for point in points}
         return self._run(by_label, until, submit)
-
-    def _call(self, stage: Stage, label: str, inputs: Refs, parameters: Any) -> Handle:
-        return Handle(stage, self._workers.submit(stage, label, inputs, parameters))
 
     def _run(
         self, by_label: Mapping[str, Point], epochs: int, submit: Callable[[str, Point], None]
@@ -119,7 +113,8 @@ class Trainer:
 
         labels = {label: point.label for label, point in by_label.items()}
         emit(PointsStarted(labels, self.metric, epochs))
-        with suppress(StoppedError):  # what is at work is still to be waited for
+        # What is at work when a stop is asked for is still to be waited for.
+        with using(self._context), suppress(StoppedError):
             # The longest first: at the end no worker waits long for the last one.
             for label, point in sorted(by_label.items(), key=lambda each: -_work(each[1])):
                 submit(label, point)
@@ -132,10 +127,11 @@ class Trainer:
     def _outcome(self, point: Point, result: StageResult | BaseException) -> Outcome:
         if isinstance(result, BaseException):
             return Outcome(point, error=str(result) or type(result).__name__)
-        history = self._cache.read(result.outputs["history"])
+        read = self._context.cache.read
+        history = read(result.outputs["history"])
         before = self._rungs.get(point.label)
         if not result.cached:
-            already = 0 if before is None else len(self._cache.read(before.outputs["history"]))
+            already = 0 if before is None else len(read(before.outputs["history"]))
             self.epochs += len(history) - already
         if result.stage == rung.name:
             self._rungs[point.label] = result

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -15,14 +13,13 @@ from prefect.states import Cancelled
 from prefect.utilities.annotations import quote
 
 from digitflow.flows.pipeline import STAGES, pipeline
-from digitflow.flows.spec import RunOptions, with_run_options
+from digitflow.flows.spec import RunOptions, RunSpec, with_run_options
 from digitflow.flows.summary import summarise
 from digitflow.flows.title import own_name, show
 from digitflow.storage.cache import Cache
-from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.call import Context, Executor, using
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.prefect_task import submit
-from digitflow.tasks.engine.stage import Handle, Refs, Stage, StageResult
 from digitflow.tasks.reporting.publish import publish, publish_report
 from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -42,70 +39,60 @@ def train(options: RunOptions) -> RunSummary | State[RunSummary]:
     cache.connect()
     with cache.in_use():
         try:
-            return run_stages(cache, options, options.find_dataset())
+            return run_stages(cache, options.spec())
         except (CancelledRun, StoppedError):
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def run_stages(cache: Cache, options: RunOptions, dataset: Dataset) -> RunSummary:
+def run_stages(cache: Cache, spec: RunSpec) -> RunSummary:
     """Run the pipeline inside a flow, publish its results and return what it did.
 
     Parameters
     ----------
     cache
         The store, connected and in use.
-    options
-        What to run.
-    dataset
-        On what, found once: a folder may hold other files a moment later.
+    spec
+        What to run, on what.
     """
     started = time.perf_counter()
-    run = own_name(flow_run.name or "unnamed", dataset.name, options.preset)
-    parameters = options.resolve()
-    options.check_samples(dataset)
-    check_results_folder(options.results_folder(run))
-    logger = get_run_logger()
-    logger.info("Dataset %s, preset %s, %s", dataset.title, options.preset, parameters)
-    show(run, dataset.name, options.preset, {})
+    dataset, preset = spec.dataset, spec.preset
+    run = own_name(flow_run.name or "unnamed", dataset.name, preset)
+    check_results_folder(spec.results_folder(run))
+    get_run_logger().info("Dataset %s, preset %s, %s", dataset.title, preset, spec.parameters)
+    show(run, dataset.name, preset, {})
 
     for stage in STAGES:
         stage.digest_code(cache)
-    selection = options.selection()
-    futures = []
     with ExitStack() as stack:
+        execute: Executor = submit
         workers = None
-        if parameters.members > 1:
-            from digitflow.flows.dask.workers import (
-                Workers,  # a second, for what most runs do not need
-            )
+        if spec.parameters.members > 1:
+            # Dask is a second of imports, for what most runs do not need.
+            from digitflow.flows.dask.workers import Workers
 
             workers = stack.enter_context(
                 Workers(
                     cache,
                     run,
-                    at_most=parameters.members,
-                    count=options.workers,
-                    scheduler=options.scheduler,
+                    at_most=spec.parameters.members,
+                    count=spec.options.workers,
+                    scheduler=spec.options.scheduler,
                 )
             )
-
-        def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
-            refresh = selection.refreshes(stage.name)
-            if workers is not None and stage.name == "train":
-                future = workers.submit(stage, label, inputs, parameters, refresh=refresh)
-            else:
-                future = submit(stage, label, inputs, parameters, run=run, refresh=refresh)
-            futures.append(future)
-            return Handle(stage, future)
-
-        pipeline(call, dataset, options.mirrors(dataset), parameters, selection)
+            execute = workers.executor("train")
+        context = Context(cache, run, execute, spec.selection.refreshes)
+        stack.enter_context(using(context))
+        pipeline(spec)
         if workers is not None:
             workers.wait()
-        stages: tuple[StageResult, ...] = tuple(future.result() for future in futures)
+        stages = tuple(handle.result() for handle in context.called)
     trained_by = None if workers is None else workers.describe()
-    summary = summarise(cache, options, run, stages, started, trained_by)
+    summary = summarise(cache, spec, run, stages, started, trained_by)
     # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
-    publish.submit(quote(summary), wait_for=futures[-1:], return_state=False).result()
+    published = publish.submit(
+        quote(summary), wait_for=[context.called[-1].source], return_state=False
+    )
+    published.result()
     publish_report(cache, summary)
-    show(run, dataset.name, options.preset, summary.metrics)
+    show(run, dataset.name, preset, summary.metrics)
     return summary

@@ -88,7 +88,7 @@ class TestLoading:
 
     def test_planning_loads_neither_prefect_nor_arrays_nor_tables_nor_figures(self):
         light = (
-            "digitflow.flows.plan",
+            "digitflow.tasks.engine.plan",
             "digitflow.flows.spec",
             "digitflow.flows.pipeline",
             "digitflow.tasks.reporting.results",

@@ -1,4 +1,4 @@
-"""The pipeline on a tiny dataset, walked with `Stage.run` and without Prefect.
+"""The pipeline on a tiny dataset, walked without Prefect.
 
 For tests that want the real stages and a real store many times over. As a command it walks in a
 process of its own, and prints what it did as JSON::
@@ -8,20 +8,23 @@ process of its own, and prints what it did as JSON::
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from digitflow.flows.pipeline import Selection, pipeline
+from digitflow.flows.pipeline import pipeline
+from digitflow.flows.selection import Selection
+from digitflow.flows.spec import RunSpec
 from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from digitflow.tasks.data.idx import arrays as idx
+from digitflow.tasks.engine.call import Call, Context, StageResult, compute, using
 from digitflow.tasks.engine.events import Event, StageStarted, observing
-from digitflow.tasks.engine.stage import Handle, Refs, Stage, StageResult, resolved
+from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import Parameters, resolve
 
 # Enough to draw every figure, and little enough to train in milliseconds.
@@ -79,6 +82,19 @@ def tiny_parameters(**changes: Any) -> Parameters:
     return resolve("tutorial", {**TINY, **changes})
 
 
+def planned(
+    cache: Cache,
+    dataset: Dataset,
+    parameters: Parameters | None = None,
+    selection: Selection | None = None,
+) -> Plan:
+    """Return what a walk would do."""
+    spec = RunSpec(
+        dataset, parameters or tiny_parameters(), selection or Selection(), dataset.mirrors
+    )
+    return plan(pipeline, spec, cache=cache, refreshes=spec.selection.refreshes)
+
+
 @dataclass
 class Walk:
     """What a walk did: results by label, and why each stage that computed had to."""
@@ -118,17 +134,10 @@ def walk(
     parameters = parameters or tiny_parameters()
     selection = selection or Selection()
 
-    def call(stage: Stage, label: str, inputs: Refs, parameters: Mapping[str, Any]) -> Handle:
-        result = stage.run(
-            cache,
-            label,
-            resolved(inputs),
-            parameters,
-            run=run,
-            refresh=selection.refreshes(stage.name),
-        )
-        done.results[label] = result
-        return Handle(stage, result)
+    def execute(call: Call, context: Context) -> StageResult:
+        result = compute(call, context)
+        done.results[call.label] = result
+        return result
 
     def observe(event: Event) -> None:
         if isinstance(event, StageStarted):
@@ -136,8 +145,9 @@ def walk(
         if observer is not None:
             observer(event)
 
-    with observing(observe):
-        pipeline(call, dataset, dataset.mirrors, parameters, selection)
+    spec = RunSpec(dataset, parameters, selection, dataset.mirrors)
+    with observing(observe), using(Context(cache, run, execute, selection.refreshes)):
+        pipeline(spec)
     return done
 
 

@@ -6,6 +6,7 @@ therefore stands here, and what it says of the command's options stands with the
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -145,6 +146,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     arguments = sys.argv[1:] if arguments is None else arguments
     bypass_proxies()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where they have no arrow, say
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except BrokenPipeError:
@@ -161,8 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _explain(error: BaseException, arguments: list[str]) -> int | None:
     """Print what went wrong; return the exit code, or None if all of it should be seen."""
-    from digitflow.flows.cli.render import plain_console
-    from digitflow.flows.pipeline import SelectionError
+    from digitflow.flows.cli.render import plain_console, print_text
+    from digitflow.flows.selection import SelectionError
     from digitflow.storage.errors import UnknownNameError
     from digitflow.tasks.data.datasets.dataset import DatasetError
     from digitflow.tasks.engine.cancellation import StoppedError
@@ -181,14 +185,14 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
         UnknownNameError,
     )
     if isinstance(error, KeyboardInterrupt | StoppedError):
-        console.print("stopped; the same command goes on from here", style="yellow")
+        print_text(console, "stopped; the same command goes on from here", "yellow")
         return FAILED
     if isinstance(error, bad_usage):
-        console.print(f"error: {error}{_hint(error)}", style="red")
+        print_text(console, f"error: {error}{_hint(error)}", "red")
         return BAD_USAGE
     if "--verbose" in arguments:
         return None
-    console.print(f"error: {str(error) or type(error).__name__}", style="red")
+    print_text(console, f"error: {str(error) or type(error).__name__}", "red")
     is_ours = type(error).__module__.startswith("digitflow.")  # so its message is for people
     if not is_ours and arguments[:1] in (["run"], ["sweep"]):
         console.print("Add --verbose for the whole story.", style="dim")

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from digitflow.flows.pipeline import StageName
-from digitflow.flows.spec import RunOptions
+from digitflow.flows.selection import StageName
+from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.tasks.data.datasets.places import anchored
 from digitflow.tasks.data.datasets.sources import (
     DATASETS,
@@ -78,8 +78,8 @@ class DataArguments:
         Parameter(help="Folder for the results. Default: results/RUN, named after the run."),
     ] = None
 
-    def options(self) -> RunOptions:
-        """Return the run options; whatever is wrong with them is said before any work.
+    def spec(self) -> RunSpec:
+        """Return what is to be run; whatever is wrong with it is said before any work.
 
         Raises
         ------
@@ -98,13 +98,10 @@ class DataArguments:
             overrides={**values, **parse_assignments(self._assignments())},
             **self._stages(),
         )
-        dataset = options.find_dataset()
-        options.mirrors(dataset)
-        options.check_samples(dataset)
-        options.selection()
-        options.check_workers()
-        typed = options.resolve().model_dump(mode="json", include=set(options.overrides))
-        return replace(options, overrides=typed)
+        spec = options.spec()
+        # As JSON values, which a deployment or the flow takes.
+        typed = spec.parameters.model_dump(mode="json", include=set(options.overrides))
+        return replace(spec, options=replace(options, overrides=typed))
 
     def _assignments(self) -> list[str]:
         return list(self.assignments or [])

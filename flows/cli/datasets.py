@@ -19,6 +19,7 @@ from digitflow.flows.cli.render import (
     plain_console,
     print_fields,
     print_table,
+    print_text,
     table,
     word,
 )
@@ -67,7 +68,7 @@ def list_datasets(*, json: Json = False) -> None:
         shown.add_row(name, found.title, *size, str(len(found.labels)), _kind(name, found))
     print_table(console, shown)
     for problem in problems:
-        console.print(problem, style="yellow", soft_wrap=True)
+        print_text(console, problem, "yellow")
     console.print(f"\nWithout --dataset a run uses {DEFAULT_DATASET}.", style="dim")
 
 

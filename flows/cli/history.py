@@ -18,10 +18,11 @@ from digitflow.flows.cli.render import (
     plain_console,
     print_fields,
     print_table,
+    print_text,
     table,
     word,
 )
-from digitflow.flows.pipeline import STAGE_NAMES
+from digitflow.flows.selection import STAGE_NAMES
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import short
 from digitflow.storage.errors import UnknownNameError
@@ -141,7 +142,7 @@ def diff(
     print_table(console, shown)
     for name, figures in document["figures"].items():
         for path in figures:
-            console.print(f"{name}: {path}", style="dim", soft_wrap=True)
+            print_text(console, f"{name}: {path}", "dim")
 
 
 def _changed_parameters(run: RunRecord) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from digitflow.flows.cli.render import (
     plain_console,
     print_fields,
     print_table,
+    print_text,
     table,
     word,
 )
@@ -114,7 +115,7 @@ def export(
     cache = Cache()
     model = cache.models.load(_or_champion(cache.models, version))
     export(cache.read(model.weights), model, to)
-    plain_console().print(f"version {model.version} is in {to}", soft_wrap=True)
+    print_text(plain_console(), f"version {model.version} is in {to}")
 
 
 def _champion(models: ModelStore) -> int | None:

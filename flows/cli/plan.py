@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from digitflow.flows.cli.arguments import Json, RunArguments
-from digitflow.flows.cli.render import age, megabytes, plain_console, print_status
-from digitflow.flows.plan import PlannedStage, make_plan
-from digitflow.storage.cache import Cache
+from digitflow.flows.cli.render import age, megabytes, plain_console, print_status, print_text
+from digitflow.flows.pipeline import pipeline
 from digitflow.tasks.data.datasets.sources import Dataset
+from digitflow.tasks.engine.plan import PlannedStage
+from digitflow.tasks.engine.plan import plan as plan_calls
 
 ALL_CACHED, WOULD_RUN = 0, 3
 
@@ -26,9 +27,8 @@ def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
         0 if every stage is cached, 3 if any would run.
     """
     arguments = arguments or RunArguments()
-    options = arguments.options()
-    dataset = options.find_dataset()
-    stages = make_plan(Cache(), dataset, options.resolve(), options.selection())
+    spec = arguments.spec()
+    stages = plan_calls(pipeline, spec, refreshes=spec.selection.refreshes)
     console = plain_console()
     if json:
         console.print_json(data=[_document(stage) for stage in stages])
@@ -36,8 +36,8 @@ def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
         for stage in stages:
             _print_stage(console, stage)
         # A dataset that was named is never replaced by another.
-        for note in _notes(stages, dataset, replaceable=arguments.dataset is None):
-            console.print(note, style="dim", soft_wrap=True)
+        for note in _notes(stages, spec.dataset, replaceable=arguments.dataset is None):
+            print_text(console, note, "dim")
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 

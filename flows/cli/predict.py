@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from digitflow.flows.cli.arguments import AT_LEAST_ONE, Json, VersionOrChampion
-from digitflow.flows.cli.render import local_time, number, plain_console, print_table, table, word
+from digitflow.flows.cli.render import (
+    local_time,
+    number,
+    plain_console,
+    print_table,
+    print_text,
+    table,
+    word,
+)
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
@@ -106,9 +114,9 @@ def predict(
     elif csv != "-":
         count = len(predictions)
         what = "prediction is" if count == 1 else "predictions are"
-        console.print(f"{count:,} {what} in {csv}", soft_wrap=True)
+        print_text(console, f"{count:,} {what} in {csv}")
     for name, problem in batch.unreadable:
-        errors.print(f"{name}: {problem}", style="red", soft_wrap=True)
+        print_text(errors, f"{name}: {problem}", "red")
     return SOME_UNREADABLE if batch.unreadable else ALL_READ
 
 

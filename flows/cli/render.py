@@ -10,7 +10,7 @@ import re
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,12 +49,26 @@ _LABEL_WIDTH = 24
 _FIELD_WIDTH = 12
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let `main` end well: the reader of our output has gone, as `head` does."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()  # so that nothing is written there any more
+        raise BrokenPipeError
+
+
 def plain_console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it is, and wraps only in a terminal."""
-    shown = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    shown = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not shown.is_terminal:
         shown.width = _UNBOUNDED
     return shown
+
+
+def print_text(console: Console, text: str, style: str = "") -> None:
+    """Print text; a terminal's lines end between words, and identifiers stay whole."""
+    for line in text.split("\n"):
+        console.print(Text(_wrapped(console, line), style), soft_wrap=True)
 
 
 def word(header: str = "") -> Column:
@@ -101,7 +115,7 @@ def print_fields(console: Console, document: Mapping[str, Any]) -> None:
         title = field.replace("_", " ")
         for line in _lines(value) or ["–"]:
             first = f"{title:{_FIELD_WIDTH}}  "
-            console.print(_wrapped(console, line, first, indent), soft_wrap=True)
+            console.print(Text(_wrapped(console, line, first, indent)), soft_wrap=True)
             title = ""
 
 
@@ -240,16 +254,15 @@ class Terminal:
             head = Text.assemble("  ", (f"{status:7}", style), f" {seconds:>7}  ")
             print_status(self.console, head, label, notes, note_style)
 
-    def say(self, text: str | Text, style: str = "") -> None:
-        """Print a line of text; in a log file it stays one line, however long."""
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line of text."""
         if not self._quiet:
-            shown = Text(text, style) if isinstance(text, str) else text
-            self.console.print(shown, soft_wrap=not self.console.is_terminal)
+            print_text(self.console, text, style)
 
     def warn(self, text: str) -> None:
         """Print a line even if quiet: something is not as it was asked for."""
         shown = plain_console(stderr=True) if self._quiet else self.console
-        shown.print(Text(text, "yellow"), soft_wrap=not shown.is_terminal)
+        print_text(shown, text, "yellow")
 
     def summarise(self, summary: RunSummary) -> None:
         """Print the closing summary: the result, and where to find it."""
@@ -262,7 +275,7 @@ class Terminal:
             accuracy = f"test accuracy {summary.metrics['test_accuracy'] * 100:.1f} %"
             tested = f" of {summary.metrics['test_samples']:,} images"
             loss = f", loss {summary.metrics['test_loss']:.3f}"
-            self.say(Text.assemble((f"{summary.dataset}: {accuracy}", "bold"), tested, loss))
+            self.say(f"{summary.dataset}: {accuracy}{tested}{loss}", "bold")
         self.say(f"Stages: {ran} ran, {cached} cached, {summary.seconds:.1f} s in all")
         if summary.model is not None:
             self.say(f"Model: version {summary.model}; see digitflow models")
@@ -338,11 +351,11 @@ def _amount(event: StageProgressed) -> str:
     return f"{int(event.done)}/{event.total:g} {event.unit}"
 
 
-def _wrapped(console: Console, text: str, first: str, others: str) -> str:
+def _wrapped(console: Console, text: str, first: str = "", others: str = "") -> str:
     """Wrap a text between words; an identifier that is too long for a line stays whole."""
     return textwrap.fill(
         text,
-        max(20, console.width - 1),
+        max(20, console.width - 1) if console.is_terminal else _UNBOUNDED,
         initial_indent=first,
         subsequent_indent=others,
         break_long_words=False,

@@ -17,7 +17,7 @@ import httpx
 from cyclopts import Parameter, validators
 from rich.console import Console
 
-from digitflow.flows.cli.render import plain_console, print_table, table, word
+from digitflow.flows.cli.render import plain_console, print_table, print_text, table, word
 from digitflow.flows.server.deploy import (
     TO_BE_SCHEDULED,
     deploy_all,
@@ -155,7 +155,7 @@ def deploy() -> None:
         deploy_all(project, environment, Records().folder / "deploy.log")
         scheduled = _wait_for_schedule(project)
     _print_schedule(console, scheduled)
-    console.print(f"on {api_url}, from {project}", style="dim", soft_wrap=True)
+    print_text(console, f"on {api_url}, from {project}", "dim")
 
 
 def monitor(
@@ -246,7 +246,7 @@ def _show(console: Console, record: Record, scheduled: dict[str, str], logs: lis
         console.print("The server ran before, and is left alone.", style="dim")
     for number, log in enumerate(logs):
         title = "Logs: " if number == 0 else "      "
-        console.print(f"{title}{log}", style="dim", soft_wrap=True)
+        print_text(console, f"{title}{log}", "dim")
     console.print("Ctrl-C takes everything down. Runs under way go on with the next digitflow up.")
 
 
@@ -282,10 +282,10 @@ def _say_where(console: Console, records: Records) -> None:
     if record is None:
         console.print("digitflow up is starting in another terminal")
         return
-    console.print(
+    print_text(
+        console,
         f"digitflow is up already: {record.ui_url} (process {record.pid}). "
         "To take it down: digitflow down",
-        soft_wrap=True,
     )
 
 
@@ -357,4 +357,4 @@ def _print_schedule(console: Console, scheduled: dict[str, str]) -> None:
 
 def _print_with_time(console: Console, text: str) -> None:
     """Print a line of what lasts, after the time of day."""
-    console.print(f"{time.strftime('%H:%M:%S')}  {text}", soft_wrap=True)
+    print_text(console, f"{time.strftime('%H:%M:%S')}  {text}")

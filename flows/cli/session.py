@@ -1,13 +1,15 @@
-"""A flow run that a person started in a terminal: a server, a display, and Ctrl-C."""
+"""A flow run that a person started in a terminal: store, dataset, server, display, Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
+from pkgutil import resolve_name
 from typing import Any
 
 from digitflow.flows.cli.render import Terminal
@@ -19,29 +21,57 @@ from digitflow.flows.server.prefect_setup import (
     server_url,
     without_collection,
 )
+from digitflow.flows.spec import RunSpec, handing_on
+from digitflow.storage.cache import Cache
+from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.cancellation import StoppedError
+from digitflow.tasks.reporting.results import check_results_folder
+
+
+def settle(spec: RunSpec, terminal: Terminal, *, dataset_named: bool) -> tuple[Cache, RunSpec]:
+    """Open the store, and settle which dataset is taken.
+
+    Parameters
+    ----------
+    spec
+        What was asked for.
+    terminal
+        Where to say what is taken instead.
+    dataset_named
+        Whether the user named the dataset. One that was named is never replaced by another.
+
+    Raises
+    ------
+    ResultsFolderError
+        If the folder for the results holds something else.
+    """
+    if spec.options.output is not None:  # where the run's name decides, nothing is there yet
+        check_results_folder(spec.results_folder("unnamed"))
+    cache = Cache()
+    cache.connect()
+    if cache.shared is not None:
+        terminal.say(f"store {cache.shared.remote}", "dim")
+    return cache, spec if dataset_named else _available(cache, spec, terminal)
 
 
 def run_flow(
-    load: Callable[[], Callable[..., Any]],
-    parameters: dict[str, Any],
-    terminal: Terminal,
-    *,
-    verbose: bool,
+    flow: str, spec: RunSpec, terminal: Terminal, *, verbose: bool, **parameters: Any
 ) -> Any:
     """Run a flow and show it; return what it returns.
 
     Parameters
     ----------
-    load
-        Imports the flow, and with it Prefect.
-    parameters
-        For the flow.
+    flow
+        The flow, as ``module:name``; importing it imports Prefect.
+    spec
+        What it is to do.
     terminal
         Where to show it.
     verbose
         Show Prefect's own log as well.
+    **parameters
+        What the flow takes beside the options of the spec.
 
     Raises
     ------
@@ -65,7 +95,7 @@ def run_flow(
         with without_collection():
             from prefect.exceptions import CancelledRun
 
-            flow = load()
+            function = resolve_name(flow)
 
         if server is not None:
             server.wait()
@@ -74,13 +104,35 @@ def run_flow(
         stack.enter_context(terminal.showing())
         stack.enter_context(_stopping_on_interrupt(terminal))
         try:
-            return flow(**parameters)
+            with handing_on(spec):
+                return function(**spec.options.flow_parameters(), **parameters)
         except Exception as error:
             if server is not None:
                 server.check()
             if isinstance(error, CancelledRun):
                 raise StoppedError(str(error)) from error
             raise
+
+
+def _available(cache: Cache, spec: RunSpec, terminal: Terminal) -> RunSpec:
+    """Take the default dataset if it is in the store or can be had, and the sample if not."""
+    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
+
+    dataset = spec.dataset
+    missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]
+    if not missing:
+        return spec
+    try:
+        reachable(missing, spec.mirrors)
+    except NoMirrorReachable as error:
+        terminal.warn(f"{dataset.title} cannot be downloaded: no mirror can be reached")
+        terminal.warn(str(error))
+        terminal.warn(
+            f"Going on with the built-in dataset {FALLBACK_DATASET!r}: digits that this project "
+            "draws itself."
+        )
+        return replace(spec.options, dataset=FALLBACK_DATASET).spec()
+    return spec
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from digitflow.flows.cli.arguments import Json
-from digitflow.flows.cli.render import megabytes, plain_console
+from digitflow.flows.cli.render import megabytes, plain_console, print_text
 from digitflow.storage.cache import Cache
 from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.places import MIN_KEEP_DAYS
@@ -76,14 +76,19 @@ def gc(
         if sizes:
             console.print(f"  {len(sizes):6,}  {meaning:38} {megabytes(sum(sizes)):>9}")
     if not items:
-        console.print(f"nothing to delete in {place}", soft_wrap=True)
+        print_text(console, f"nothing to delete in {place}")
     elif apply:
-        console.print(f"deleted {megabytes(size)} from {place}", soft_wrap=True)
+        print_text(console, f"deleted {megabytes(size)} from {place}")
     else:
+<<<<<<< HEAD
         console.print(
             f"{megabytes(size)} can be deleted from {place}\n"
             f"delete with: digitflow gc{option} --apply",
             soft_wrap=True,
+=======
+        print_text(
+            console, f"{megabytes(size)} can be deleted from {place}\ndelete with: {command}"
+>>>>>>> main
         )
     if not shared:
         _say_whose(console, cache, "is left alone; sweep it with: digitflow gc --shared")
@@ -133,12 +138,12 @@ def verify(
         console.print_json(data=document)
         return DAMAGED if report.damaged else SOUND
     for each in report.damaged:
-        console.print(f"  damaged {each.kind}: {each.problem}", soft_wrap=True)
-    console.print(
+        print_text(console, f"  damaged {each.kind}: {each.problem}", "red")
+    print_text(
+        console,
         f"{report.objects:,} objects ({megabytes(report.size)}) and {report.records:,} records "
         f"of {place} verified, {len(report.damaged)} damaged"
         + (f"; {repaired}" if repair and report.damaged else ""),
-        soft_wrap=True,
     )
     if report.damaged and not repair:
         console.print(f"repair with: digitflow verify{option} --repair")
@@ -168,8 +173,5 @@ def _where(cache: Cache, shared: bool, name: str) -> dict[str, str]:
 def _say_whose(console: Console, cache: Cache, what_of_it: str) -> None:
     """Say of a shared store that only this machine's part of it was looked at."""
     if cache.shared is not None:
-        console.print(
-            f"these are the copies of this machine; {cache.shared.remote} {what_of_it}",
-            soft_wrap=True,
-            style="dim",
-        )
+        text = f"these are the copies of this machine; {cache.shared.remote} {what_of_it}"
+        print_text(console, text, "dim")

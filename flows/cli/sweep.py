@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,9 +12,7 @@ from rich.text import Text
 
 from digitflow.flows.cli.arguments import Quiet, SweepArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.run import choose_dataset
-from digitflow.flows.cli.session import run_flow
-from digitflow.storage.cache import Cache
+from digitflow.flows.cli.session import run_flow, settle
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import (
     Event,
@@ -26,7 +24,6 @@ from digitflow.tasks.engine.events import (
     StageStarted,
     StageWaiting,
 )
-from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.sweeps.grid import plan_points, shown
 from digitflow.tasks.sweeps.halving import check_halving
 from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
@@ -51,28 +48,21 @@ def sweep(
         If Ctrl-C stopped it.
     """
     arguments = arguments or SweepArguments()
-    options = arguments.options()
+    spec = arguments.spec()
     grid = list(arguments.grid or ())
     points = plan_points(
-        options.preset,
-        options.overrides,
+        spec.preset,
+        spec.options.overrides,
         grid,
         random=arguments.random,
         seed=arguments.seed,
     )
     if arguments.early_stop is not None:
         check_halving(points)
-    if options.output is not None:
-        check_results_folder(options.results_folder("unnamed"))
-    cache = Cache()
-    cache.connect()
     terminal = SweepTerminal(plain_console(), quiet=quiet)
-    if arguments.dataset is None:
-        options = choose_dataset(cache, options, terminal)
-    dataset = options.find_dataset()
-    terminal.say(f"{dataset.title} · preset {options.preset} · {len(points)} points", "bold")
+    _, spec = settle(spec, terminal, dataset_named=arguments.dataset is not None)
+    terminal.say(f"{spec.dataset.title} · preset {spec.preset} · {len(points)} points", "bold")
     parameters = {
-        **options.flow_parameters(),
         "grid": grid,
         "random": arguments.random,
         "random_seed": arguments.seed,
@@ -80,17 +70,13 @@ def sweep(
         "early_stop": arguments.early_stop,
     }
     try:
-        summary = run_flow(_load, parameters, terminal, verbose=verbose)
+        summary = run_flow(
+            "digitflow.flows.sweep:sweep", spec, terminal, verbose=verbose, **parameters
+        )
     except StoppedError as stop:
         terminal.say(f"{str(stop).partition(';')[0]}; finished points are cached", "yellow")
         raise
     terminal.summarise_sweep(summary)
-
-
-def _load() -> Callable[..., Any]:
-    from digitflow.flows.sweep import sweep
-
-    return sweep
 
 
 class SweepTerminal(Terminal):
@@ -188,12 +174,10 @@ class SweepTerminal(Terminal):
         run, winner = summary.run, summary.ranked[0]
         self.say("")
         self.say(
-            Text.assemble(
-                (winner.point.label, "bold"),
-                " is the winner: test accuracy ",
-                (f"{run.metrics['test_accuracy'] * 100:.2f} %", "bold"),
-                f" of {run.metrics['test_samples']:,} images, none of them used to choose it",
-            )
+            f"{winner.point.label} is the winner: test accuracy "
+            f"{run.metrics['test_accuracy'] * 100:.2f} % of {run.metrics['test_samples']:,} "
+            "images, none of them used to choose it",
+            "bold",
         )
         self.say(f"Trained: {summary.effort}, {run.seconds:.1f} s in all")
         self.say(f"Results: {run.folder}")

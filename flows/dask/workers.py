@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -28,11 +29,11 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_json, short
 from digitflow.storage.within import NoAnswerError, within
 from digitflow.tasks.engine import cancellation, relay
+from digitflow.tasks.engine.call import Call, Context, Executor, Ref, StageResult, resolved
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import StageFailed, StageFinished, StageNoted, emit
 from digitflow.tasks.engine.prefect_task import submit
 from digitflow.tasks.engine.relay import Relay
-from digitflow.tasks.engine.stage import Ref, Refs, Stage, StageResult, resolved
 from digitflow.tasks.stages.train import train
 
 _SECONDS_TO_CONNECT = 20
@@ -117,36 +118,42 @@ class Workers:
         with self._stack:
             self.wait(stop=True)
 
-    def submit(
-        self,
-        stage: Stage,
-        label: str,
-        inputs: Refs,
-        parameters: Mapping[str, Any],
-        *,
-        refresh: bool = False,
-    ) -> PrefectFuture[Any]:
-        """Submit a stage; what its inputs refer to is waited for first.
+    def executor(self, *stages: str) -> Executor:
+        """Return an executor that sends these stages to the workers, and keeps the others here."""
+
+        def execute(call: Call, context: Context) -> Any:
+            return (self.submit if call.stage.name in stages else submit)(call, context)
+
+        return execute
+
+    def submit(self, call: Call, context: Context) -> PrefectFuture[Any]:
+        """Submit a call: the executor of what trains. What its inputs refer to is waited for.
 
         Raises
         ------
         StoppedError
             If a stop was asked for.
         """
-        inputs = {name: _settled(given) for name, given in inputs.items()}
+        call = replace(call, inputs={name: _settled(given) for name, given in call.inputs.items()})
         cancellation.check()
         place: dict[str, Any] = {}
-        found = stage.look_up(self._cache, label, resolved(inputs), parameters, refresh=refresh)
+        found = call.stage.look_up(
+            self._cache,
+            call.label,
+            resolved(call.inputs),
+            call.parameters,
+            refresh=context.refreshes(call.stage.name),
+        )
         if found.record is None:
-            place = {"runner": self._start(), "relay": Relay(self._run, label)}
-        future = submit(stage, label, inputs, parameters, run=self._run, refresh=refresh, **place)
+            place = {"runner": self._start(), "relay": Relay(self._run, call.label)}
+        future = submit(call, context, **place)
         if isinstance(future, PrefectDaskFuture):
-            self._pending[future] = label
+            self._pending[future] = call.label
             future.wrapped_future.add_done_callback(  # type: ignore[no-untyped-call]
                 lambda _: self._done.put(future)
             )
         else:
-            self._served.append((label, future))
+            self._served.append((call.label, future))
         return future
 
     def wait(self, on_done: OnDone | None = None, *, stop: bool = False) -> None:

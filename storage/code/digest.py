@@ -40,7 +40,8 @@ def code_of(
         Folders in which project modules lie; a module found in none of them is a library.
     excluded
         Dotted names of modules or packages that cannot influence a result, such as
-        storage and orchestration. The starting module is never excluded.
+        storage and orchestration; ``package.__init__`` is the package's own module and nothing
+        below it. The starting module is never excluded.
     memo
         What was found in sources that were read before.
 
@@ -82,6 +83,8 @@ def code_of(
 
 
 def _is_excluded(name: str, excluded: Sequence[str]) -> bool:
+    if f"{name}.__init__" in excluded:
+        return True
     return any(name == other or name.startswith(other + ".") for other in excluded)
 
 

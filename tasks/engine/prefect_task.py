@@ -21,17 +21,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
-from prefect.runtime import task_run
+from prefect.runtime import flow_run, task_run
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task, exponential_backoff
 
 from digitflow.storage.cache import Cache
+from digitflow.storage.runs import run_name
+from digitflow.tasks.engine.call import Call, Context, Refs, StageResult, resolved
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import Event, StageNoted, StageWaiting, observing
 from digitflow.tasks.engine.relay import Relay
-from digitflow.tasks.engine.stage import Refs, Retries, Stage, StageResult, resolved
+from digitflow.tasks.engine.stage import Retries, Stage
 
 # An update costs 6 ms at best; a bar that moves twice a second looks alive.
 _SECONDS_BETWEEN_UPDATES = 0.5
@@ -39,47 +41,40 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 _PAUSE_AFTER_FAILURE = 10.0
 
 
+def context_of_flow() -> Context:
+    """Return the context of calls in a Prefect flow that set none: each is a task of it."""
+    return Context(Cache(), run_name(flow_run.name or "unnamed"), submit)
+
+
 def submit(
-    stage: Stage,
-    label: str,
-    inputs: Refs,
-    parameters: Mapping[str, Any],
+    call: Call,
+    context: Context,
     *,
-    run: str,
-    refresh: bool,
     runner: TaskRunner[Any] | None = None,
     relay: Relay | None = None,
 ) -> PrefectFuture[Any]:
-    """Submit a stage to a task runner.
+    """Submit a call to a task runner: the executor of flows.
 
     Parameters
     ----------
-    stage
-        What to run.
-    label
-        Name of the task run.
-    inputs
-        References whose sources are futures of earlier stages.
-    parameters
-        JSON values.
-    run
-        Name of the flow run, for records.
-    refresh
-        Compute even if the cache has the outputs.
+    call
+        What to run; the sources of its inputs are futures of earlier calls, or results.
+    context
+        In what it is made.
     runner
         Where to; by default to that of the flow.
     relay
         Sends the stage's events, where that is another process.
     """
     given = {
-        "label": label,
-        "inputs": dict(inputs),
-        "parameters": dict(parameters),
-        "run": run,
-        "refresh": refresh,
+        "label": call.label,
+        "inputs": dict(call.inputs),
+        "parameters": dict(call.parameters),
+        "run": context.run,
+        "refresh": context.refreshes(call.stage.name),
         "relay": relay,
     }
-    task = _as_task(stage)
+    task = _as_task(call.stage)
     return task.submit(**given) if runner is None else runner.submit(task, given)
 
 

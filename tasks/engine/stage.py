@@ -13,8 +13,8 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from digitflow.storage.keys import StageKey
 from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.tasks.engine import cancellation
+from digitflow.tasks.engine.call import Call, Handle, Inputs, Ref, StageResult, current
 from digitflow.tasks.engine.events import (
     StageFailed,
     StageFinished,
@@ -40,6 +41,7 @@ from digitflow.tasks.engine.events import (
 
 # What runs a stage cannot change what comes out of it.
 _NOT_CODE = (
+    "digitflow.__init__",
     "digitflow.flows",
     "digitflow.storage",
     "digitflow.tasks.engine",
@@ -74,72 +76,6 @@ class Retries:
     count: int
     first_delay: float = 1.0
     worthwhile: Callable[[BaseException], bool] = lambda error: True
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a stage hands on: references, and how they were obtained."""
-
-    stage: str
-    label: str
-    key: str
-    outputs: Mapping[str, Artifact]
-    cached: bool
-    reasons: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Ref:
-    """One output of an earlier stage, which may not have run yet.
-
-    `source` is whatever the caller of stages returned for it: a plan, a Prefect future, and
-    at last a `StageResult`. Being a dataclass, Prefect finds the future inside and resolves it.
-    """
-
-    source: Any
-    output: str
-
-
-# What a call is given for an input: one reference, or several for a function that takes a tuple.
-Refs = Mapping[str, Ref | tuple[Ref, ...]]
-Inputs = Mapping[str, Artifact | tuple[Artifact, ...]]
-
-
-def sources(refs: Refs) -> list[Any]:
-    """Return what references refer to, in order."""
-    each = (given if isinstance(given, tuple) else (given,) for given in refs.values())
-    return [ref.source for given in each for ref in given]
-
-
-def resolved(refs: Refs) -> dict[str, Artifact | tuple[Artifact, ...]]:
-    """Return the artifacts behind references whose sources have run."""
-
-    def artifact(ref: Ref) -> Artifact:
-        found: Artifact = ref.source.outputs[ref.output]
-        return found
-
-    return {
-        name: tuple(artifact(ref) for ref in given) if isinstance(given, tuple) else artifact(given)
-        for name, given in refs.items()
-    }
-
-
-@dataclass(frozen=True)
-class Handle:
-    """What wiring holds of a stage: ``handle["model"]`` refers to its output `model`."""
-
-    stage: Stage = field(repr=False)
-    source: Any
-
-    def __getitem__(self, output: str) -> Ref:
-        if output not in self.stage.outputs:
-            message = (
-                f"stage {self.stage.name} has the outputs {', '.join(self.stage.outputs)}; "
-                f"found {output!r}"
-            )
-            raise KeyError(message)
-        return Ref(self.source, output)
 
 
 class _Waiting:
@@ -212,6 +148,56 @@ class Stage:
     def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
         """Call the plain function."""
         return self.function(*args, **kwargs)
+
+    def submit(self, *inputs: Ref | tuple[Ref, ...], **given: Any) -> Handle:
+        """Call the stage as the present context does: see `digitflow.tasks.engine.call`.
+
+        Parameters
+        ----------
+        *inputs
+            Outputs of earlier calls, such as ``counted["numbers"]``, in the order of the function's
+            positional parameters; a tuple of them for an input that takes several.
+        **given
+            Further inputs, and parameters, by name.
+
+        Returns
+        -------
+        Handle
+            ``handle["powers"]`` refers to an output, ``handle.result()`` waits for the call.
+
+        Raises
+        ------
+        TypeError
+            If an input or a parameter is missing or unknown, or an input is no reference.
+        """
+        return Caller(self, self.name.replace("_", "-")).submit(*inputs, **given)
+
+    def with_label(self, label: str) -> Caller:
+        """Return the stage under the name of one call, such as ``decode-test-images``."""
+        return Caller(self, label)
+
+    def call(self, label: str, inputs: tuple[Any, ...], given: Mapping[str, Any]) -> Call:
+        """Return a call of the stage, checked. Parameters as for `submit`."""
+        if len(inputs) > len(self.inputs):
+            message = (
+                f"stage {self.name} takes {len(self.inputs)} inputs ({', '.join(self.inputs)}); "
+                f"found {len(inputs)}"
+            )
+            raise TypeError(message)
+        named = dict(zip(self.inputs, inputs, strict=False))
+        twice = [name for name in named if name in given]
+        refs = named | {name: each for name, each in given.items() if name in self.inputs}
+        parameters = {name: each for name, each in given.items() if name not in self.inputs}
+        self._bind(refs, parameters, twice)
+        for name, each in refs.items():
+            several = each if isinstance(each, tuple) else (each,)
+            if not all(isinstance(ref, Ref) for ref in several):
+                message = (
+                    f"stage {self.name}, input {name}: expected an output of an earlier call, such "
+                    f'as handle["output"], found {type(each).__name__}'
+                )
+                raise TypeError(message)
+        return Call(self, label, refs, parameters)
 
     def __repr__(self) -> str:
         return f"<stage {self.name}>"
@@ -376,9 +362,14 @@ class Stage:
         bound = self._bind(inputs, parameters)
         return {output: bound[name] for output, name in self.pinned.items()}
 
-    def _bind(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _bind(
+        self, inputs: Mapping[str, Any], parameters: Mapping[str, Any], twice: Sequence[str] = ()
+    ) -> dict[str, Any]:
         given = {name: None for name in self._given}
         try:
+            if twice:
+                message = f"multiple values for {', '.join(twice)}"
+                raise TypeError(message)
             bound = self._signature.bind(**inputs, **parameters, **given)
             if not set(self.inputs) - set(self.ignored) <= set(inputs) <= set(self.inputs):
                 message = f"found the inputs ({', '.join(inputs)})"
@@ -434,6 +425,18 @@ class Stage:
         if {*self.pinned.values()} & {*self.ignored}:
             return "what promises a digest cannot be ignored"
         return None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A stage under the name of one call."""
+
+    stage: Stage
+    label: str
+
+    def submit(self, *inputs: Ref | tuple[Ref, ...], **given: Any) -> Handle:
+        """Call the stage: see `Stage.submit`."""
+        return current().submit(self.stage.call(self.label, inputs, given))
 
 
 def _digests(inputs: Inputs) -> dict[str, str]:

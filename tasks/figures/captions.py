@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from digitflow.tasks.figures.agg import Figure, FontProperties, findfont, get_font
+from digitflow.tasks.agg import Figure, FontProperties, findfont, get_font
 from digitflow.tasks.figures.style import TITLE_SIZE
 
 ELLIPSIS = "…"

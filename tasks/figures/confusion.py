@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from digitflow.tasks.figures.agg import Axes, Figure, LinearSegmentedColormap, PercentFormatter
+from digitflow.tasks.agg import Axes, Figure, LinearSegmentedColormap, PercentFormatter
 from digitflow.tasks.figures.captions import set_title, shorten, width
 from digitflow.tasks.figures.style import (
     FULL_WIDTH,
@@ -54,7 +54,7 @@ def draw_confusion(
     Parameters
     ----------
     confusion : DataFrame of int, shape (classes, classes)
-        Rows true, columns predicted, as `tasks.reporting.metrics.confusion_matrix` gives it.
+        Rows true, columns predicted, as `tasks.nn.metrics.confusion_matrix` gives it.
     dataset : str
         Name for the title.
     accuracy : float

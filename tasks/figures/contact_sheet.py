@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.agg import Figure
 from digitflow.tasks.figures.captions import fit, set_title
 from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, render
 from digitflow.tasks.figures.tiles import Pixels, brightness, check_images, show_tile

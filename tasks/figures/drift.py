@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from digitflow.tasks.figures.agg import Axes, Figure, MaxNLocator, PercentFormatter
+from digitflow.tasks.agg import Axes, Figure, MaxNLocator, PercentFormatter
 from digitflow.tasks.figures.captions import set_title, shorten
 from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, MUTED, RIGHT, WRONG, render
 

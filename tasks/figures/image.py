@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from digitflow.tasks.figures.agg import Figure
+from digitflow.tasks.agg import Figure
 from digitflow.tasks.figures.captions import set_title
 from digitflow.tasks.figures.style import render
 from digitflow.tasks.figures.tiles import Pixels, brightness, check_images, show_tile

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from digitflow.tasks.figures.agg import Axes, Figure, FuncFormatter
+from digitflow.tasks.agg import Axes, Figure, FuncFormatter
 from digitflow.tasks.figures.captions import set_title
 from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, INK, MUTED, RIGHT, WRONG, render
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from digitflow.tasks.figures.agg import Figure, FigureCanvasAgg, matplotlib
+from digitflow.tasks.agg import Figure, FigureCanvasAgg, matplotlib
 from digitflow.tasks.figures.palette import encode_png
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour vision.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from digitflow.tasks.figures.agg import Axes, Figure, colormaps
+from digitflow.tasks.agg import Axes, Figure, colormaps
 from digitflow.tasks.figures.captions import fit, set_title
 from digitflow.tasks.figures.style import (
     FULL_WIDTH,

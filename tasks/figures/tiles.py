@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.figures.agg import Axes
+from digitflow.tasks.agg import Axes
 from digitflow.tasks.figures.style import FULL_WIDTH, MUTED
 
 # Figures of tiles have five in a row; what stands above and below one, centred, must not reach

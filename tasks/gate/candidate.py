@@ -11,7 +11,7 @@ from typing import Any
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.prediction.predictions import input_size
 from digitflow.tasks.reporting.run_summary import find_stage
 

@@ -27,7 +27,7 @@ from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.locks import briefly
 from digitflow.storage.os_errors import explaining_full_disk
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES, history_table
 from digitflow.tasks.reporting.run_summary import RunSummary

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 
 
 @dataclass(frozen=True)

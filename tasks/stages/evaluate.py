@@ -25,7 +25,7 @@ def evaluate(
     """
     import numpy as np
 
-    from digitflow.tasks.reporting.metrics import classification_metrics
+    from digitflow.tasks.nn.metrics import classification_metrics
 
     scores, confusion = classification_metrics(
         predictions["outputs"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.dvc import WIRING, DvcProject, find_dvc
-from digitflow.flows.pipeline import STAGE_NAMES
+from digitflow.flows.selection import STAGE_NAMES
 from tests.environment import CLEAN
 from tests.mnist import ROOT
 from tests.patience import PATIENCE
@@ -69,6 +69,11 @@ def test_tutorial(environment: dict[str, str]):
 
 def test_predict(environment: dict[str, str]):
     assert "| mlp | 2000 |" in output_of("predict.py", ["--case", "mlp", "2000"], environment)
+
+
+def test_busy(environment: dict[str, str]):
+    said = output_of("busy.py", ["--images", "1000", "--rounds", "1"], environment, bars=True)
+    assert len(re.findall(r"^\| [12] \| \d+ busy processes \|", said, re.MULTILINE)) == 4
 
 
 def test_scaling(environment: dict[str, str]):

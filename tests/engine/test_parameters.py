@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from digitflow.flows.pipeline import STAGE_NAMES
-from digitflow.flows.spec import DEFAULT_DATASET, PresetName, RunOptions, with_run_options
+from digitflow.flows.selection import STAGE_NAMES
+from digitflow.flows.spec import DEFAULT_DATASET, PresetName, RunOptions, RunSpec, with_run_options
 from digitflow.tasks.data.datasets.sources import DATASETS
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -386,7 +386,7 @@ class TestFlowSignature:
         )
         flat(**options.flow_parameters())
         assert received == [options]
-        assert options.resolve().seed == 0
+        assert resolve(options.preset, options.overrides).seed == 0
 
     def test_choices_are_the_real_ones(self, flat: Any):
         parameters = inspect.signature(flat).parameters
@@ -396,6 +396,11 @@ class TestFlowSignature:
         for name in ("from_stage", "until"):
             assert get_args(get_args(parameters[name].annotation)[0]) == STAGE_NAMES
         assert DEFAULT_DATASET in DATASETS
+
+
+def results_folder(options: RunOptions, run: str) -> Path:
+    spec = RunSpec(DATASETS["mnist"], resolve("tutorial", {}), options=options)
+    return spec.results_folder(run)
 
 
 class TestOptions:
@@ -419,17 +424,17 @@ class TestOptions:
         if environment is not None:
             monkeypatch.setenv("DIGITFLOW_MIRROR", environment)
         dataset = DATASETS["mnist"]
-        assert RunOptions(mirror=given).mirrors(dataset) == (*first, *dataset.mirrors)
+        assert RunOptions("mnist", mirror=given).spec().mirrors == (*first, *dataset.mirrors)
 
     def test_results_lie_in_a_folder_of_the_runs_name_or_where_they_were_asked_for(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.chdir(tmp_path)
-        assert RunOptions().results_folder("quiet-ant") == tmp_path / "results" / "quiet-ant"
-        assert RunOptions(output="there").results_folder("quiet-ant") == tmp_path / "there"
-        assert RunOptions(output="/there").results_folder("x") == Path("/there")
+        assert results_folder(RunOptions(), "quiet-ant") == tmp_path / "results" / "quiet-ant"
+        assert results_folder(RunOptions(output="there"), "quiet-ant") == tmp_path / "there"
+        assert results_folder(RunOptions(output="/there"), "x") == Path("/there")
         monkeypatch.setenv("HOME", "/home/me")
-        assert RunOptions(output="~/there").results_folder("x") == Path("/home/me/there")
+        assert results_folder(RunOptions(output="~/there"), "x") == Path("/home/me/there")
 
     @pytest.mark.parametrize(
         "name",
@@ -451,11 +456,11 @@ class TestOptions:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ):
         monkeypatch.chdir(tmp_path)
-        folder = RunOptions().results_folder(name)
+        folder = results_folder(RunOptions(), name)
         assert folder.parent == tmp_path / "results"
         assert folder.resolve() == folder
         folder.mkdir(parents=True)  # it can be made
-        assert RunOptions().results_folder(name + "2") != folder
+        assert results_folder(RunOptions(), name + "2") != folder
 
 
 def test_bounds_and_choices_are_said_in_a_few_words():

@@ -17,6 +17,7 @@ import pytest
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.tasks.engine.call import Context, Handle, Ref, compute, using
 from digitflow.tasks.engine.events import (
     Event,
     StageFailed,
@@ -27,7 +28,8 @@ from digitflow.tasks.engine.events import (
     StageWaiting,
     observing,
 )
-from digitflow.tasks.engine.stage import Handle, Progress, Ref, Retries, Stage, stage
+from digitflow.tasks.engine.plan import plan
+from digitflow.tasks.engine.stage import Progress, Retries, Stage, stage
 from digitflow.tasks.stages.train import train
 from tests.patience import PATIENCE
 
@@ -420,7 +422,7 @@ class TestOutsideTheRepository:
             from own_helper import double
             from digitflow.storage.cache import Cache
             from digitflow.tasks.engine.stage import stage
-            from digitflow.tasks.reporting.metrics import confusion_matrix
+            from digitflow.tasks.nn.metrics import confusion_matrix
 
             @stage(outputs={"x": "json"})
             def own(*, x: int):
@@ -441,7 +443,7 @@ class TestOutsideTheRepository:
         assert set(code) == {
             "own_stage.py",
             "own_helper.py",
-            "digitflow/tasks/reporting/metrics.py",
+            "digitflow/tasks/nn/metrics.py",
         }
 
     def test_an_edited_helper_is_noticed(self, module: Path, cache: Cache):
@@ -565,7 +567,7 @@ class TestDocument:
         assert self.run(examples, "by_hand.py") == ["ran: never run", answer]
         assert self.run(examples, "by_hand.py") == ["cached", answer]
         by_hand, powers = examples / "by_hand.py", examples / "powers.py"
-        by_hand.write_text(by_hand.read_text().replace('"exponent": 3', '"exponent": 4'))
+        by_hand.write_text(by_hand.read_text().replace("exponent=3", "exponent=4"))
         assert self.run(examples, "by_hand.py") == [
             "ran: parameter exponent 3 → 4",
             "[  0   1  16  81 256]",
@@ -577,6 +579,71 @@ class TestDocument:
             "ran: code changed: powers.py (power)",
             "[   0   -1  -16  -81 -256]",
         ]
+
+    def test_a_plan(self, examples: Path):
+        self.run(examples, "by_hand.py")
+        text = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8")
+        expected = text.partition("after a run with the exponent 3,\n\n```\n")[2].partition("```")[
+            0
+        ]
+        assert self.run(examples, "ask.py") == expected.splitlines() != []
+
+
+@stage(outputs={"powers": "npy"})
+def power(numbers: Any, *, exponent: int = 2) -> dict[str, Any]:
+    return {"powers": numbers**exponent}
+
+
+class TestSubmit:
+    """What `submit` checks, and what it means without Prefect."""
+
+    @pytest.fixture(autouse=True)
+    def _store(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DIGITFLOW_STORE", str(cache.root))
+
+    def test_is_computed_at_once_and_served_afterwards(self):
+        first = count.submit(upto=3).result()
+        assert not first.cached
+        again = count.submit(upto=3).result()
+        assert again.cached
+        assert again.read("numbers").tolist() == [0, 1, 2]
+        with pytest.raises(KeyError, match="has the outputs numbers; found 'powers'"):
+            again.read("powers")
+
+    def test_in_a_context_its_store_its_name_and_what_runs_again(self, tmp_path: Path):
+        context = Context(Cache(tmp_path / "other"), "mine", compute, lambda name: name == "count")
+        with using(context):
+            runs = [count.with_label("one").submit(upto=3).result() for _ in range(2)]
+            assert runs[1].read("numbers").tolist() == [0, 1, 2]
+        assert [each.cached for each in runs] == [False, False]
+        assert [handle.result() for handle in context.called] == runs
+        record = context.cache.look_up(count.key({}, {"upto": 3}), "one").record
+        assert record is not None
+        assert record.run == "mine"
+
+    @pytest.mark.parametrize(
+        ("inputs", "given", "problem"),
+        [
+            ((), {"exponent": 2}, "missing a required argument: 'numbers'"),
+            (([1, 2],), {}, "input numbers: expected an output of an earlier call"),
+            ((Ref(None, "numbers"), Ref(None, "numbers")), {}, "takes 1 inputs"),
+            ((Ref(None, "x"),), {"numbers": Ref(None, "x")}, "multiple values for numbers"),
+            ((Ref(None, "x"),), {"base": 2}, "unexpected keyword argument 'base'"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_where_it_is_called(self, inputs, given, problem):
+        with pytest.raises(TypeError, match=problem):
+            power.submit(*inputs, **given)
+
+    def test_a_plan_ends_where_the_function_needs_what_is_not_there(self, cache: Cache):
+        def own(upto: int) -> None:
+            numbers = count.submit(upto=upto)
+            if numbers.result().read("numbers").any():
+                power.submit(numbers["numbers"])
+
+        assert [each.cached for each in plan(own, 4, cache=cache)] == [False]
+        count.submit(upto=4)
+        assert str(plan(own, 4, cache=cache)) == "count: cached\npower: will run: never run"
 
 
 def write_examples(folder: Path) -> None:

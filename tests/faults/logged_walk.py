@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.storage.records import now
 from digitflow.storage.runs import RunRecord

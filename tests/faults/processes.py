@@ -35,7 +35,7 @@ _FORK_SERVER.set_forkserver_preload(
         "digitflow.tasks.data.download.fetch",
         "digitflow.tasks.data.idx.arrays",
         "digitflow.tasks.data.encode",
-        "digitflow.tasks.reporting.metrics",
+        "digitflow.tasks.nn.metrics",
         "digitflow.tasks.figures.gallery",
         "digitflow.tasks.figures.confusion",
         "digitflow.tasks.figures.mistakes",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import StorageFullError, StoreUnusableError
 from tests.faults.conftest import Undisturbed

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from digitflow import storage
 from digitflow.flows.cli.app import main
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.keys import StageKey

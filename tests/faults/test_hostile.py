@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_json, short
 from digitflow.storage.errors import ArtifactError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from tests.faults.conftest import Undisturbed
 from tests.faults.killing import DyingAt, die_beyond, kill_at_random
 from tests.faults.processes import finish, from_function

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from digitflow.flows.cli.render import Terminal
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.events import StageWaiting
 from tests.faults.conftest import Undisturbed

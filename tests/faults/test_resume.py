@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.atomic import remove
 from digitflow.tasks.data.datasets.sources import from_directory
 from tests import walk

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from digitflow.tasks.figures.confusion import confusion_figure, draw_confusion
-from digitflow.tasks.reporting.metrics import confusion_matrix
+from digitflow.tasks.nn.metrics import confusion_matrix
 
 
 def matrix(classes, per_class, names=None, accuracy=0.85):

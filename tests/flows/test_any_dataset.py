@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.flows.pipeline import Selection
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.labels import SampleError
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory

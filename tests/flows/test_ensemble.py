@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from digitflow.flows.pipeline import Selection
-from digitflow.flows.plan import make_plan
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.gate.candidate import register_model
@@ -12,7 +11,7 @@ from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.probabilities import probabilities
 from digitflow.tasks.parameters import ParameterError, Parameters, resolve
 from digitflow.tasks.reporting.run_summary import find_stage
-from tests.walk import TINY, Walk, walk
+from tests.walk import TINY, Walk, planned, walk
 
 MEMBERS = [f"train-member-{number}" for number in (1, 2, 3)]
 
@@ -53,7 +52,7 @@ def test_a_member_is_the_training_of_its_seed(cache: Cache, tiny: Dataset, done:
 
 
 def test_is_planned_and_grows_by_what_it_lacks(cache: Cache, tiny: Dataset, done: Walk) -> None:
-    plan = {each.label: each for each in make_plan(cache, tiny, parameters(), Selection())}
+    plan = {each.label: each for each in planned(cache, tiny, parameters(), Selection())}
     assert all(each.cached for each in plan.values())
     more = walk(cache, tiny, parameters(members=4))
     assert more.ran == ["train-member-4", "combine", "evaluate", "plot"]

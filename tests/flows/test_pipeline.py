@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.flows.pipeline import STAGE_NAMES, Selection
-from digitflow.flows.plan import PlannedStage, make_plan
+from digitflow.flows.selection import STAGE_NAMES, Selection
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes, short
 from digitflow.tasks.data.datasets.sources import ROLES, Dataset, from_directory
+from digitflow.tasks.engine.plan import NotCachedError, PlannedStage
 from digitflow.tasks.parameters import Parameters
-from tests.walk import LABELS, Walk, tiny_parameters, walk, write_dataset
+from tests.walk import LABELS, Walk, planned, tiny_parameters, walk, write_dataset
 
 DOWNLOADS, DECODES = LABELS[:4], LABELS[4:8]
 AFTER_DECODE = LABELS[8:]
@@ -33,7 +33,7 @@ def planned_walk(
     """Plan a walk, walk, and compare the two."""
     parameters, selection = parameters or tiny_parameters(), selection or Selection()
     before = everything_below(cache.root)
-    plan = make_plan(cache, dataset, parameters, selection)
+    plan = planned(cache, dataset, parameters, selection)
     assert everything_below(cache.root) == before, "planning wrote into the store"
     done = walk(cache, dataset, parameters, selection, run="second")
     assert [each.label for each in plan] == list(done.results)
@@ -49,7 +49,7 @@ def check_plan(planned: PlannedStage, done: Walk) -> None:
         assert not planned.cached
         assert planned.reasons == ()
         assert planned.outputs is None
-        with pytest.raises(ValueError, match=f"{planned.label} is not cached"):
+        with pytest.raises(NotCachedError, match=f"{planned.label} is not cached"):
             planned.result()
     elif planned.cached:
         assert result.cached, f"{planned.label} was planned as cached"
@@ -94,7 +94,7 @@ class TestCachedRuns:
         assert planned_walk(empty, tiny).digests() == first.digests()
 
     def test_a_plan_of_an_empty_store_knows_what_it_cannot_know(self, empty: Cache, tiny: Dataset):
-        plan = make_plan(empty, tiny, tiny_parameters(), Selection())
+        plan = planned(empty, tiny, tiny_parameters(), Selection())
         assert [each.label for each in plan] == list(LABELS)
         assert [each.reasons for each in plan[:4]] == [("never run",)] * 4
         assert [each.waits_for for each in plan[4:9]] == [
@@ -162,7 +162,7 @@ class TestParameters:
     def test_a_plan_knows_for_each_what_runs_first(
         self, cache: Cache, tiny: Dataset, changes: dict[str, Any], first_to_run: str, reason: str
     ):
-        plan = make_plan(cache, tiny, tiny_parameters(**changes), Selection())
+        plan = planned(cache, tiny, tiny_parameters(**changes), Selection())
         to_run = [each for each in plan if not each.cached]
         assert [each.label for each in to_run] == list(LABELS[LABELS.index(first_to_run) :])
         assert to_run[0].reasons == (f"parameter {reason}",)

@@ -120,7 +120,7 @@ def test_a_sweep(
     arguments = bound.arguments["arguments"]
     assert isinstance(arguments, RunArguments)
     all_data = {"validation_size": 0, "training_sample": 0}
-    assert arguments.options().resolve() == parameters(summary.ranked[0], **all_data)
+    assert arguments.spec().parameters == parameters(summary.ranked[0], **all_data)
 
 
 def test_on_a_cluster_that_is_there_with_a_point_that_fails(

@@ -188,7 +188,7 @@ class TestProblems:
     )
     def test_options_that_do_not_fit(self, given: dict[str, Any], says: str) -> None:
         with pytest.raises(ParameterError, match=says):
-            RunOptions(**given).check_workers()
+            RunOptions("sample", **given).spec()
 
 
 def test_most_runs_load_no_dask() -> None:

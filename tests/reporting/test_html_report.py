@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from digitflow.storage.formats.artifacts import PNG_SIGNATURE, Artifact
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.parameters import resolve
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES

@@ -18,7 +18,7 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.errors import ObjectDamagedError
 from digitflow.storage.formats.artifacts import PNG_SIGNATURE
 from digitflow.storage.keys import StageKey
-from digitflow.tasks.engine.stage import StageResult
+from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.reporting.results import (
     ResultsFolderError,
     check_results_folder,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.figures.agg import FontProperties, TextPath, matplotlib
+from digitflow.tasks.agg import FontProperties, TextPath, matplotlib
 
 DIGITS = "0123456789"
 FACES = (

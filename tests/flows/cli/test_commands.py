@@ -11,11 +11,11 @@ from cyclopts import App, Argument
 
 from digitflow.flows.cli.app import app, main
 from digitflow.storage.cache import Cache
+from tests.answers import SET_TINY
+from tests.patience import PATIENCE
 from tests.terminal import pretend_a_terminal
-from tests.walk import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
-SET_TINY = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
 HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "obstore", "requests", "httpx"}
 
 Options = list[tuple[Argument, str]]
@@ -134,3 +134,42 @@ def test_little_is_loaded_before_there_is_work(
         check=True,
     )
     assert json.loads(done.stderr) == [0, []]
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "DIGITFLOW_STORE": str(tmp_path / "s")}
+
+
+def test_a_reader_that_goes_early_is_no_failure(clean: dict[str, str]):
+    """As `digitflow parameters | head -1`: enough is written to fill the pipe and fail."""
+    script = (
+        "import sys; from digitflow.flows.cli.app import main\n"
+        "sys.stdin.read()\n"
+        "sys.exit(main(['parameters', '--json']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=clean,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait(PATIENCE) == 0
+
+
+def test_an_encoding_without_our_signs(clean: dict[str, str]):
+    done = subprocess.run(
+        [sys.executable, "-m", "digitflow", "parameters"],
+        env={**clean, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"(? 1, ? 10,000)" in done.stdout

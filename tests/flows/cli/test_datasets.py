@@ -15,7 +15,8 @@ import pytest
 
 from digitflow.flows.cli.app import main
 from digitflow.flows.cli.arguments import RunArguments
-from digitflow.flows.pipeline import SAMPLE, Selection
+from digitflow.flows.pipeline import SAMPLE
+from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.dataset import DatasetError, Images
 from digitflow.tasks.data.datasets.manifest import write_manifest
@@ -160,11 +161,12 @@ def test_a_manifest_is_found_from_where_it_is_typed(
     """The flow may run in another folder."""
     write_manifest(tmp_path / "own.toml", replace(find(files), name="own", mirrors=("files",)))
     monkeypatch.chdir(tmp_path)
-    options = RunArguments(dataset="own.toml", assignments=NO_SAMPLE).options()
+    options = RunArguments(dataset="own.toml", assignments=NO_SAMPLE).spec().options
     assert options.dataset == str(tmp_path / "own.toml")
     monkeypatch.chdir(tmp_path / "files")
-    assert options.find_dataset().files == find(files).files
-    assert options.find_dataset().mirrors == (str(tmp_path / "files"),)
+    spec = options.spec()
+    assert spec.dataset.files == find(files).files
+    assert spec.dataset.mirrors == (str(tmp_path / "files"),)
 
 
 def test_a_name_stays_a_name(
@@ -173,7 +175,8 @@ def test_a_name_stays_a_name(
     call("add", files, "--name", "letters")
     (tmp_path / "letters").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert RunArguments(dataset="letters", assignments=NO_SAMPLE).options().dataset == "letters"
+    spec = RunArguments(dataset="letters", assignments=NO_SAMPLE).spec()
+    assert spec.options.dataset == "letters"
 
 
 def test_too_large_a_sample_is_bad_usage(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,25 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from digitflow.flows.cli.render import Terminal, _as_line, _beside_bar
+from digitflow.flows.cli.render import (
+    Terminal,
+    _as_line,
+    _beside_bar,
+    number,
+    plain_console,
+    print_fields,
+    print_status,
+    print_table,
+    print_text,
+    table,
+    word,
+)
 from digitflow.tasks.engine.events import StageNoted, StageProgressed, StageStarted
 from digitflow.tasks.engine.prefect_task import listed
 from digitflow.tasks.nn.progress import EpochReport
+from tests.terminal import pretend_a_terminal
 
 NUMBERS = {
     "train_loss": 0.0803,
@@ -82,3 +96,44 @@ def test_what_a_stage_has_to_say(quiet: bool) -> None:
     Terminal(log, quiet=quiet).show(StageNoted("download", text))
     expected = [] if quiet else ["note", "download", *text.split()]
     assert written(log).split() == expected
+
+
+NAME = "extraordinarily-patient-caterpillar"
+LONG = f"what {NAME} was made from: " + "a word " * 20 + "/a/path/that/is/" + "long/" * 20
+
+
+def ways_to_print() -> None:
+    shown = plain_console()
+    rows = table(word("run"), "what differs", number("test accuracy"))
+    rows.add_row(NAME, "dataset, preset and changes", "0.7840")
+    print_table(shown, rows)
+    print_fields(shown, {"made_by": LONG, "sound": True, "used_by": [], "settings": {"epochs": 5}})
+    print_status(shown, Text("  ran  "), NAME, ["never run before"])
+    print_text(shown, LONG)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_a_terminal_of_any_width_breaks_no_identifier(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_a_terminal(monkeypatch, columns)
+    ways_to_print()
+    text = capsys.readouterr().out
+    assert text.count(NAME) == 4
+    assert text.count("long/" * 20) == 2
+    assert "0.7840" in text
+    too_wide = [line for line in map(str.rstrip, text.splitlines()) if len(line) > columns]
+    if columns >= 80:  # where there is room for the table
+        assert all("long/" in line for line in too_wide)
+
+
+def test_without_a_terminal_nothing_wraps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    ways_to_print()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 4 + 1 + 1
+    assert lines[2] == f"made by       {LONG}"
+    assert lines[3:6] == ["sound         yes", "used by       –", "settings      epochs = 5"]
+    assert lines[6].endswith(f"{NAME}  never run before")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from digitflow.tasks.reporting.metrics import (
+from digitflow.tasks.nn.metrics import (
     classification_metrics,
     confusion_matrix,
     per_class_report,

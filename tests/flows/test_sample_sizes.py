@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from digitflow.flows.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.dataset import Images
-from digitflow.tasks.data.datasets.sample_sizes import check_sample_sizes
 from digitflow.tasks.data.datasets.sources import DATASETS
 from digitflow.tasks.parameters import ParameterError, resolve
 
