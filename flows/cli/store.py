@@ -80,16 +80,8 @@ def gc(
     elif apply:
         print_text(console, f"deleted {megabytes(size)} from {place}")
     else:
-<<<<<<< HEAD
-        console.print(
-            f"{megabytes(size)} can be deleted from {place}\n"
-            f"delete with: digitflow gc{option} --apply",
-            soft_wrap=True,
-=======
-        print_text(
-            console, f"{megabytes(size)} can be deleted from {place}\ndelete with: {command}"
->>>>>>> main
-        )
+        can_go = f"{megabytes(size)} can be deleted from {place}"
+        print_text(console, f"{can_go}\ndelete with: digitflow gc{option} --apply")
     if not shared:
         _say_whose(console, cache, "is left alone; sweep it with: digitflow gc --shared")
 
