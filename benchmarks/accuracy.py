@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
 from digitflow.tasks.nn.presets import PRESETS  # noqa: E402
-from digitflow.tasks.nn.progress import EpochReport  # noqa: E402
+from digitflow.tasks.nn.reports import EpochReport  # noqa: E402
 from digitflow.tasks.nn.settings import TrainingSettings  # noqa: E402
 from digitflow.tasks.nn.train import train_network  # noqa: E402
 

@@ -77,7 +77,7 @@ def run_stage(request: dict[str, Any]) -> dict[str, Any]:
 
 def draw(request: dict[str, Any]) -> dict[str, Any]:
     """Draw a sample set."""
-    from digitflow.tasks.data.sample.draw import write_sample
+    from digitflow.tasks.data.sample import write_sample
 
     write_sample(Path(request["folder"]), training=request["images"], test=request["test"], seed=0)
     return {}

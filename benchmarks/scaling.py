@@ -29,7 +29,7 @@ def measure(images: int) -> None:
     import numpy as np
 
     from digitflow.tasks.nn.presets import PRESETS
-    from digitflow.tasks.nn.progress import EpochReport
+    from digitflow.tasks.nn.reports import EpochReport
     from digitflow.tasks.nn.settings import TrainingSettings
     from digitflow.tasks.nn.train import train_network
 

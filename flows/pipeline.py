@@ -55,7 +55,6 @@ def pipeline(spec: RunSpec) -> None:
         training_sample=parameters.training_sample,
         test_sample=parameters.test_sample,
         labels=list(dataset.labels),
-        scaled=parameters.network == "tutorial",
     )
     if not selection.includes("train"):
         return

@@ -16,7 +16,7 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.runs import run_name
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
-from digitflow.tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.pictures.files import PictureError
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.prediction.predictions import (
     Prediction,

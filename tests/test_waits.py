@@ -83,7 +83,7 @@ def test_every_such_constant_is_in_the_table() -> None:
                 if HOW_LONG.fullmatch(name) and (place, name) not in listed
             ]
     # A thread that has said its last word; nothing is waited for but its return.
-    assert missing == ["tasks/data/download/background.py: _SECONDS_TO_END"]
+    assert missing == ["tasks/data/download/waiting.py: _SECONDS_TO_END"]
 
 
 def endless(path: Path) -> Iterator[str]:

@@ -31,7 +31,8 @@ _COMMANDS = (
         "plan:plan",
         _TRAINING,
         "Show what a run would do, and why, without running anything.\n\n"
-        "Exit code 0 if every stage is cached, 3 if any would run.",
+        "Exit code 0 if every stage is cached, 3 if any would run. For a flow of your own: "
+        "digitflow plan FILE.py:NAME --param KEY=VALUE",
     ),
     (
         "sweep:sweep",

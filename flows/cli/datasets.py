@@ -168,8 +168,8 @@ def add(
     for file in described.files:
         terminal.say(f"  {file.name}  {megabytes(file.size)}\n    SHA-256 {file.sha256}")
     terminal.say(
-        "These digests are what was found today: nobody has published others, so they\n"
-        "are trusted. From now on only these very bytes are taken under this name."
+        "These digests are what was found today: nobody has published others, so they are "
+        "trusted. From now on only these very bytes are taken under this name."
     )
     terminal.say(f"Train on it: digitflow run --dataset {name}", "dim")
 
@@ -226,7 +226,7 @@ def _check_new(folder: Path) -> None:
 
 def _draw(folder: Path, training: int, test: int, seed: int) -> int:
     """Draw beside the folder and give the whole its name; return its size in bytes."""
-    from digitflow.tasks.data.sample.draw import write_sample
+    from digitflow.tasks.data.sample import write_sample
 
     def report(done: int, total: int) -> None:
         emit(StageProgressed(_DRAWING, done, total, "images"))

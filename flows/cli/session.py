@@ -116,7 +116,7 @@ def run_flow(
 
 def _available(cache: Cache, spec: RunSpec, terminal: Terminal) -> RunSpec:
     """Take the default dataset if it is in the store or can be had, and the sample if not."""
-    from digitflow.tasks.data.download.reachable import NoMirrorReachable, reachable
+    from digitflow.tasks.data.download.source_check import NoMirrorReachable, reachable
 
     dataset = spec.dataset
     missing = [file for file in dataset.files if not cache.objects.holds(file.sha256)]

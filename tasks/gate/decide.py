@@ -128,8 +128,7 @@ def _compare(
     rules: Rules,
 ) -> Decision:
     """Judge both models on the test images of the run."""
-    targets = cache.read(_output(summary, "preprocess", "test_targets"))
-    labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    labels = cache.read(_output(summary, "preprocess", "test_targets"))
     outputs = None if champion is None else _champions_outputs(cache, summary, champion)
     return decide(
         np.asarray(cache.read(challenger.predictions)["outputs"]),

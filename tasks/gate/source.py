@@ -17,8 +17,7 @@ from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.sources import SourceStore
 from digitflow.tasks.data.datasets.places import display
 from digitflow.tasks.data.datasets.sources import Dataset
-from digitflow.tasks.data.download.conditional import Seen
-from digitflow.tasks.data.download.source_check import SourceAnswer, check
+from digitflow.tasks.data.download.source_check import Seen, SourceAnswer, check
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.step import announce, step
 

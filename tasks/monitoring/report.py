@@ -100,7 +100,7 @@ def seen_in_test(cache: Cache, model: ModelVersion) -> Seen:
     """Return what a model predicted for its test set."""
     import numpy as np
 
-    from digitflow.tasks.nn.probabilities import probabilities
+    from digitflow.tasks.nn.predict import probabilities
 
     outputs = np.asarray(cache.read(model.predictions)["outputs"])
     counts = np.bincount(outputs.argmax(axis=1), minlength=len(model.class_names))

@@ -10,8 +10,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.file_rows import file_rows
+from digitflow.tasks.durable import unfinished_file
+from digitflow.tasks.nn.feed import file_rows
+
+Arrays = dict[str, NDArray[Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +84,13 @@ def _blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `epoch` epochs: arrays by name and whatever else fits JSON."""
+    """State after `epoch` epochs: groups of arrays by name, and whatever else fits JSON.
+
+    A group without arrays is absent when the checkpoint is loaded.
+    """
 
     epoch: int
-    arrays: dict[str, NDArray[Any]]
+    arrays: dict[str, Arrays]
     state: dict[str, Any]
 
 
@@ -116,14 +120,18 @@ class CheckpointFolder:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {
             _META: np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
-            **{f"array/{name}": array for name, array in checkpoint.arrays.items()},
+            **{
+                f"array/{group}/{name}": array
+                for group, named in checkpoint.arrays.items()
+                for name, array in named.items()
+            },
         }
         np.savez(buffer, allow_pickle=False, **arrays)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
         target = self._folder / f"{self._prefix}{checkpoint.epoch:06d}-{digest}.npz"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(target, content)
+        with unfinished_file(target) as unfinished:
+            unfinished.write_bytes(content)
         for old in self._newest_first()[KEPT:]:
             old.unlink(missing_ok=True)
 
@@ -202,32 +210,14 @@ class CheckpointFolder:
             meta = json.loads(file[_META].tobytes())
             if meta["identity"] != self._identity:
                 return None
-            arrays = {
-                name.removeprefix("array/"): file[name] for name in file.files if name != _META
-            }
+            arrays: dict[str, Arrays] = {}
+            for key in file.files:
+                if key != _META:
+                    _, group, name = key.split("/", 2)
+                    arrays.setdefault(group, {})[name] = file[key]
         return Checkpoint(meta["epoch"], arrays, meta["state"])
 
 
 def _epoch(path: Path) -> int | None:
     text = path.stem.split("-")[1]
     return int(text) if text.isdecimal() else None
-
-
-def _write_atomically(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".unfinished-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The rename itself must survive a power cut too.
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,5 +1,10 @@
 """From stored images to what a network takes in."""
 
+from __future__ import annotations
+
+import errno
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import prod
@@ -9,19 +14,20 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from digitflow.tasks.nn.buffer import Buffer
-from digitflow.tasks.nn.file_rows import file_rows
 
 Rows = NDArray[np.intp]
 Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+# A smaller array is read through its map, which takes no call a row; all of MNIST is smaller.
+MAPPED = 64 * 1024**2  # bytes
 
 
 class Feed:
     """Gathers images and scales uint8 to 0…1, a batch at a time.
 
     The images stay where they are, on the disk as a memory map if that is what they are (of a
-    large one the rows are read from its file: see `tasks.nn.file_rows`): only the batch is ever
-    copied, as bytes first, since gathering a quarter of the size and then
-    converting takes half the time.
+    large one the rows are read from its file: see `FileRows`): only the batch is ever copied, as
+    bytes first, since gathering a quarter of the size and then converting takes half the time.
 
     Parameters
     ----------
@@ -99,6 +105,54 @@ class Feed:
         return images
 
 
+def check_examples(name: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Refuse images and labels that do not fit each other.
+
+    Parameters
+    ----------
+    name : str
+        Which set they are, for messages.
+    images : NDArray[uint8], shape (n, height, width)
+        At least one image.
+    labels : NDArray[int], shape (n,)
+        Whole numbers from 0.
+
+    Raises
+    ------
+    ValueError
+        If they are not that.
+    """
+    if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != (len(images),):
+        message = (
+            f"The {name} images should be uint8 of shape (n, height, width) and the labels of "
+            f"shape (n,); found {images.dtype} {images.shape} and {labels.shape}."
+        )
+        raise ValueError(message)
+    if not len(images) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        message = (
+            f"The {name} labels should be whole numbers from 0, at least one; found "
+            f"{labels.dtype} {labels.shape}."
+        )
+        raise ValueError(message)
+
+
+def count_classes(classes: int | None, *labels: NDArray[np.integer[Any]]) -> int:
+    """Return `classes`, or as many as the largest of the first labels says, and at least 2.
+
+    Raises
+    ------
+    ValueError
+        If a label is too large for that number of classes.
+    """
+    if classes is None:
+        classes = max(2, int(labels[0].max()) + 1)
+    largest = max(int(each.max()) for each in labels)
+    if largest >= classes:
+        message = f"With {classes} classes, labels go up to {classes - 1}; found {largest}."
+        raise ValueError(message)
+    return classes
+
+
 def batch_edges(n: int, batch_size: int, smallest: int = 1) -> list[int]:
     """Return where batches of `n` examples begin, and `n`.
 
@@ -116,3 +170,81 @@ def shuffled(edges: list[int], rng: np.random.Generator) -> Iterator[Rows]:
     order = rng.permutation(edges[-1])
     for start, stop in pairwise(edges):
         yield order[start:stop]
+
+
+class FileRows:
+    """Reads rows of a C-contiguous array that lies in a file and is larger than memory should be.
+
+    What is read through a memory map counts as memory of this process until the system needs it
+    for something else. An epoch reads everything, so a training would grow to the size of its data,
+    and a limit on its memory (of a container, of a batch system) would end it. What is read from
+    the file into a buffer does not count; it lies in the system's page cache all the same.
+
+    Parameters
+    ----------
+    array : memmap, shape (n, …)
+        Map of the file; only its address and shape are used.
+    """
+
+    def __init__(self, array: np.memmap[Any, Any]) -> None:
+        base = array
+        while isinstance(base.base, np.memmap):
+            base = base.base
+        self._start = base.offset + array.ctypes.data - base.ctypes.data
+        self._row_size = array[:1].nbytes
+        self._file = os.open(str(array.filename), os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._out: NDArray[Any] | None = None
+        self._parts: list[memoryview] = []
+
+    def take(self, rows: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """Read some of the rows into `out`, shape (len(rows), …), C-contiguous.
+
+        Raises
+        ------
+        OSError
+            If the file ends before one of them.
+        """
+        if out is not self._out:
+            flat, size = out.data.cast("B"), self._row_size
+            self._parts = [flat[i * size : (i + 1) * size] for i in range(len(out))]
+            self._out = out
+        read = 0
+        for part, place in zip(
+            self._parts, (rows * self._row_size + self._start).tolist(), strict=True
+        ):
+            read += os.preadv(self._file, (part,), place)
+        self._check(read, out)
+
+    def read(self, start: int, out: NDArray[Any]) -> None:
+        """Read the rows from `start` on into `out`; otherwise as `take`."""
+        view, read = out.data.cast("B"), 0
+        while read < len(view):
+            place = self._start + start * self._row_size + read
+            count = os.preadv(self._file, (view[read:],), place)
+            if not count:
+                break
+            read += count
+        self._check(read, out)
+
+    def _check(self, read: int, out: NDArray[Any]) -> None:
+        if read != out.nbytes:
+            message = f"expected {out.nbytes:,} bytes of rows, found {read:,}: the file was cut off"
+            raise OSError(errno.EIO, message)
+
+
+def file_rows(array: NDArray[Any]) -> FileRows | None:
+    """Return what reads the rows of a large memory map, or None for any other array.
+
+    A map that can be written to may hold what its file does not, and counts as another array.
+    """
+    if (
+        not isinstance(array, np.memmap)
+        or array.mode != "r"
+        or array.filename is None
+        or array.nbytes <= MAPPED
+        or not array.flags.c_contiguous
+        or not hasattr(os, "preadv")
+    ):
+        return None
+    return FileRows(array)

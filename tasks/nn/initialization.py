@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 
+Initializer = Callable[[np.random.Generator, tuple[int, ...], int, int], Floats]
+
 
 def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Floats:
     """Draw from a normal distribution with standard deviation √(2 / fan_in)."""
@@ -32,8 +34,6 @@ def tutorial(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_
     """Draw from a uniform distribution on [-0.1, 0.1), whatever the fans."""
     return 0.2 * rng.random(shape) - 0.1
 
-
-Initializer = Callable[[np.random.Generator, tuple[int, ...], int, int], Floats]
 
 INITIALIZERS: dict[str, Initializer] = {"he": he, "glorot": glorot, "tutorial": tutorial}
 

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 from digitflow.tasks.nn.buffer import aligned
 from digitflow.tasks.nn.convolution import Conv
 from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.layer import Floats, Layer, Parameter, Shape
+from digitflow.tasks.nn.layers import Floats, Layer, Parameter, Shape
 from digitflow.tasks.nn.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from digitflow.tasks.nn.buffer import Buffer, in_memory_order
-from digitflow.tasks.nn.layer import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.layers import Floats, Layer, Parameter, Shape, refuse_shape
 from digitflow.tasks.nn.randomness import Randomness
 
 

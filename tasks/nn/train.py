@@ -1,4 +1,4 @@
-"""Train a network as its settings say."""
+"""From settings to a network, and to its training."""
 
 from pathlib import Path
 from typing import Any
@@ -6,21 +6,73 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.architecture import to_arrays
-from digitflow.tasks.nn.assembly import assemble, make_loss, make_optimizer, make_schedule
 from digitflow.tasks.nn.augmentation import Augment
 from digitflow.tasks.nn.blas import blas_threads
 from digitflow.tasks.nn.checkpoints import CheckpointFolder, run_identity
-from digitflow.tasks.nn.early_stopping import EarlyStopping
-from digitflow.tasks.nn.evaluation import evaluate
-from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.fit import Examples, History, Training
+from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.feed import Feed, check_examples, count_classes
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.losses import LOSSES, Loss
+from digitflow.tasks.nn.model_file import to_arrays
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.progress import BatchListener, EpochListener
-from digitflow.tasks.nn.randomness import Randomness
-from digitflow.tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
+from digitflow.tasks.nn.randomness import Randomness, stratified_split
+from digitflow.tasks.nn.reports import BatchListener, EpochListener, History, TrainingResult
+from digitflow.tasks.nn.schedules import SCHEDULES, Schedule, warm_up
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.split import stratified_split
+from digitflow.tasks.nn.trainer import EarlyStopping, Examples, Training, outputs_and_losses
+
+
+def assemble(settings: TrainingSettings, height: int, width: int, classes: int) -> list[Layer]:
+    """Return the layers for images of that size."""
+    # Batch normalisation subtracts the mean, so a bias before it would have no effect.
+    bias = settings.bias and not settings.batch_normalization
+    normalization: list[type[Layer]] = [BatchNorm] if settings.batch_normalization else []
+    layers: list[Layer] = []
+    for channels in settings.convolution_channels:
+        layers.append(
+            Conv(
+                channels,
+                settings.kernel_size,
+                bias=bias,
+                initialization=settings.initialization,
+            )
+        )
+        # ReLU after pooling gives the same as before it, for a quarter of the work.
+        if min(height, width) >= 4:
+            layers.append(MaxPool())
+            height, width = height // 2, width // 2
+        layers += [*(kind() for kind in normalization), ReLU()]
+    if settings.convolution_channels:
+        layers.append(GlobalAveragePool() if settings.global_average_pooling else Flatten())
+    for size in settings.hidden_sizes:
+        layers.append(Dense(size, bias=bias, initialization=settings.initialization))
+        layers += [*(kind() for kind in normalization), ReLU()]
+        if settings.dropout:
+            layers.append(Dropout(settings.dropout))
+    layers.append(Dense(classes, bias=settings.bias, initialization=settings.initialization))
+    return layers
+
+
+def make_loss(settings: TrainingSettings, classes: int) -> Loss:
+    """Return the loss over `classes` outputs."""
+    return LOSSES[settings.loss](classes, settings.label_smoothing, settings.dtype)
+
+
+def make_optimizer(settings: TrainingSettings) -> Optimizer:
+    """Return the optimiser."""
+    decay = settings.weight_decay
+    if settings.optimizer == "sgd":
+        return SGD(settings.momentum, nesterov=settings.nesterov, weight_decay=decay)
+    return {"adam": Adam, "adamw": AdamW}[settings.optimizer](weight_decay=decay)
+
+
+def make_schedule(settings: TrainingSettings) -> Schedule:
+    """Return the schedule of the learning rate, with its warm-up."""
+    schedule = SCHEDULES[settings.schedule]
+    share = settings.warm_up_epochs / settings.epochs
+    return warm_up(schedule, share) if share else schedule
 
 
 def train_network(
@@ -60,7 +112,7 @@ def train_network(
     Returns
     -------
     TrainingResult
-        Its weights hold the network whole: `tasks.nn.architecture.from_arrays` makes it again.
+        Its weights hold the network whole: `tasks.nn.model_file.to_network` makes it again.
 
     Raises
     ------
@@ -72,15 +124,9 @@ def train_network(
     TrainingInterrupted
         If Ctrl-C was pressed.
     """
-    _check("training", training_images, training_labels)
-    _check("test", test_images, test_labels)
-    if classes is None:
-        classes = max(2, int(training_labels.max()) + 1)
-    largest = max(training_labels.max(), test_labels.max())
-    if largest >= classes:
-        message = f"With {classes} classes, labels go up to {classes - 1}; found {largest}."
-        raise ValueError(message)
-
+    check_examples("training", training_images, training_labels)
+    check_examples("test", test_images, test_labels)
+    classes = count_classes(classes, training_labels, test_labels)
     training, _ = _prepare(
         training_images,
         training_labels,
@@ -94,11 +140,11 @@ def train_network(
     with blas_threads(settings.blas_threads):
         history = training.fit()
     network, loss = training.network, training.loss
-    test = Feed(test_images, network.input_shape, network.dtype)
-    rows = np.arange(len(test_images))
+    feed = Feed(test_images, network.input_shape, network.dtype)
+    test = Examples(feed, test_labels, np.arange(len(test_images)))
     # With one thread, like every later prediction.
     with blas_threads(1):
-        outputs, losses = evaluate(network, test, test_labels, rows, loss)
+        outputs, losses = outputs_and_losses(network, test, loss)
     return TrainingResult(to_arrays(network), history, outputs, losses)
 
 
@@ -132,7 +178,8 @@ def train_partly(
     history, checkpoint
         Of the epochs so far, and the file to go on from.
     """
-    _check("training", training_images, training_labels)
+    check_examples("training", training_images, training_labels)
+    classes = count_classes(classes, training_labels)
     training, folder = _prepare(
         training_images,
         training_labels,
@@ -220,18 +267,3 @@ def _prepare(
         stop_after=stop_after,
     )
     return training, folder
-
-
-def _check(name: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
-    if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != (len(images),):
-        message = (
-            f"The {name} images should be uint8 of shape (n, height, width) and the labels of "
-            f"shape (n,); found {images.dtype} {images.shape} and {labels.shape}."
-        )
-        raise ValueError(message)
-    if not len(images) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        message = (
-            f"The {name} labels should be whole numbers from 0, at least one; found "
-            f"{labels.dtype} {labels.shape}."
-        )
-        raise ValueError(message)

@@ -64,7 +64,7 @@ def _npz(weights: Weights, _model: ModelVersion) -> bytes:
 
 
 def _onnx(weights: Weights, model: ModelVersion) -> bytes:
-    from digitflow.tasks.nn.onnx.model import to_onnx
+    from digitflow.tasks.nn.onnx import to_onnx
 
     try:
         made = to_onnx(

@@ -85,8 +85,7 @@ class Model:
         ValueError
             If the images do not fit the model.
         """
-        from digitflow.tasks.nn.predict import predict
-        from digitflow.tasks.nn.probabilities import probabilities
+        from digitflow.tasks.nn.predict import predict, probabilities
 
         outputs = predict(dict(self._cache.read(self.version.weights)), images)
         return probabilities(outputs, str(self.version.parameters["loss"]))
@@ -102,7 +101,7 @@ class Model:
             If the model's weights are lost or damaged.
         """
         from digitflow.tasks.data.pictures.batch import read_batch
-        from digitflow.tasks.data.pictures.errors import PictureError
+        from digitflow.tasks.data.pictures.files import PictureError
 
         given = [pictures] if isinstance(pictures, str | Path) else list(pictures)
         batch = read_batch(

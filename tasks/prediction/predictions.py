@@ -132,8 +132,7 @@ def predict_batch(cache: Cache, model: ModelVersion, batch: Batch) -> list[Predi
     """
     import numpy as np
 
-    from digitflow.tasks.nn.predict import predict
-    from digitflow.tasks.nn.probabilities import probabilities
+    from digitflow.tasks.nn.predict import predict, probabilities
 
     outputs = predict(dict(cache.read(model.weights)), batch.images)
     shares = probabilities(outputs, loss_of(model))

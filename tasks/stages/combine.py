@@ -29,15 +29,15 @@ def combine(
     """
     import pandas as pd
 
-    from digitflow.tasks.nn.ensemble import combine_outputs, join
     from digitflow.tasks.nn.losses import LOSSES
+    from digitflow.tasks.nn.model_file import join_members
+    from digitflow.tasks.nn.predict import combine_outputs
 
     outputs = combine_outputs([each["outputs"] for each in predictions], loss)
-    labels = test_targets if test_targets.ndim == 1 else test_targets.argmax(axis=1)
     measured = LOSSES[loss](outputs.shape[1], label_smoothing, outputs.dtype.name)
     by_epoch = pd.concat(histories).groupby("epoch", sort=True)
     return {
-        "model": join(models, loss),
+        "model": join_members(models, loss),
         "history": by_epoch.mean().reset_index(),
-        "predictions": {"outputs": outputs, "losses": measured.forward(outputs, labels)},
+        "predictions": {"outputs": outputs, "losses": measured.forward(outputs, test_targets)},
     }

@@ -30,13 +30,10 @@ def evaluate(
     scores, confusion = classification_metrics(
         predictions["outputs"],
         predictions["losses"],
-        test_targets if test_targets.ndim == 1 else test_targets.argmax(axis=1),
+        test_targets,
         class_names,
     )
-    if training_targets.ndim == 1:
-        trained_on = np.bincount(training_targets, minlength=len(class_names))
-    else:
-        trained_on = training_targets.sum(axis=0)
+    trained_on = np.bincount(training_targets, minlength=len(class_names))
     for row, images in zip(scores["per_class"], trained_on, strict=True):
         row["training_images"] = int(images)
     return {"metrics": scores, "confusion": confusion.reset_index()}

@@ -10,8 +10,7 @@ from digitflow.tasks.engine.stage import Progress, stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from digitflow.tasks.nn.progress import BatchReport, EpochReport
-    from digitflow.tasks.nn.result import TrainingResult
+    from digitflow.tasks.nn.reports import BatchReport, EpochReport, TrainingResult
 
 
 @stage(
@@ -42,7 +41,7 @@ def train(
 
     data = (training_inputs, training_targets, test_inputs, test_targets)
     if network == "tutorial":
-        result = _train_tutorial(*data, settings, scratch, progress)
+        result = _train_tutorial(*data, settings, classes, scratch, progress)
     else:
         result = _train_layers(*data, settings, classes, checkpoint, scratch, progress)
     return {
@@ -58,6 +57,7 @@ def _train_tutorial(
     test_images: NDArray[Any],
     test_labels: NDArray[Any],
     settings: dict[str, Any],
+    classes: int,
     scratch: Path,
     progress: Progress,
 ) -> TrainingResult:
@@ -69,6 +69,7 @@ def _train_tutorial(
         training_labels,
         test_images,
         test_labels,
+        classes=classes,
         hidden_size=hidden_size,
         learning_rate=settings["learning_rate"],
         epochs=settings["epochs"],

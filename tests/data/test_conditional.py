@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from digitflow.tasks.data.datasets.sources import SourceFile
-from digitflow.tasks.data.download.conditional import Asked, Seen, ask
-from digitflow.tasks.data.download.mirror_errors import InterruptedTransferError, RefusedError
+from digitflow.tasks.data.download.errors import InterruptedTransferError, RefusedError
+from digitflow.tasks.data.download.source_check import Asked, Seen, ask
 from tests.patience import PATIENCE
 
 DATA = bytes(range(256)) * 8

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from digitflow.tasks.data.download.fetch import FetchError, MirrorFailure, fetch
-from digitflow.tasks.data.download.timeouts import Limits
+from digitflow.tasks.data.download.waiting import Limits
 from tests.patience import PATIENCE, wait_for
 
 NAME = "train-images-idx3-ubyte.gz"
@@ -195,7 +195,7 @@ def test_process_killed_in_mid_transfer_is_taken_up(server, behaviours, folder):
         behaviours.serve(DATA, stop_after=400_000, then="stall"), behaviours.serve(DATA)
     )
     code = (
-        "import sys, pathlib; from tasks.data.fetch import fetch; "
+        "import sys, pathlib; from digitflow.tasks.data.download.fetch import fetch; "
         "name, sha256, size, url, folder = sys.argv[1:]; "
         "fetch(name, sha256=sha256, size=int(size), mirrors=[url], folder=pathlib.Path(folder))"
     )
@@ -530,7 +530,7 @@ def test_a_stop_ends_the_wait_for_a_silent_mirror(server, behaviours, folder):
 def still(monkeypatch):
     """Let no time pass while mirrors are waited for, but what is slept."""
     monkeypatch.setattr(
-        "digitflow.tasks.data.download.timeouts.time", SimpleNamespace(monotonic=lambda: 0.0)
+        "digitflow.tasks.data.download.waiting.time", SimpleNamespace(monotonic=lambda: 0.0)
     )
 
 

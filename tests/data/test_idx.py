@@ -107,8 +107,8 @@ def test_gzip_of_several_members(file):
 @pytest.mark.parametrize("input_chunk", range(2, 60, 3))
 @pytest.mark.parametrize("output_chunk", [1, 4, 100])
 def test_chunks_may_end_anywhere(file, monkeypatch, input_chunk, output_chunk):
-    monkeypatch.setattr("digitflow.tasks.data.idx.stream.INPUT_CHUNK", input_chunk)
-    monkeypatch.setattr("digitflow.tasks.data.idx.stream.OUTPUT_CHUNK", output_chunk)
+    monkeypatch.setattr("digitflow.tasks.data.idx.header.INPUT_CHUNK", input_chunk)
+    monkeypatch.setattr("digitflow.tasks.data.idx.header.OUTPUT_CHUNK", output_chunk)
     file.write_bytes(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:]) + bytes(7))
     assert decode(file).tolist() == [[0, 1, 2], [3, 4, 5]]
 

@@ -14,7 +14,7 @@ HEAVY = {"numpy", "pandas", "matplotlib", "prefect", "digitflow.storage", "digit
         ("datasets.sources", HEAVY | {"requests", "urllib3"}),
         ("download.fetch", HEAVY),
         ("idx.arrays", HEAVY - {"numpy"} | {"requests"}),
-        ("sample.draw", {"prefect", "digitflow.storage", "digitflow.flows", "requests"}),
+        ("sample", {"prefect", "digitflow.storage", "digitflow.flows", "requests"}),
     ],
 )
 def test_what_a_module_brings_in(module, absent):

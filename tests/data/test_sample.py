@@ -8,7 +8,7 @@ import pytest
 
 from digitflow.tasks.data.datasets.sources import ROLES, from_directory
 from digitflow.tasks.data.idx.arrays import check_pair, decode
-from digitflow.tasks.data.sample.draw import balanced_labels, draw_blocks, write_sample
+from digitflow.tasks.data.sample import balanced_labels, draw_blocks, write_sample
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_every_image_is_another(sample):
 @pytest.fixture
 def undistorted(monkeypatch):
     for name in ("TURN", "SHEAR", "STRETCH", "SHIFT", "WARP", "SPECKLE"):
-        monkeypatch.setattr(f"digitflow.tasks.data.sample.draw.{name}", 0.0)
+        monkeypatch.setattr(f"digitflow.tasks.data.sample.{name}", 0.0)
     for name, value in (("SCALE", 1.0), ("STROKE", 1.0), ("EDGE", 1.0), ("INK", 1.0)):
-        monkeypatch.setattr(f"digitflow.tasks.data.sample.draw.{name}", (value, value))
+        monkeypatch.setattr(f"digitflow.tasks.data.sample.{name}", (value, value))
 
 
 def drawn_plainly():
@@ -103,7 +103,7 @@ def test_counters_are_hollow(undistorted):
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 90])
 def test_box_is_20_pixels_and_centred(undistorted, monkeypatch, degrees):
-    monkeypatch.setattr("digitflow.tasks.data.sample.draw._random_affine", rotation(degrees))
+    monkeypatch.setattr("digitflow.tasks.data.sample._random_affine", rotation(degrees))
     ink = drawn_plainly() > 0.5
     sides = []
     for lit in (ink.any(axis=1), ink.any(axis=2)):
@@ -117,7 +117,7 @@ def test_box_is_20_pixels_and_centred(undistorted, monkeypatch, degrees):
 
 def test_turned_digits_are_the_upright_ones_turned(undistorted, monkeypatch):
     upright = drawn_plainly()
-    monkeypatch.setattr("digitflow.tasks.data.sample.draw._random_affine", rotation(90))
+    monkeypatch.setattr("digitflow.tasks.data.sample._random_affine", rotation(90))
     # y points down, so that a positive angle turns clockwise.
     clockwise = np.rot90(upright, k=-1, axes=(1, 2))
     assert np.abs(drawn_plainly() - clockwise).max() < 0.02

@@ -15,7 +15,7 @@ from digitflow.tasks.data.download.source_check import (
     SourceAnswer,
     check,
 )
-from digitflow.tasks.data.download.timeouts import Limits
+from digitflow.tasks.data.download.waiting import Limits
 
 CONTENTS = {f"{role}.gz": role.encode() * 50 for role in ROLES}
 NOWHERE = "http://127.0.0.1:9/mnist/"  # the discard port: nobody listens

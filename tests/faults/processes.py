@@ -34,7 +34,7 @@ _FORK_SERVER.set_forkserver_preload(
         "digitflow.tasks.nn.tutorial",
         "digitflow.tasks.data.download.fetch",
         "digitflow.tasks.data.idx.arrays",
-        "digitflow.tasks.data.encode",
+        "digitflow.tasks.data.preparation",
         "digitflow.tasks.nn.metrics",
         "digitflow.tasks.figures.gallery",
         "digitflow.tasks.figures.confusion",

@@ -108,9 +108,9 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
 def test_an_edited_decoder_reruns_decoding_and_nothing_after_it(
     project: Path, walk: Callable[..., Answer]
 ):
-    append(project / "tasks/data/idx/stream.py", "\nUNUSED = 1\n")
+    append(project / "tasks/data/idx/header.py", "\nUNUSED = 1\n")
     ran = walk()["ran"]
     assert set(ran) >= {f"decode-{each}" for each in ("training-images", "test-labels")}
     assert not set(ran) & {"train", "evaluate", "plot"}
     for reasons in ran.values():
-        assert reasons == ["code changed: tasks/data/idx/stream.py (module level)"]
+        assert reasons == ["code changed: tasks/data/idx/header.py (module level)"]

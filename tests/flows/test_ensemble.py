@@ -7,8 +7,7 @@ from digitflow.flows.selection import Selection
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.gate.candidate import register_model
-from digitflow.tasks.nn.predict import predict
-from digitflow.tasks.nn.probabilities import probabilities
+from digitflow.tasks.nn.predict import predict, probabilities
 from digitflow.tasks.parameters import ParameterError, Parameters, resolve
 from digitflow.tasks.reporting.run_summary import find_stage
 from tests.walk import TINY, Walk, planned, walk

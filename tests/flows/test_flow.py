@@ -15,7 +15,7 @@ from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
 from digitflow.tasks.data.download.fetch import fetch
-from digitflow.tasks.data.download.timeouts import Limits
+from digitflow.tasks.data.download.waiting import Limits
 from tests.patience import wait_for
 from tests.servers.prefect_server import PrefectServer, own_name
 from tests.servers.scripted import Behaviours, Handler, serving

@@ -283,7 +283,8 @@ class TestDamage:
         for sha256 in list(cache.objects):
             cache.objects.path(sha256).unlink()
         done = planned_walk(cache, tiny, selection=Selection(until="evaluate"))
-        assert done.ran == list(LABELS[:-1])
+        # What `preprocess` hands on unchanged is back as soon as `decode` has run.
+        assert done.ran == [label for label in LABELS[:-1] if label != "preprocess"]
         assert done.digests().items() <= first.digests().items()
 
     def test_of_a_dataset_file_under_our_feet(
@@ -312,10 +313,9 @@ class TestData:
         targets = cache.read(first.output("preprocess", "training_targets"))
         images = cache.read(first.output("decode-training-images", "array"))
         labels = cache.read(first.output("decode-training-labels", "array"))
-        assert inputs.shape == (40, 63)
-        np.testing.assert_array_equal(inputs, images.reshape(40, 63) / 255)
-        np.testing.assert_array_equal(targets.argmax(axis=1), labels)
-        assert targets.sum() == 40
+        np.testing.assert_array_equal(inputs, images)
+        np.testing.assert_array_equal(targets, labels)
+        assert (inputs.dtype, targets.ndim) == (np.uint8, 1)
 
     def test_one_changed_label_reruns_from_its_download_on(
         self, cache: Cache, tiny_directory: Path, tmp_path: Path

@@ -17,7 +17,7 @@ from digitflow.flows.retrain import retrain
 from digitflow.storage.cache import Cache
 from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
 from digitflow.tasks.data.idx import arrays as idx
-from digitflow.tasks.data.sample.draw import write_sample
+from digitflow.tasks.data.sample import write_sample
 from digitflow.tasks.gate.source import ask_source
 from tests.faults.http_mirror import serving
 from tests.mnist import has_mnist, mnist_folder

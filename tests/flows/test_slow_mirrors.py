@@ -22,7 +22,7 @@ COMMAND = """
 import sys
 from digitflow.flows.cli.app import main
 from digitflow.tasks.data.download.fetch import fetch
-from digitflow.tasks.data.download.timeouts import Limits
+from digitflow.tasks.data.download.waiting import Limits
 fetch.__kwdefaults__["limits"] = Limits(slowest=5_000.0, window=3.0)
 sys.exit(main(sys.argv[1:]))
 """

@@ -27,7 +27,6 @@ _READERS = {
     "idx": (
         "digitflow.tasks.data.idx.arrays",
         "digitflow.tasks.data.idx.header",
-        "digitflow.tasks.data.idx.stream",
     ),
     "manifest": (
         "tomllib._parser",

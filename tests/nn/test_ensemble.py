@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.ensemble import KEY, combine_outputs, is_ensemble, join, split
-from digitflow.tasks.nn.predict import predict
-from digitflow.tasks.nn.probabilities import probabilities
-from tests.nn.test_fit import SMALL, Data, data, train
+from digitflow.tasks.nn.model_file import ENSEMBLE, join_members, kind_of, split_ensemble
+from digitflow.tasks.nn.predict import combine_outputs, predict, probabilities
+from tests.nn.test_trainer import SMALL, Data, data, train
 
 __all__ = ["data"]  # a fixture
 
@@ -46,14 +45,14 @@ def test_certainty_beyond_what_a_float_can_say_stays_finite() -> None:
 
 def test_predicts_what_its_members_predict_together(data: Data) -> None:
     results = [train(data, {**SMALL, "seed": seed}) for seed in (1, 2, 3)]
-    model = join([each.weights for each in results], "cross_entropy")
-    assert is_ensemble(model)
-    assert not is_ensemble(results[0].weights)
+    model = join_members([each.weights for each in results], "cross_entropy")
+    assert kind_of(model) == "ensemble"
+    assert kind_of(results[0].weights) == "network"
     np.testing.assert_array_equal(
         predict(model, data[2]),
         combine_outputs([each.outputs for each in results], "cross_entropy"),
     )
-    members, loss = split(model)
+    members, loss = split_ensemble(model)
     assert loss == "cross_entropy"
     for member, result in zip(members, results, strict=True):
         assert list(member) == list(result.weights)
@@ -62,24 +61,24 @@ def test_predicts_what_its_members_predict_together(data: Data) -> None:
 def described(**changes: Any) -> dict[str, Any]:
     text = json.dumps({"format": 1, "members": 2, "loss": "cross_entropy", **changes})
     arrays = {"member_0/x": np.zeros(1), "member_1/x": np.zeros(1)}
-    return {KEY: np.frombuffer(text.encode(), np.uint8), **arrays}
+    return {ENSEMBLE: np.frombuffer(text.encode(), np.uint8), **arrays}
 
 
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        ({KEY: np.frombuffer(b"[", np.uint8)}, "describes it as JSON"),
-        ({KEY: np.frombuffer(b"[]", np.uint8)}, "describes it as JSON"),
+        ({ENSEMBLE: np.frombuffer(b"[", np.uint8)}, "describes it as JSON"),
+        ({ENSEMBLE: np.frombuffer(b"[]", np.uint8)}, "describes it as JSON"),
         (described(format=2), "reads ensemble format 1; found 2"),
         (described(members=3), "should have 3 members; not all"),
         (described(members=10**12), "not all of them are in the file"),
         (described(members=0), "should have 0 members"),
         (described(members=-1), "should have -1 members"),
         (described(members="x"), "describes it as JSON"),
-        ({KEY: described()[KEY], "member_0/x": np.zeros(1)}, "should have 2 members"),
+        ({ENSEMBLE: described()[ENSEMBLE], "member_0/x": np.zeros(1)}, "should have 2 members"),
     ],
     ids=str,
 )
 def test_a_file_that_is_no_ensemble_is_refused(weights: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        split(weights)
+        split_ensemble(weights)

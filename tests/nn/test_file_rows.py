@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from digitflow.tasks.nn.checkpoints import run_identity
-from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.file_rows import FileRows, file_rows
+from digitflow.tasks.nn.feed import Feed, FileRows, file_rows
 from digitflow.tasks.nn.settings import TrainingSettings
 from digitflow.tasks.nn.train import train_network
 
@@ -18,7 +17,7 @@ LABELS = np.arange(60) % 3
 
 @pytest.fixture
 def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digitflow.tasks.nn.file_rows.MAPPED", 0)
+    monkeypatch.setattr("digitflow.tasks.nn.feed.MAPPED", 0)
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ class TestWhichArrays:
         assert [file_rows(each) for each in others] == [None] * 5
         for mode in ("r+", "c"):
             assert file_rows(np.load(str(mapped.filename), mmap_mode=mode)) is None
-        monkeypatch.setattr("digitflow.tasks.nn.file_rows.MAPPED", IMAGES.nbytes)
+        monkeypatch.setattr("digitflow.tasks.nn.feed.MAPPED", IMAGES.nbytes)
         assert file_rows(mapped) is None
 
 

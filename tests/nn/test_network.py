@@ -5,14 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.architecture import KEY, from_arrays, to_arrays
-from digitflow.tasks.nn.convolution import Conv
-from digitflow.tasks.nn.layer import Layer
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
 from digitflow.tasks.nn.losses import CrossEntropy
+from digitflow.tasks.nn.model_file import ARCHITECTURE, to_arrays, to_network
 from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import central_difference, relative_error
@@ -84,7 +82,7 @@ def test_a_stored_network_predicts_the_same_bytes(kind: Any, dtype: str) -> None
     with np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
     assert predict(arrays, images()).tobytes() == expected.tobytes()
-    assert from_arrays(arrays).dtype == dtype
+    assert to_network(arrays).dtype == dtype
 
 
 def test_stored_arrays_are_copies() -> None:
@@ -125,7 +123,7 @@ def test_the_tutorials_weights_predict_too(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
     np.testing.assert_allclose(predict(weights, flat), expected, rtol=1e-12)
     # Many images go through some at a time.
-    monkeypatch.setattr("digitflow.tasks.nn.predict._TUTORIAL_PASS", 3)
+    monkeypatch.setattr("digitflow.tasks.nn.tutorial._PREDICTION_PASS", 3)
     np.testing.assert_allclose(predict(weights, images()), expected, rtol=1e-12)
 
 
@@ -142,20 +140,20 @@ def test_a_layer_that_does_not_fit_is_named() -> None:
 
 def test_files_that_hold_no_network_are_refused() -> None:
     arrays = to_arrays(make(plain))
-    without = {name: array for name, array in arrays.items() if name != KEY}
+    without = {name: array for name, array in arrays.items() if name != ARCHITECTURE}
     with pytest.raises(ValueError, match="under 'architecture'; found only 0_Dense.biases"):
-        from_arrays(without)
-    described = json.loads(arrays[KEY].tobytes())
+        to_network(without)
+    described = json.loads(arrays[ARCHITECTURE].tobytes())
 
     def changed(**changes: Any) -> dict[str, Any]:
         text = json.dumps({**described, **changes}).encode()
-        return {**arrays, KEY: np.frombuffer(text, np.uint8)}
+        return {**arrays, ARCHITECTURE: np.frombuffer(text, np.uint8)}
 
     with pytest.raises(ValueError, match="reads model format 1; found 99"):
-        from_arrays(changed(format=99))
+        to_network(changed(format=99))
     with pytest.raises(ValueError, match="Unknown layer type 'Magic'; known are Dense"):
-        from_arrays(changed(layers=[{"type": "Magic"}]))
+        to_network(changed(layers=[{"type": "Magic"}]))
     with pytest.raises(ValueError, match="found 0_Dense.biases"):
-        from_arrays(changed(layers=described["layers"][:1]))
+        to_network(changed(layers=described["layers"][:1]))
     with pytest.raises(ValueError, match=r"0_Dense.biases has shape \(7,\); found \(1,\)"):
-        from_arrays({**arrays, "0_Dense.biases": np.zeros(1)})
+        to_network({**arrays, "0_Dense.biases": np.zeros(1)})

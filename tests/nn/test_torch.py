@@ -5,14 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.convolution import Conv
-from digitflow.tasks.nn.layer import Layer
-from digitflow.tasks.nn.layers import Dense, Flatten, ReLU
+from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers import Dense, Flatten, Layer, ReLU
 from digitflow.tasks.nn.losses import CrossEntropy
 from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.normalization import BatchNorm
 from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
-from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.random_networks import SIZES, in_order, random_network
 

@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.errors import TrainingDivergedError
-from digitflow.tasks.nn.progress import EpochReport
-from digitflow.tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.reports import EpochReport, TrainingDivergedError, TrainingResult
 from digitflow.tasks.nn.tutorial import COLUMNS, predict_tutorial, train_tutorial
 
 PUBLISHED = Path(__file__).with_name("tutorial-history.csv")
@@ -18,21 +16,19 @@ Data = tuple[Any, Any, Any, Any]
 
 @pytest.fixture(scope="module")
 def thousand(mnist: dict[str, Any]) -> Data:
-    """The tutorial's data: the first 1,000 images of both sets, flat, 0 to 1, one-hot."""
-    arrays = []
-    for name in ("training", "test"):
-        arrays.append(mnist[f"{name}_images"][:1000].reshape(1000, 784) / 255)
-        arrays.append(np.eye(10)[mnist[f"{name}_labels"][:1000]])
-    return arrays[0], arrays[1], arrays[2], arrays[3]
+    """The tutorial's data: the first 1,000 images and labels of both sets."""
+    training = mnist["training_images"][:1000], mnist["training_labels"][:1000]
+    return *training, mnist["test_images"][:1000], mnist["test_labels"][:1000]
 
 
 @pytest.fixture(scope="module")
 def small() -> Data:
     """Forty training and twenty test images with many zero pixels; no download needed."""
     rng = np.random.default_rng(5)
-    images = rng.random((60, 30)) * (rng.random((60, 30)) < 0.3)
+    images = rng.integers(0, 256, (60, 5, 6), np.uint8) * (rng.random((60, 5, 6)) < 0.3)
     images[3] = 0
-    labels = np.eye(10)[rng.integers(0, 10, 60)]
+    labels = rng.integers(0, 10, 60)
+    labels[0] = 9
     return images[:40], labels[:40], images[40:], labels[40:]
 
 
@@ -46,6 +42,7 @@ def plain_loop(
     relu_derivative: str = "published",
 ) -> tuple[Any, Any]:
     """The computation as one would write it down first."""
+    images, labels = images.reshape(len(images), -1) / 255, np.eye(10)[labels]
     rng = np.random.default_rng(seed)
     weights_1 = 0.2 * rng.random((images.shape[1], hidden_size)) - 0.1
     weights_2 = 0.2 * rng.random((hidden_size, 10)) - 0.1
@@ -119,14 +116,14 @@ def test_the_correct_derivative_is_worth_two_and_a_half_points(thousand: Data) -
 
 def test_one_step_worked_by_hand() -> None:
     # default_rng(4) draws 0.9430561, 0.5113276 and then the mask 1: the weights start at
-    # w1 = 0.0886112 and w2 = 0.0022655. With x = 0.5 and y = 1:
-    #   hidden = 2 · 0.5 · w1 = 0.0886112        output = hidden · w2 = 0.0002008
-    #   δ₂ = y - output = 0.9997992              δ₁ = w2 · δ₂ = 0.0022651
-    #   w1 + 0.005 · 0.5 · δ₁ = 0.0886169        w2 + 0.005 · hidden · δ₂ = 0.0027085
-    image, label = np.array([[0.5]]), np.array([[1.0]])
-    result = train_tutorial(image, label, image, label, hidden_size=1, epochs=1, seed=4)
-    assert result.weights["weights_1"][0, 0] == pytest.approx(0.0886169, abs=5e-8)
-    assert result.weights["weights_2"][0, 0] == pytest.approx(0.0027085, abs=5e-8)
+    # w1 = 0.0886112 and w2 = 0.0022655. With x = 51 / 255 = 0.2 and y = 1:
+    #   hidden = 2 · 0.2 · w1 = 0.0354445        output = hidden · w2 = 0.0000803
+    #   δ₂ = y - output = 0.9999197              δ₁ = w2 · δ₂ = 0.0022653
+    #   w1 + 0.005 · 0.2 · δ₁ = 0.0886135        w2 + 0.005 · hidden · δ₂ = 0.0024427
+    image, label = np.array([[[51]]], np.uint8), np.array([0])
+    result = train_tutorial(image, label, image, label, classes=1, hidden_size=1, epochs=1, seed=4)
+    assert result.weights["weights_1"][0, 0] == pytest.approx(0.0886135, abs=5e-8)
+    assert result.weights["weights_2"][0, 0] == pytest.approx(0.0024427, abs=5e-8)
 
 
 def test_inputs_may_be_read_only_and_are_left_alone(small: Data) -> None:
@@ -210,8 +207,25 @@ def test_fewer_epochs_than_saved_are_trained_afresh(small: Data, tmp_path: Path)
 
 
 def test_mismatched_images_and_labels_are_refused(small: Data) -> None:
-    with pytest.raises(ValueError, match=r"training images and labels .* found \(40, 30\)"):
+    with pytest.raises(
+        ValueError, match=r"training images .* found uint8 \(40, 5, 6\) and \(39,\)"
+    ):
         train_tutorial(small[0], small[1][:-1], small[2], small[3])
+
+
+def test_a_class_that_is_out_of_range_is_refused(small: Data) -> None:
+    with pytest.raises(ValueError, match="With 9 classes, labels go up to 8; found 9"):
+        train_tutorial(*small, classes=9)
+    assert train_tutorial(*small, classes=12, epochs=1).outputs.shape == (20, 12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_the_images_that_are_scaled_at_once_change_no_bit(
+    small: Data, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train_tutorial(*small, epochs=2)
+    monkeypatch.setattr("digitflow.tasks.nn.tutorial._TRAINING_PASS", size)
+    assert_same(train_tutorial(*small, epochs=2), expected)
 
 
 def test_divergence_is_reported_with_its_sample(small: Data) -> None:
@@ -223,8 +237,10 @@ def test_divergence_is_reported_with_its_sample(small: Data) -> None:
 
 def test_prediction_uses_no_dropout(small: Data) -> None:
     result = train_tutorial(*small, epochs=2)
-    hidden = np.maximum(small[2] @ result.weights["weights_1"], 0)
+    flat = small[2].reshape(20, 30) / 255
+    hidden = np.maximum(flat @ result.weights["weights_1"], 0)
     expected = hidden @ result.weights["weights_2"]
     np.testing.assert_allclose(result.outputs, expected, rtol=1e-12)
-    again = predict_tutorial(result.weights["weights_1"], result.weights["weights_2"], small[2])
-    assert again.tobytes() == result.outputs.tobytes()
+    for images in (small[2], flat):
+        again = predict_tutorial(**result.weights, images=images)
+        assert again.tobytes() == result.outputs.tobytes()

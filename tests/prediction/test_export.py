@@ -13,13 +13,11 @@ import pytest
 
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.nn.architecture import to_arrays
 from digitflow.tasks.nn.convolution import Conv
-from digitflow.tasks.nn.layer import Layer
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.model_file import to_arrays
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.predict import predict
-from digitflow.tasks.nn.probabilities import probabilities
+from digitflow.tasks.nn.predict import predict, probabilities
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.prediction.export import ExportError, export
 

@@ -123,16 +123,15 @@ class TestImageSize:
     def test_of_an_older_record_of_layers_and_of_an_ensemble(
         self, cache: Cache, shape: tuple[int, ...], size: tuple[int, int], members: int
     ):
-        from digitflow.tasks.nn.architecture import to_arrays
-        from digitflow.tasks.nn.ensemble import join
         from digitflow.tasks.nn.layers import Dense, Flatten
+        from digitflow.tasks.nn.model_file import join_members, to_arrays
         from digitflow.tasks.nn.network import Network
         from digitflow.tasks.nn.randomness import Randomness
 
         layers = [Dense(3)] if len(shape) == 1 else [Flatten(), Dense(3)]
         weights = to_arrays(Network(layers, shape, randomness=Randomness.from_seed(0)))
         if members > 1:
-            weights = join([weights] * members, "cross_entropy")
+            weights = join_members([weights] * members, "cross_entropy")
         model = register(cache, weights=weights, class_names=NAMES)
         assert image_size_of(cache, model) == size
 

@@ -23,8 +23,13 @@ from digitflow.tasks.data.datasets.dataset import (
     SourceFile,
 )
 from digitflow.tasks.data.datasets.places import what_it_is
-from digitflow.tasks.data.idx.header import image_header, label_values
-from digitflow.tasks.data.idx.stream import OUTPUT_CHUNK, IdxError, open_bytes
+from digitflow.tasks.data.idx.header import (
+    OUTPUT_CHUNK,
+    IdxError,
+    image_header,
+    label_values,
+    open_bytes,
+)
 
 # The stems under which the four files go round: LeCun's own, and the dotted ones that some
 # archives unpack to.

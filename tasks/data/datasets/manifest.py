@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from digitflow.tasks.data.datasets.dataset import ROLES, Dataset, DatasetError, Images, SourceFile
 from digitflow.tasks.data.datasets.places import anchored, what_it_is
-from digitflow.tasks.data.durable import rename_durably
+from digitflow.tasks.durable import unfinished_file
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LINE = 100  # characters; a longer list has an item a line
@@ -125,13 +125,8 @@ def write_manifest(path: Path, dataset: Dataset) -> None:
     except UnicodeEncodeError as error:
         message = f"dataset {dataset.name}: expected text that UTF-8 can hold: {error}"
         raise DatasetError(message) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
+    with unfinished_file(path) as unfinished:
         unfinished.write_bytes(data)
-        rename_durably(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def to_toml(dataset: Dataset) -> str:

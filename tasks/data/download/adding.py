@@ -21,12 +21,10 @@ from digitflow.tasks.data.datasets.places import (
     is_http,
 )
 from digitflow.tasks.data.datasets.sources import DATASETS, datasets_folder
-from digitflow.tasks.data.download.background import Watch
-from digitflow.tasks.data.download.mirror_errors import RefusedError
+from digitflow.tasks.data.download.errors import RefusedError
 from digitflow.tasks.data.download.mirrors import open_file
-from digitflow.tasks.data.download.timeouts import LIMITS, TIMEOUT, ask_in_turn
-from digitflow.tasks.data.idx.header import check_complete
-from digitflow.tasks.data.idx.stream import IdxError
+from digitflow.tasks.data.download.waiting import LIMITS, TIMEOUT, Watch, ask_in_turn
+from digitflow.tasks.data.idx.header import IdxError, check_complete
 
 # Takes a file's name and the number of bytes that have arrived.
 Progress = Callable[[str, int], None]

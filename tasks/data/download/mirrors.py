@@ -25,8 +25,7 @@ from digitflow.tasks.data.datasets.places import (
     problem_with,
     url_of,
 )
-from digitflow.tasks.data.download.background import Watch, in_background
-from digitflow.tasks.data.download.mirror_errors import (
+from digitflow.tasks.data.download.errors import (
     NETWORK_ERRORS,
     BusyError,
     InterruptedTransferError,
@@ -36,6 +35,7 @@ from digitflow.tasks.data.download.mirror_errors import (
     explain,
     status_text,
 )
+from digitflow.tasks.data.download.waiting import Watch, in_background
 
 CHUNK = 256 * 1024  # bytes read at once
 REDIRECTS = 10  # followed at most; browsers allow about 20

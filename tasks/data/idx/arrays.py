@@ -17,17 +17,19 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from digitflow.tasks.data.durable import rename_durably
 from digitflow.tasks.data.idx.header import (
     MAX_BYTES,
     MAX_DIMENSIONS,
     TYPE_CODES,
     TYPE_NAMES,
+    ByteStream,
     Header,
+    IdxError,
+    open_bytes,
     read_header,
     truncated,
 )
-from digitflow.tasks.data.idx.stream import ByteStream, IdxError, open_bytes
+from digitflow.tasks.durable import unfinished_file
 
 __all__ = ["IdxError", "check_pair", "decode", "encode", "write", "write_blocks"]
 
@@ -242,8 +244,7 @@ def write_blocks(
         If IDX has no code for the dtype, cannot hold the shape, or the blocks do not fill it.
     """
     header = _header(shape, dtype)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
+    with unfinished_file(path) as unfinished:
         with (
             unfinished.open("wb") as file,
             gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
@@ -259,12 +260,9 @@ def write_blocks(
                     raise IdxError(message)
                 packed.write(_big_endian(block).tobytes())
                 count += len(block)
-            if count != shape[0]:
-                message = f"{path}: expected blocks for shape {shape}, found {count} in all"
-                raise IdxError(message)
-        rename_durably(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        if count != shape[0]:
+            message = f"{path}: expected blocks for shape {shape}, found {count} in all"
+            raise IdxError(message)
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

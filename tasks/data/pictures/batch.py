@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.data.pictures.arrays import is_array_file, read_arrays
-from digitflow.tasks.data.pictures.decode import SUFFIXES, decode_picture
-from digitflow.tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.pictures.files import (
+    SUFFIXES,
+    PictureError,
+    decode_picture,
+    is_array_file,
+    read_arrays,
+)
 from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
 from digitflow.tasks.data.pictures.mnist_form import to_mnist_form
 

@@ -5,10 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.data.pictures.strokes import grown, strokes_of
+Mask = NDArray[np.bool_]
+
+# A part smaller than this share of the largest is a speck.
+_SPECK = 0.04
+# A part on more than this share of the border lies along it.
+_ALONG = 0.1
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 # Of 255. A pencil on paper differs from it by 60 and more; JPEG and paper by a few.
 LEAST_CONTRAST = 20.0
@@ -19,6 +23,84 @@ _MOST_INK, _LEAST_INK = 0.6, 1e-4
 # From so many pixels on, a picture is so much larger than an image that smoothing costs nothing.
 _SMOOTHED_FROM = 112
 _ROUNDS = 4
+
+
+def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+    """Number the connected parts of a mask; pixels that touch at a corner are connected.
+
+    Parameters
+    ----------
+    mask : NDArray[bool], shape (height, width)
+
+    Returns
+    -------
+    labels : NDArray[int], shape (height, width)
+        0 where the mask is False, else the number of the part, counted from 1.
+    count : int
+        How many parts there are.
+    """
+    height, width = mask.shape
+    # A frame spares the neighbours any special case. Each pixel begins as a part of its own,
+    # named by its place; a part's name is the largest place in it.
+    places = np.zeros((height + 2, width + 2), np.intp)
+    places[1:-1, 1:-1] = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    inner = places[1:-1, 1:-1]
+    while True:
+        largest = inner.copy()
+        for down in (0, 1, 2):
+            for right in (0, 1, 2):
+                np.maximum(
+                    largest, places[down : down + height, right : right + width], out=largest
+                )
+        largest[~mask] = 0
+        # A name is a place, so it can be followed to the name there: parts of any shape are
+        # one after a few rounds instead of one round a pixel.
+        names = np.concatenate([[0], largest.ravel()])
+        for _ in range(4):
+            names = names[names]
+        merged = names[1:].reshape(mask.shape)
+        if np.array_equal(merged, inner):
+            break
+        inner[...] = merged
+    found, labels = np.unique(inner, return_inverse=True)
+    without_background = 0 if found[0] == 0 else 1
+    return labels.reshape(mask.shape) + without_background, len(found) - 1 + without_background
+
+
+def strokes_of(mask: Mask) -> Mask:
+    """Leave out the edge of a sheet, ruled lines and specks."""
+    labels, count = label_components(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    foreign = _reaching_through(labels, count)
+    inner = np.where(foreign, 0, sizes)
+    if inner.max(initial=0) < _SPECK * sizes.max(initial=0):
+        inner = sizes  # a digit that fills its picture touches the border, too
+    kept = inner >= max(1.0, _SPECK * inner.max())
+    strokes: Mask = kept[labels]
+    return strokes
+
+
+def _reaching_through(labels: NDArray[np.intp], count: int) -> Mask:
+    """Tell of each part whether it goes from side to side or lies along the border."""
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    on = np.stack([np.bincount(side, minlength=count + 1) for side in sides])
+    across = ((on[0] > 0) & (on[1] > 0)) | ((on[2] > 0) & (on[3] > 0))
+    along = on.sum(axis=0) > _ALONG * sum(len(side) for side in sides)
+    through: Mask = across | along
+    through[0] = False
+    return through
+
+
+def grown(mask: Mask) -> Mask:
+    """Return a mask and the pixels that touch it."""
+    framed = np.pad(mask, 1)
+    height, width = mask.shape
+    larger = np.zeros_like(mask)
+    for down in (0, 1, 2):
+        for right in (0, 1, 2):
+            larger |= framed[down : down + height, right : right + width]
+    return larger
 
 
 def find_ink(picture: Floats) -> Floats | None:

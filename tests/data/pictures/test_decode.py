@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitflow.tasks.data.pictures.decode import MAX_PIXELS, WORKING_SIZE, decode_picture
-from digitflow.tasks.data.pictures.errors import PictureError
+from digitflow.tasks.data.pictures.files import (
+    MAX_PIXELS,
+    WORKING_SIZE,
+    PictureError,
+    decode_picture,
+)
 from tests.data.pictures.drawing import seven
 
 Save = Callable[..., Path]

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from digitflow.tasks.data.idx import arrays as idx
-from digitflow.tasks.data.pictures.components import label_components
-from digitflow.tasks.data.pictures.mnist_form import centre, fit_box, to_mnist_form
-from digitflow.tasks.data.pictures.pen import broaden, stroke_breadth
+from digitflow.tasks.data.pictures.ink import label_components
+from digitflow.tasks.data.pictures.mnist_form import (
+    broaden,
+    centre,
+    fit_box,
+    stroke_breadth,
+    to_mnist_form,
+)
 from tests.data.pictures.drawing import seven
 
 

@@ -23,7 +23,7 @@ from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.sources import DATASETS, find
 from digitflow.tasks.data.download.fetch import FetchError
 from digitflow.tasks.data.idx import arrays as idx
-from digitflow.tasks.data.sample.draw import SIDE
+from digitflow.tasks.data.sample import SIDE
 from digitflow.tasks.parameters import resolve
 from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving
 from tests.terminal import pretend_a_terminal

@@ -8,7 +8,7 @@ import pytest
 from digitflow.flows.cli.app import main
 from digitflow.tasks.data.datasets.sources import from_directory
 from digitflow.tasks.data.idx.arrays import decode
-from digitflow.tasks.data.sample.draw import write_sample
+from digitflow.tasks.data.sample import write_sample
 
 
 def sample(folder: Path, *arguments: str) -> int:
@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_nothing(
         (folder / "half").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("digitflow.tasks.data.sample.draw.write_sample", interrupted)
+    monkeypatch.setattr("digitflow.tasks.data.sample.write_sample", interrupted)
     assert sample(tmp_path / "made") == 1
     assert "stopped; nothing was written to" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from digitflow.tasks.nn.progress import EpochReport
+from digitflow.tasks.nn.reports import EpochReport
 from digitflow.tasks.nn.settings import TrainingSettings
 from digitflow.tasks.nn.train import train_partly
-from tests.nn.test_fit import EVERYTHING, KINDS, SMALL, Data, assert_same, data, train
+from tests.nn.test_trainer import EVERYTHING, KINDS, SMALL, Data, assert_same, data, train
 
 __all__ = ["data"]  # a fixture
 

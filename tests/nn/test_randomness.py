@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.split import stratified_split
+from digitflow.tasks.nn.randomness import stratified_split
 
 
 def test_every_class_keeps_its_share() -> None:

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.architecture import from_arrays
-from digitflow.tasks.nn.errors import TrainingDivergedError, TrainingInterrupted
-from digitflow.tasks.nn.fit import COLUMNS
 from digitflow.tasks.nn.initialization import INITIALIZERS
 from digitflow.tasks.nn.losses import CrossEntropy
-from digitflow.tasks.nn.progress import BatchReport, EpochReport
-from digitflow.tasks.nn.randomness import Randomness
-from digitflow.tasks.nn.result import TrainingResult
+from digitflow.tasks.nn.model_file import to_network
+from digitflow.tasks.nn.randomness import Randomness, stratified_split
+from digitflow.tasks.nn.reports import (
+    BatchReport,
+    EpochReport,
+    TrainingDivergedError,
+    TrainingInterrupted,
+    TrainingResult,
+)
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.split import stratified_split
 from digitflow.tasks.nn.train import train_network
+from digitflow.tasks.nn.trainer import COLUMNS
 
 Data = tuple[Any, Any, Any, Any]
 
@@ -125,7 +128,7 @@ def test_validation_sees_the_held_back_images_as_they_are(data: Data) -> None:
     settings = {**SMALL, "epochs": 2, "shift": 3, "dropout": 0.5, "dtype": "float64"}
     result = train(data, settings)
     _, held_back = stratified_split(data[1], 60, Randomness.from_seed(0).split)
-    logits = from_arrays(result.weights).predict(data[0][held_back])
+    logits = to_network(result.weights).predict(data[0][held_back])
     losses = CrossEntropy(3, dtype="float64").forward(logits, data[1][held_back])
     assert result.history["validation_loss"][-1] == pytest.approx(losses.mean(), rel=1e-12)
     accuracy = np.mean(logits.argmax(axis=1) == data[1][held_back])

@@ -1,7 +1,7 @@
 """A trained network as an ONNX model, for runtimes that know nothing of this project.
 
-The graph takes the bytes of the images and scales them itself, so that whoever deploys it cannot
-scale them otherwise than training did. Everything in it is float32, the type that every runtime
+The graph takes the bytes of the images and scales them itself, so that a deployment cannot
+scale them differently from training. Everything in it is float32, the type that every runtime
 computes with; a network trained in float64 loses what lies beyond the seventh digit.
 """
 
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.architecture import from_arrays
-from digitflow.tasks.nn.ensemble import is_ensemble, split
 from digitflow.tasks.nn.layers import Dense, ReLU
+from digitflow.tasks.nn.model_file import kind_of, split_ensemble, to_network
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.onnx.ensemble import add_ensemble
-from digitflow.tasks.nn.onnx.graph import Graph
-from digitflow.tasks.nn.onnx.layers import add_input, add_network
-from digitflow.tasks.nn.onnx.probabilities import add_probabilities
+from digitflow.tasks.nn.onnx_graph import (
+    Graph,
+    add_ensemble,
+    add_input,
+    add_network,
+    add_probabilities,
+)
 from digitflow.tasks.nn.randomness import Randomness
 
 if TYPE_CHECKING:
@@ -53,15 +55,15 @@ def to_onnx(
     Parameters
     ----------
     weights : mapping of NDArray
-        A `TrainingResult`'s, of the tutorial's network or any other, or an ensemble's.
+        Content of a model file, an ensemble's as well.
     loss : str
-        The setting `loss` of the training: it decides what the outputs mean.
+        Setting `loss` of the training, which decides what the outputs mean.
     producer_version : str
         Version of digitflow.
     version : int
-        Of the model.
+        Version of the model.
     about : mapping of str, optional
-        Metadata for whoever opens the file.
+        Metadata for the reader of the file.
 
     Raises
     ------
@@ -73,12 +75,13 @@ def to_onnx(
     """
     from onnx import TensorProto, checker, helper
 
-    members = split(weights)[0] if is_ensemble(weights) else [dict(weights)]
+    is_ensemble = kind_of(weights) == "ensemble"
+    members = split_ensemble(weights)[0] if is_ensemble else [weights]
     networks = [_network(member) for member in members]
     (classes,), shape = networks[0].output_shape, networks[0].input_shape
     graph = Graph()
     x = add_input(graph, INPUT, shape)
-    if is_ensemble(weights):
+    if is_ensemble:
         outputs = add_ensemble(graph, x, networks, loss)
     else:
         outputs = add_network(graph, x, networks[0])
@@ -106,10 +109,10 @@ def to_onnx(
     return model
 
 
-def _network(weights: dict[str, NDArray[Any]]) -> Network:
+def _network(weights: Mapping[str, NDArray[Any]]) -> Network:
     """Return the network that the weights belong to; the tutorial's are kept without its layers."""
-    if weights.keys() != {"weights_1", "weights_2"}:
-        return from_arrays(weights)
+    if kind_of(weights) != "tutorial":
+        return to_network(weights)
     pixels, hidden_size = weights["weights_1"].shape
     classes = weights["weights_2"].shape[1]
     layers = [Dense(hidden_size, bias=False), ReLU(), Dense(classes, bias=False)]

@@ -8,23 +8,19 @@ import onnx
 import onnxruntime
 import pytest
 
-from digitflow.tasks.nn.architecture import LAYERS, to_arrays
-from digitflow.tasks.nn.assembly import assemble
-from digitflow.tasks.nn.convolution import Conv
-from digitflow.tasks.nn.ensemble import join
+from digitflow.tasks.nn import onnx_graph
+from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.layer import Layer
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.model_file import LAYERS, join_members, to_arrays
 from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.onnx import layers as onnx_layers
-from digitflow.tasks.nn.onnx.model import to_onnx
-from digitflow.tasks.nn.pooling import GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.onnx import to_onnx
+from digitflow.tasks.nn.predict import predict, probabilities
 from digitflow.tasks.nn.presets import PRESETS
-from digitflow.tasks.nn.probabilities import probabilities
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.train import assemble
 
 CONVOLUTIONS = [
     (kernel, stride, padding, shape)
@@ -157,7 +153,7 @@ def test_an_ensemble_is_one_model(loss: str, size: float, count: int) -> None:
     ]
     for network in networks:
         network.layers[-1].parameters["weights"].value[...] *= size
-    weights = join([to_arrays(network) for network in networks], loss)
+    weights = join_members([to_arrays(network) for network in networks], loss)
     images = images_for(networks[0])
     logits, shares = run(to_onnx(weights, loss=loss), images)
     expected = predict(weights, images)
@@ -221,11 +217,11 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 
 
 def test_every_layer_that_can_be_stored_can_be_exported() -> None:
-    assert set(onnx_layers.ADDERS) == set(LAYERS.values())
+    assert set(onnx_graph.ADDERS) == set(LAYERS.values())
 
 
 def test_a_layer_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(onnx_layers.ADDERS, ReLU)
+    monkeypatch.delitem(onnx_graph.ADDERS, ReLU)
     arrays = to_arrays(network_of([Dense(4), ReLU()], (30,)))
     with pytest.raises(ValueError, match=r"layer 1_ReLU cannot be written as ONNX; those that"):
         to_onnx(arrays, loss="cross_entropy")
