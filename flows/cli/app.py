@@ -31,7 +31,8 @@ _COMMANDS = (
         "plan:plan",
         _TRAINING,
         "Show what a run would do, and why, without running anything.\n\n"
-        "Exit code 0 if every stage is cached, 3 if any would run.",
+        "Exit code 0 if every stage is cached, 3 if any would run. For a flow of your own: "
+        "digitflow plan FILE.py:NAME --param KEY=VALUE",
     ),
     (
         "sweep:sweep",
@@ -142,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 done, 1 failed, 2 bad usage; some commands have others, which their help names.
     """
-    from digitflow.flows.server.loopback import bypass_proxies
+    from digitflow.flows.server.endpoint import bypass_proxies
 
     arguments = sys.argv[1:] if arguments is None else arguments
     bypass_proxies()

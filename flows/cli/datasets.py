@@ -168,8 +168,8 @@ def add(
     for file in described.files:
         terminal.say(f"  {file.name}  {megabytes(file.size)}\n    SHA-256 {file.sha256}")
     terminal.say(
-        "These digests are what was found today: nobody has published others, so they\n"
-        "are trusted. From now on only these very bytes are taken under this name."
+        "These digests are what was found today: nobody has published others, so they are "
+        "trusted. From now on only these very bytes are taken under this name."
     )
     terminal.say(f"Train on it: digitflow run --dataset {name}", "dim")
 

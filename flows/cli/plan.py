@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import json as json_format
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -14,41 +20,110 @@ from digitflow.flows.pipeline import pipeline
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.plan import PlannedStage
 from digitflow.tasks.engine.plan import plan as plan_calls
+from digitflow.tasks.parameters import ParameterError, parse_assignments
 
 ALL_CACHED, WOULD_RUN = 0, 3
 
 
-def plan(arguments: RunArguments | None = None, *, json: Json = False) -> int:
+def plan(
+    flow: Annotated[
+        str | None,
+        Parameter(
+            help="A flow or function of your own that calls stages: FILE.py:NAME or MODULE:NAME. "
+            "Default: the pipeline."
+        ),
+    ] = None,
+    /,
+    arguments: RunArguments | None = None,
+    *,
+    param: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="KEY=VALUE",
+            consume_multiple=True,
+            help="Parameters of your own flow, one or more; a value is JSON, or else text.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
     """Print one line a stage.
 
     Returns
     -------
     int
         0 if every stage is cached, 3 if any would run.
+
+    Raises
+    ------
+    ParameterError, DatasetError, SelectionError
+        If anything that was typed is not acceptable.
     """
-    arguments = arguments or RunArguments()
-    spec = arguments.spec()
-    stages = plan_calls(pipeline, spec, refreshes=spec.selection.refreshes)
+    replaceable: Dataset | None = None
+    if flow is not None:
+        if arguments is not None:
+            message = f"{flow}: only --param and --json go with a flow of your own"
+            raise ParameterError(message)
+        function, values = _call(flow, param or [])
+        stages = plan_calls(function, **values)
+    else:
+        if param is not None:
+            message = "--param: expected a flow of your own, found none; the pipeline takes --set"
+            raise ParameterError(message)
+        arguments = arguments or RunArguments()
+        spec = arguments.spec()
+        stages = plan_calls(pipeline, spec, refreshes=spec.selection.refreshes)
+        # A dataset that was named is never replaced by another.
+        replaceable = spec.dataset if arguments.dataset is None else None
     console = plain_console()
     if json:
         console.print_json(data=[_document(stage) for stage in stages])
     else:
         for stage in stages:
             _print_stage(console, stage)
-        # A dataset that was named is never replaced by another.
-        for note in _notes(stages, spec.dataset, replaceable=arguments.dataset is None):
+        for note in _notes(stages, replaceable):
             print_text(console, note, "dim")
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 
-def _notes(stages: list[PlannedStage], dataset: Dataset, *, replaceable: bool) -> Iterator[str]:
+def _call(flow: str, param: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Import somebody's own flow; return it and what it is to be called with."""
+    place, _, name = flow.rpartition(":")
+    path = Path(place).expanduser()
+    is_file = path.suffix == ".py"
+    if not place or (is_file and not path.is_file()):
+        message = f"{flow}: expected FILE.py:NAME or MODULE:NAME, found no such file or module"
+        raise ParameterError(message)
+    # As with `python FILE.py`, what lies beside it can be imported.
+    sys.path.insert(0, str(path.absolute().parent if is_file else Path.cwd()))
+    module = import_module(path.stem if is_file else place)
+    function = getattr(module, name, None)
+    if not callable(function):
+        message = f"{flow}: expected a flow or a function, found none of that name in {place}"
+        raise ParameterError(message)
+    values = {key: _value(text) for key, text in parse_assignments(param).items()}
+    try:
+        signature(getattr(function, "fn", function)).bind(**values)
+    except TypeError as error:
+        message = f"{flow}: {error}; set its parameters with --param KEY=VALUE"
+        raise ParameterError(message) from error
+    return function, values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json_format.loads(text)
+    except ValueError:
+        return text
+
+
+def _notes(stages: list[PlannedStage], replaceable: Dataset | None) -> Iterator[str]:
     if any(stage.waits_for for stage in stages):
         yield "A waiting stage is served from the cache if its inputs come out the same."
     missing = any(stage.stage == "download" and not stage.cached for stage in stages)
-    if missing and replaceable:
+    if missing and replaceable is not None:
         yield (
-            f"{dataset.title} is not all in the store. Where no mirror can be reached, a run goes\n"
-            "on with the built-in sample: digitflow plan --dataset sample"
+            f"{replaceable.title} is not all in the store. If no mirror can be reached, a run uses "
+            "the built-in sample: digitflow plan --dataset sample"
         )
 
 

@@ -10,8 +10,6 @@ from tests.answers import Cli, no_line_is_too_wide
 from tests.finished_runs import a_run
 from tests.walk import Walk
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture
 def _two_runs(cache: Cache) -> None:

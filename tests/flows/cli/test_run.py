@@ -14,8 +14,6 @@ from tests.answers import SET_TINY, Cli, no_line_is_too_wide
 from tests.finished_runs import a_run, with_outputs
 from tests.walk import LABELS, TINY, Walk, walk
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 class TestNothingToDo:
     @pytest.mark.usefixtures("terminal")

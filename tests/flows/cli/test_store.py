@@ -1,12 +1,8 @@
 """`digitflow gc` and `verify`."""
 
-from pathlib import Path
-
 from digitflow.storage.cache import Cache
 from tests.answers import Cli
 from tests.walk import Walk
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_verify_finds_damage(cli: Cli, cache: Cache, first: Walk):
