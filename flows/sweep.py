@@ -25,6 +25,7 @@ from flows.sweep_points import Trainer, train_all
 from flows.title import own_name, show
 from storage.cache import Cache
 from tasks.compare import compare
+from tasks.config import as_typed
 from tasks.data.sources import DEFAULT_DATASET, Dataset
 from tasks.grid import MOST_POINTS, Point, plan_points
 from tasks.interruption import StoppedError
@@ -215,15 +216,8 @@ def winners_command(options: RunOptions, winner: Point, dataset: Dataset) -> str
         words += ["--dataset", options.dataset]
     if options.mirror is not None:
         words += ["--mirror", options.mirror]
-    words += ["--set", *(f"{name}={_typed(value)}" for name, value in settings.items())]
+    words += ["--set", *(f"{name}={as_typed(value)}" for name, value in settings.items())]
     return shlex.join(words)
-
-
-def _typed(value: Any) -> str:
-    """Return a value as `--set` takes it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _all_failed(outcomes: Sequence[Outcome]) -> str:

@@ -144,6 +144,10 @@ class TrainingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainingSettings:
+        self._check_fit()
+        return self
+
+    def _check_fit(self) -> None:
         if self.patience and self.validation_size == 0:
             message = "patience needs a validation set: set validation_size above 0, or patience=0"
             raise ValueError(message)
@@ -165,4 +169,3 @@ class TrainingSettings(BaseModel):
         if self.kernel_size % 2 == 0:
             message = "kernel_size must be odd, so that height and width stay as they are"
             raise ValueError(message)
-        return self
