@@ -79,6 +79,8 @@ def run(
 
 @app.command
 def sweep(
+    file: Path | None = None,
+    /,
     arguments: SweepArguments | None = None,
     *,
     quiet: Annotated[bool, Parameter(negative="", help="Show errors only.")] = False,
@@ -87,10 +89,17 @@ def sweep(
     """Train a network for each point of a grid, rank them, and test the winner.
 
     Points are chosen by the validation set. One that is trained already is not trained again.
+
+    Parameters
+    ----------
+    file
+        TOML file of a sweep: preset, dataset, and the tables set and grid.
     """
     from flows.commands.sweep import run_sweep
 
-    run_sweep(arguments or SweepArguments(), Console(highlight=False), quiet=quiet, verbose=verbose)
+    arguments = arguments or SweepArguments()
+    arguments = arguments if file is None else arguments.with_file(file)
+    run_sweep(arguments, Console(highlight=False), quiet=quiet, verbose=verbose)
     return DONE
 
 

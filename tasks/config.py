@@ -270,18 +270,36 @@ def read_preset(preset: str) -> tuple[str, dict[str, Any]]:
     path = Path(preset)
     if path.suffix != ".toml":
         return preset, {}
+    values = read_toml("preset", path, "a parameter a line")
+    return str(values.pop("preset", _BASE_OF_A_FILE)), values
+
+
+def read_toml(kind: str, path: Path, contents: str) -> dict[str, Any]:
+    """Return what is in a TOML file that somebody named.
+
+    Parameters
+    ----------
+    kind, contents
+        What the file is for and what is in it, for people: ``preset``, ``a parameter a line``.
+    path
+        Of the file.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be read.
+    """
     if path.exists() and not path.is_file():  # reading a pipe or a device would not end
-        message = f"preset {preset}: expected a TOML file there, found no regular file"
+        message = f"{kind} {path}: expected a TOML file there, found no regular file"
         raise ParameterError(message)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        message = f"preset {preset}: expected a TOML file there, found none"
+        message = f"{kind} {path}: expected a TOML file there, found none"
         raise ParameterError(message) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"preset {preset}: expected a TOML file with a parameter a line: {error}"
+        message = f"{kind} {path}: expected a TOML file with {contents}: {error}"
         raise ParameterError(message) from error
-    return str(values.pop("preset", _BASE_OF_A_FILE)), values
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

@@ -11,10 +11,17 @@ from cyclopts import Parameter
 from flows.halving import EarlyStop
 from flows.options import RunOptions
 from flows.pipeline import StageName
-from tasks.config import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
+from tasks.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    ParameterError,
+    parse_assignments,
+    read_preset,
+)
 from tasks.data.places import anchored
 from tasks.data.sources import DATASETS, DEFAULT_DATASET, FALLBACK_DATASET, added, is_path
 from tasks.ranking import METRICS, Metric
+from tasks.sweep_file import read_sweep
 
 
 @Parameter(name="*")
@@ -177,6 +184,35 @@ class SweepArguments(DataArguments):
             help="Stop the worse points early: of three, one goes on after each rung.",
         ),
     ] = None
+
+    def with_file(self, file: Path) -> SweepArguments:
+        """Return the sweep of a file with what was typed beside it.
+
+        What is typed for a parameter or for the dataset takes the place of the file's.
+
+        Raises
+        ------
+        ParameterError
+            If it is not the file of a sweep, or a preset was typed as well.
+        """
+        sweep = read_sweep(file)
+        if self.preset not in (SweepArguments().preset, sweep.preset):
+            message = (
+                f"preset: the sweep {file} has its own, {sweep.preset}; change it "
+                "there, or leave --preset out"
+            )
+            raise ParameterError(message)
+        typed = {row.partition("=")[0].strip() for row in self.grid or ()}
+        rows = [row for row in sweep.rows() if row.partition("=")[0] not in typed]
+        changed = parse_assignments(self._assignments())
+        kept = [text for text in sweep.assignments() if text.partition("=")[0] not in changed]
+        return replace(
+            self,
+            preset=sweep.preset,
+            dataset=self.dataset or sweep.dataset,
+            assignments=[*kept, *(self.assignments or ())],
+            grid=[*rows, *(self.grid or ())],
+        )
 
 
 def _absolute_dataset(dataset: str) -> str:
