@@ -103,8 +103,8 @@ STEPS = (
     Step(
         "Longer training, early stopping, regularisation",
         "Training ends when the validation loss has not improved for 10 epochs, and the best "
-        "epoch's weights are kept. Shifted images and weight decay are the regularisation that "
-        "was tried beside dropout.",
+        "epoch's weights are kept. Beside dropout, images that are shifted by up to a pixel, "
+        "another way in every epoch, regularise.",
         search="early-stopping",
     ),
     Step(
