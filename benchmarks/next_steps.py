@@ -111,7 +111,13 @@ STEPS = (
         "A validation set",
         "It is no gain by itself, since 200 images fewer are learnt from. It buys an estimate "
         "that costs no test image; by it every other step here was tuned.",
-        {"network": "layers", "validation_size": 200},
+        {
+            "network": "layers",
+            "batch_size": 16,
+            "learning_rate": 0.1,
+            "dropout": 0.2,
+            "validation_size": 200,
+        },
     ),
     Step(
         "Batch normalisation",
