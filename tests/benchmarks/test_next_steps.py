@@ -29,16 +29,31 @@ from tests.mnist import ROOT
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 MADE = TEXT.partition(MARK)[2]
 COMMANDS = re.findall(r"^digitflow (.*)$", MADE, re.MULTILINE)
-TITLES = [START.title, *(f"{place}. {each.title}" for place, each in enumerate(STEPS, 1))]
+# Steps that have not been measured yet. Whoever measures them takes them from here.
+NOT_MEASURED = {
+    "More samples",
+    "Convolutional layers",
+    "Longer training, early stopping, regularisation",
+    "Batch normalisation",
+}
+NUMBERED = {START.title: START} | {f"{n}. {each.title}": each for n, each in enumerate(STEPS, 1)}
+MEASURED = {title: step for title, step in NUMBERED.items() if step.title not in NOT_MEASURED}
 
 
 def test_every_step_has_a_row_a_section_and_a_command() -> None:
     assert len(STEPS) == 9
-    assert re.findall(r"^## (.*)$", MADE, re.MULTILINE) == TITLES
+    assert re.findall(r"^## (.*)$", MADE, re.MULTILINE) == list(MEASURED)
     own, tutorials = r"\*\*\d\d\.\d ± \d\.\d %\*\*", r"\d\d\.\d(?: ± \d\.\d %| % \(one seed\))"
     row = rf"^\| (.*?) \| {own} \| {tutorials} \| [\d,.]+ s \|$"
-    assert re.findall(row, MADE, re.MULTILINE) == TITLES
-    assert len(COMMANDS) == len(TITLES)
+    assert re.findall(row, MADE, re.MULTILINE) == list(MEASURED)
+    assert len(COMMANDS) == len(MEASURED)
+
+
+def test_what_is_not_measured_is_said() -> None:
+    said = re.search(r"Not measured yet: (.*?)\.\n\n", TEXT.partition(MARK)[0], re.DOTALL)
+    assert {*(said[1].split() if said else ())} == {
+        word for title in NUMBERED.keys() - MEASURED.keys() for word in [title.partition(".")[0]]
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,7 +65,7 @@ def test_every_command_is_taken(command: str) -> None:
     assert arguments.options().resolve().test_sample == 0
 
 
-@pytest.mark.parametrize(("step", "command"), list(zip([START, *STEPS], COMMANDS, strict=True)))
+@pytest.mark.parametrize(("step", "command"), list(zip(MEASURED.values(), COMMANDS, strict=True)))
 def test_every_command_is_the_steps_with_what_its_search_found(step: Step, command: str) -> None:
     best = {}
     if step.search is not None:
@@ -69,12 +84,13 @@ def test_every_command_is_the_steps_with_what_its_search_found(step: Step, comma
 @pytest.mark.parametrize("step", [START, *STEPS], ids=lambda step: step.title)
 def test_every_step_has_two_sentences(step: Step) -> None:
     assert len(re.findall(r"\.(?: |$)", step.why)) == 2
-    assert wrapped(step.why).splitlines()[0] in MADE
+    said = wrapped(step.why).splitlines()[0] in MADE
+    assert said == (step in MEASURED.values())
 
 
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", TEXT)
-    assert len(links) > 2 * 6
+    assert len(links) >= 2 * 4
     assert [each for each in links if not (DOCUMENT.parent / each).is_file()] == []
 
 
@@ -97,5 +113,5 @@ def test_a_row_has_mean_spread_and_the_least_time() -> None:
         [trained(0.7, 1.0)],
     )
     text = written([result, result])
-    assert "| 1. Something | **81.0 ± 1.4 %** | 70.0 ± 0.0 % | 2.0 s |" in text
+    assert "| 1. Something | **81.0 ± 1.4 %** | 70.0 % (one seed) | 2.0 s |" in text
     assert "\ndigitflow run --set network=layers batch_size=8 test_sample=0\n" in text
