@@ -75,7 +75,7 @@ STEPS = (
     Step(
         "More samples",
         "Sixty times as many images leave no room to learn them by heart. The tutorial's network "
-        "needs ReLU's correct derivative for it, and hardly gains without.",
+        "needs ReLU's correct derivative for it, and gains nothing without.",
         {"training_sample": 0, "relu_derivative": "correct"},
         data={"training_sample": 0},
         rivals=1,
