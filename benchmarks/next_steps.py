@@ -126,7 +126,8 @@ STEPS = (
     Step(
         "Batch normalisation",
         "Units keep their scale while the layers below them change, so that larger rates work. "
-        "Its averages are noisy enough to regularise, so that it wants less dropout.",
+        "It wants a loss and a schedule that suit it: with the squared error and a constant rate "
+        "it fell below the start.",
         search="batch-normalization",
     ),
     Step(
