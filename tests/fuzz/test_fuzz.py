@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import targets
-from tests.fuzz.mutations import mutate
 from tests.fuzz.corpus import FOLDER, kept
+from tests.fuzz.mutations import mutate
 from tests.fuzz.rounds import TARGET_NAMES, fuzz
 from tests.fuzz.targets import JSON_TARGETS, LONGEST_INPUT, MEMORY_LIMIT, TARGETS, FindingError
 
