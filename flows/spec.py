@@ -223,8 +223,8 @@ def with_run_options(
         names = {each.name for each in fields(RunOptions)}
         options = {name: value for name, value in given.items() if name in names}
         options["refresh"] = tuple(options.get("refresh") or ())
-        overrides = {
-            name: value
+        overrides = {  # JSON values, as the command line hands them on
+            name: list(value) if isinstance(value, tuple) else value
             for name, value in given.items()
             if name in Parameters.model_fields and value is not None
         }

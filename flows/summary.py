@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from digitflow.flows.spec import RunSpec
@@ -39,29 +40,16 @@ def summarise(
     workers
         What trained, if it was not this process.
     """
-    dataset = spec.dataset
-    parameters = spec.parameters.model_dump(mode="json")
-    metrics = read_metrics(cache, stages)
-    model = register_model(
-        cache,
-        stages,
-        run=run,
-        preset=spec.preset,
-        dataset=dataset.title,
-        class_names=dataset.class_names,
-        transposed=dataset.transposed,
-        parameters=parameters,
-        metrics=metrics,
-    )
-    return RunSummary(
+    summary = RunSummary(
         name=run,
-        dataset=dataset.title,
+        dataset=spec.dataset.title,
         preset=spec.preset,
-        parameters=parameters,
+        parameters=spec.parameters.model_dump(mode="json"),
         stages=stages,
         seconds=round(time.perf_counter() - started, 3),
-        metrics=metrics,
+        metrics=read_metrics(cache, stages),
         folder=spec.results_folder(run),
-        model=None if model is None else model.version,
         workers=workers,
     )
+    model = register_model(cache, summary, spec.dataset)
+    return replace(summary, model=None if model is None else model.version)

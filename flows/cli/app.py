@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0 done, 1 failed, 2 bad usage; some commands have others, which their help names.
     """
-    from digitflow.flows.server.loopback import bypass_proxies
+    from digitflow.flows.server.endpoint import bypass_proxies
 
     arguments = sys.argv[1:] if arguments is None else arguments
     bypass_proxies()

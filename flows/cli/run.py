@@ -13,7 +13,7 @@ from digitflow.flows.cli.arguments import Json, Quiet, RunArguments, Verbose
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
 from digitflow.flows.cli.session import run_flow, settle
 from digitflow.flows.pipeline import pipeline
-from digitflow.flows.server.prefect_setup import server_url
+from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.flows.summary import summarise
 from digitflow.storage.cache import Cache

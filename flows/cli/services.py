@@ -19,23 +19,25 @@ from rich.console import Console
 
 from digitflow.flows.cli.render import plain_console, print_table, print_text, table, word
 from digitflow.flows.server.deploy import (
+    POOL,
     TO_BE_SCHEDULED,
     deploy_all,
     next_runs,
     project_folder,
     service_environment,
 )
-from digitflow.flows.server.endpoint import Place, answers, choose_place
-from digitflow.flows.server.errors import ServiceError
-from digitflow.flows.server.heartbeat import Patience
-from digitflow.flows.server.monitor import SECONDS_BETWEEN_LOOKS, Monitor
-from digitflow.flows.server.pidfile import Record, Records
-from digitflow.flows.server.pool import POOL
-from digitflow.flows.server.prefect_setup import prepare_environment, server_url
-from digitflow.flows.server.processes import MARK, start_time
-from digitflow.flows.server.server import serve
-from digitflow.flows.server.shutdown import kill_all, take_down
-from digitflow.flows.server.supervisor import Supervisor
+from digitflow.flows.server.endpoint import (
+    Endpoint,
+    ServiceError,
+    answers,
+    choose_endpoint,
+    server_url,
+)
+from digitflow.flows.server.monitor import SECONDS_BETWEEN_CHECKS, Monitor, Timeouts
+from digitflow.flows.server.pidfile import Pidfile, UpRecord
+from digitflow.flows.server.prefect_setup import prepare_environment
+from digitflow.flows.server.process import MARK, start_time
+from digitflow.flows.server.supervisor import Supervisor, kill_all, shut_down
 
 _SECONDS_BETWEEN_CHECKS = 0.5
 _SECONDS_TO_GO_DOWN = 120.0
@@ -74,33 +76,33 @@ def up(
     """
     console = plain_console()
     project = project_folder()
-    records = Records()
-    if not records.take():
-        _say_where(console, records)
+    pidfile = Pidfile()
+    if not pidfile.take():
+        _say_where(console, pidfile)
         return
-    left_over = records.load()
+    left_over = pidfile.load()
     if left_over is not None:
         console.print("an earlier digitflow up was killed; ending what it left", style="yellow")
-        _clear_away(console, records, left_over)
-    place = choose_place(port)
-    record = Record(
+        _clear_away(console, pidfile, left_over)
+    endpoint = choose_endpoint(port)
+    record = UpRecord(
         mark=uuid.uuid4().hex,
-        api_url=place.api_url,
-        port=place.port,
+        api_url=endpoint.api_url,
+        port=endpoint.port,
         pid=os.getpid(),
         started=start_time(os.getpid()) or 0.0,
     )
-    environment = service_environment(place.api_url, project)
+    environment = service_environment(endpoint.api_url, project)
     os.environ.update(environment)
     prepare_environment(verbose=False)
-    records.save(record)
+    pidfile.save(record)
     try:
         _stop_on_signals(record)
-        _run(console, record, records.folder, project, environment, workers)
+        _run(console, record, pidfile.folder, project, environment, workers)
     except _Stop:
         console.print("\ntaking everything down; press Ctrl-C again to kill it", style="yellow")
     finally:
-        _clear_away(console, records, record)
+        _clear_away(console, pidfile, record)
 
 
 def down() -> None:
@@ -112,15 +114,15 @@ def down() -> None:
         If it does not end.
     """
     console = plain_console()
-    records = Records()
-    record = records.load()
-    if not records.take():
+    pidfile = Pidfile()
+    record = pidfile.load()
+    if not pidfile.take():
         if record is not None and _is_alive(record):
             os.kill(record.pid, signal.SIGTERM)
-        if not records.take(_SECONDS_TO_GO_DOWN):
+        if not pidfile.take(_SECONDS_TO_GO_DOWN):
             message = (
                 f"digitflow up (process {record.pid if record else 'unknown'}) has not ended "
-                f"within {_SECONDS_TO_GO_DOWN:g} s; its logs are in {records.folder}"
+                f"within {_SECONDS_TO_GO_DOWN:g} s; its logs are in {pidfile.folder}"
             )
             raise ServiceError(message)
         console.print("digitflow up has ended, and everything that it had started")
@@ -129,7 +131,7 @@ def down() -> None:
         console.print("nothing to do: no digitflow up is running, and none has left anything")
         return
     prepare_environment(verbose=False)
-    _clear_away(console, records, record)
+    _clear_away(console, pidfile, record)
 
 
 def deploy() -> None:
@@ -152,8 +154,8 @@ def deploy() -> None:
     prepare_environment(verbose=False)
     console = plain_console()
     with console.status("deploying"):
-        deploy_all(project, environment, Records().folder / "deploy.log")
-        scheduled = _wait_for_schedule(project)
+        deploy_all(project, environment, Pidfile().folder / "deploy.log")
+        scheduled = _wait_for_schedule()
     _print_schedule(console, scheduled)
     print_text(console, f"on {api_url}, from {project}", "dim")
 
@@ -170,7 +172,7 @@ def monitor(
             validator=validators.Number(gte=35),
             help="Seconds without a heartbeat (one every 30 s) after which a run counts as dead.",
         ),
-    ] = int(Patience.running),
+    ] = int(Timeouts.running),
 ) -> None:
     """Look after the runs of some work pools for as long as this process lives.
 
@@ -191,26 +193,28 @@ def monitor(
     say = partial(_print_with_time, plain_console())
     say(f"looking after the runs of {', '.join(pool)} on {named}")
     try:
-        _look_for_ever(pool, Patience(running=silence), say)
+        _look_for_ever(pool, Timeouts(running=silence), say)
     except KeyboardInterrupt:
         say("stopped")
 
 
 def server() -> None:
     """Run `prefect server start` above an SQLite whose writers wait for each other."""
+    from digitflow.flows.server.server import serve  # what it imports takes a second
+
     serve()
 
 
 def _run(
     console: Console,
-    record: Record,
+    record: UpRecord,
     folder: Path,
     project: Path,
     environment: dict[str, str],
     workers: int,
 ) -> None:
-    place = Place(record.api_url, record.port)
-    supervisor = Supervisor(place, environment, record.mark, folder)
+    endpoint = Endpoint(record.api_url, record.port)
+    supervisor = Supervisor(endpoint, environment, record.mark, folder)
     with console.status("starting the Prefect server") as status:
         if record.port is not None:
             supervisor.start_server()
@@ -224,7 +228,7 @@ def _run(
         for number in range(1, workers + 1):
             supervisor.start_worker(number)
         supervisor.start_monitor()
-        scheduled = _wait_for_schedule(project)
+        scheduled = _wait_for_schedule()
     _show(console, record, scheduled, supervisor.logs)
 
     say = partial(_print_with_time, console)
@@ -233,7 +237,7 @@ def _run(
         time.sleep(_SECONDS_BETWEEN_CHECKS)
 
 
-def _show(console: Console, record: Record, scheduled: dict[str, str], logs: list[Path]) -> None:
+def _show(console: Console, record: UpRecord, scheduled: dict[str, str], logs: list[Path]) -> None:
     console.print(f"digitflow is up: {record.ui_url}\n", style="bold")
     _print_schedule(console, scheduled)
     console.print(
@@ -260,7 +264,7 @@ def _prefect() -> str:
     return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
 
 
-def _stop_on_signals(record: Record) -> None:
+def _stop_on_signals(record: UpRecord) -> None:
     """Raise `_Stop` on the first signal that asks to end; kill everything on a second one."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -277,8 +281,8 @@ def _stop_on_signals(record: Record) -> None:
         signal.signal(number, stop)
 
 
-def _say_where(console: Console, records: Records) -> None:
-    record = records.load()
+def _say_where(console: Console, pidfile: Pidfile) -> None:
+    record = pidfile.load()
     if record is None:
         console.print("digitflow up is starting in another terminal")
         return
@@ -289,17 +293,17 @@ def _say_where(console: Console, records: Records) -> None:
     )
 
 
-def _clear_away(console: Console, records: Records, record: Record) -> None:
+def _clear_away(console: Console, pidfile: Pidfile, record: UpRecord) -> None:
     """End everything of an `up`, forget it, and say what became of its runs."""
-    count = take_down(record)
-    records.remove()
+    count = shut_down(record)
+    pidfile.remove()
     console.print("down: everything that digitflow up had started has ended")
     if count:
         runs = "1 run goes on" if count == 1 else f"{count} runs go on"
         console.print(f"{runs} from the last epoch with the next digitflow up")
 
 
-def _is_alive(record: Record) -> bool:
+def _is_alive(record: UpRecord) -> bool:
     started = start_time(record.pid)
     return started is not None and abs(started - record.started) < _CLOCK_SKEW
 
@@ -315,15 +319,15 @@ def _named_server(otherwise: str) -> str:
     return named
 
 
-def _look_for_ever(pools: Sequence[str], patience: Patience, say: Callable[[str], None]) -> None:
+def _look_for_ever(pools: Sequence[str], timeouts: Timeouts, say: Callable[[str], None]) -> None:
     from prefect.client.orchestration import get_client
 
     away = False
     with get_client(sync_client=True) as client:
-        monitor = Monitor(client, pools, patience, say)
+        monitor = Monitor(client, pools, timeouts, say)
         while True:
             try:
-                monitor.look()
+                monitor.check()
             except httpx.HTTPError as error:
                 if not away:
                     say(f"the server does not answer: {error or type(error).__name__}; waiting")
@@ -332,17 +336,17 @@ def _look_for_ever(pools: Sequence[str], patience: Patience, say: Callable[[str]
                 if away:
                     say("the server answers again")
                 away = False
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
-def _wait_for_schedule(project: Path) -> dict[str, str]:
+def _wait_for_schedule() -> dict[str, str]:
     """Return each deployment's name and next run, once the server has scheduled all of them.
 
     It does so some seconds after they were deployed; after half a minute nobody waits longer.
     """
     deadline = time.monotonic() + _SECONDS_TO_SCHEDULE
     while True:
-        scheduled = next_runs(project)
+        scheduled = next_runs()
         if TO_BE_SCHEDULED not in scheduled.values() or time.monotonic() > deadline:
             return scheduled
         time.sleep(1.0)

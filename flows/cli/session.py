@@ -14,11 +14,11 @@ from typing import Any
 
 from digitflow.flows.cli.render import Terminal
 from digitflow.flows.server.embedded import EmbeddedServer
+from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.server.prefect_setup import (
     flush_to_server,
     prepare_environment,
     run_settings,
-    server_url,
     without_collection,
 )
 from digitflow.flows.spec import RunSpec, handing_on

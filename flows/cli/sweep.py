@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -24,10 +23,10 @@ from digitflow.tasks.engine.events import (
     StageStarted,
     StageWaiting,
 )
-from digitflow.tasks.sweeps.grid import plan_points, shown
+from digitflow.tasks.sweeps.grid import plan_points
 from digitflow.tasks.sweeps.halving import check_halving
-from digitflow.tasks.sweeps.ranking import METRICS, Outcome, rows
-from digitflow.tasks.sweeps.report import SweepSummary, first_line, score_text
+from digitflow.tasks.sweeps.ranking import METRICS
+from digitflow.tasks.sweeps.report import SweepSummary, first_line, points_table, score_text
 
 _POINTS = "points"
 _MOST_IN_TABLE = 30
@@ -186,21 +185,14 @@ class SweepTerminal(Terminal):
 
 
 def _print_ranking(console: Console, summary: SweepSummary) -> None:
-    names = [number(name.replace("_", " ")) for name in (*summary.names, *METRICS)]
-    shown_table = table(number("rank"), *names, number("epochs"), word())
-    ranked = summary.ranked[:_MOST_IN_TABLE]
-    for row, outcome in zip(rows(ranked), ranked, strict=True):
-        cells = _cells(row, outcome, summary)
-        shown_table.add_row(*cells, style="bold" if row["rank"] == 1 else "")
-    print_table(console, shown_table)
-
-
-def _cells(row: dict[str, Any], outcome: Outcome, summary: SweepSummary) -> list[Text]:
-    texts = [
-        str(row["rank"] or "–"),
-        *(shown(outcome.point.values[name]) for name in summary.names),
-        *(score_text(metric, outcome.scores.get(metric)) for metric in METRICS),
-        str(outcome.epochs),
-        outcome.status,
-    ]
-    return [Text(text) for text in texts]
+    names = (*summary.names, *METRICS)
+    shown = table(
+        number("rank"),
+        *(number(name.replace("_", " ")) for name in names),
+        number("epochs"),
+        word(),
+    )
+    for row in points_table(summary)[:_MOST_IN_TABLE]:
+        cells = [Text(str(row[name])) for name in ("rank", *names, "epochs", "status")]
+        shown.add_row(*cells, style="bold" if row["rank"] == 1 else "")
+    print_table(console, shown)

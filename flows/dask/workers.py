@@ -23,7 +23,7 @@ from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
-from digitflow.flows.server.loopback import bypass_proxies
+from digitflow.flows.server.endpoint import bypass_proxies
 from digitflow.flows.server.prefect_setup import flush_to_server
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_json, short

@@ -8,53 +8,47 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.flows.server.errors import ServiceError
-from digitflow.flows.server.pool import POOL
-from digitflow.flows.server.processes import end, last_lines, start
+from digitflow.flows.server.endpoint import ServiceError
+from digitflow.flows.server.prefect_setup import SERVER_SETTINGS
+from digitflow.flows.server.process import end, last_lines, start
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
+POOL = "digitflow"
 ON_DEMAND, TO_BE_SCHEDULED = "on demand", "to be scheduled"
 _SECONDS_TO_DEPLOY = 300.0
 _SECONDS_TO_DIE = 10.0
+# At the top of a checkout, and in an installed package.
+_DECLARED = Path(__file__).resolve().parents[2] / "prefect.yaml"
 
 
 def project_folder() -> Path:
-    """Return the folder with ``prefect.yaml``: what is deployed, and where runs leave results.
+    """Return the folder that runs work in, and leave their results in.
 
-    Raises
-    ------
-    ServiceError
-        If digitflow is installed without it.
+    The checkout, whose ``prefect.yaml`` is deployed; for an installed digitflow, which brings a
+    ``prefect.yaml`` of its own, the working directory.
     """
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / "prefect.yaml").is_file():
-        message = (
-            f"expected prefect.yaml beside the package flows, found none in {folder}: this "
-            "digitflow is installed without its deployments. Clone the repository, install from "
-            "there (make install), and use that digitflow"
-        )
-        raise ServiceError(message)
-    return folder
+    return _DECLARED.parent if _is_checkout() else Path.cwd()
 
 
 def service_environment(api_url: str, project: Path) -> dict[str, str]:
     """Return the environment for Prefect's commands: this one, and what digitflow needs of it."""
-    path = os.pathsep.join(filter(None, (str(project), os.environ.get("PYTHONPATH"))))
     defaults = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
+        **SERVER_SETTINGS,
         # Seconds between two looks for runs that are due; Prefect's own value is 10.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        # On a busy machine SQLite's writers wait for each other longer than 10 s.
-        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
-        "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
     }
-    ours = {"PREFECT_API_URL": api_url, "PYTHONPATH": path}
+    ours = {"PREFECT_API_URL": api_url}
+    if _is_checkout():
+        path = filter(None, (str(project), os.environ.get("PYTHONPATH")))
+        ours["PYTHONPATH"] = os.pathsep.join(path)
+    else:
+        ours["DIGITFLOW_VERSION"] = version("digitflow")
     return {**defaults, **os.environ, **ours}
 
 
@@ -64,7 +58,7 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
     Parameters
     ----------
     project
-        The folder with ``prefect.yaml``.
+        The folder to deploy from, and for runs to work in.
     environment
         Names the server: ``PREFECT_API_URL``.
     log
@@ -79,7 +73,8 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
 
     with get_client(sync_client=True) as client:
         _make_pool(client)
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        command = [sys.executable, "-m", "prefect", "--no-prompt"]
+        command += ["deploy", "--all", "--prefect-file", str(_DECLARED)]
         deploying = start(command, folder=project, environment=environment, log=log)
         try:
             code: int | None = deploying.wait(_SECONDS_TO_DEPLOY)
@@ -96,7 +91,7 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
         raise ServiceError(message)
 
 
-def next_runs(project: Path) -> dict[str, str]:
+def next_runs() -> dict[str, str]:
     """Return each deployment's name, and when it runs next of itself: a text for people.
 
     `ON_DEMAND` is one without a schedule, `TO_BE_SCHEDULED` one whose runs the server has not
@@ -105,11 +100,15 @@ def next_runs(project: Path) -> dict[str, str]:
     import yaml  # type: ignore[import-untyped]
     from prefect.client.orchestration import get_client
 
-    declared = yaml.safe_load((project / "prefect.yaml").read_text(encoding="utf-8"))
+    declared = yaml.safe_load(_DECLARED.read_text(encoding="utf-8"))
     names = [deployment["name"] for deployment in declared["deployments"]]
     with get_client(sync_client=True) as client:
         found = {each.name: each for each in client.read_deployments(limit=200)}
         return {name: _next_run(client, found[name]) for name in names if name in found}
+
+
+def _is_checkout() -> bool:
+    return (_DECLARED.parent / "digitflow").is_dir()
 
 
 def _next_run(client: SyncPrefectClient, deployment: Any) -> str:

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
+import digitflow
 from digitflow.flows.server.endpoint import answers
 
 _SECONDS_TO_START = 180.0
@@ -125,8 +126,9 @@ class EmbeddedServer:
         with self._log.open("ab") as log:
             output = None if self._verbose else log
             return subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "digitflow.flows.server.embedded", str(self._port)],
-                cwd=Path(__file__).resolve().parents[1],
+                [sys.executable, "-m", "digitflow.flows.server.server", str(self._port)],
+                # Where it is found without being installed, and nothing of the user's is.
+                cwd=Path(digitflow.__file__).absolute().parents[1],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -191,28 +193,3 @@ class EmbeddedServer:
             "Or name a server that runs: PREFECT_API_URL"
         )
         raise EmbeddedServerError(message)
-
-
-def _serve(port: int) -> None:
-    """Run the server in this process until it is told to stop or its parent is gone."""
-    import uvicorn
-    from prefect.server.api.server import create_app
-
-    from digitflow.flows.server.sqlite import let_writers_wait
-
-    let_writers_wait()
-    app = create_app(ephemeral=True, final=True)
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="on")
-    server = uvicorn.Server(config)
-
-    def stop_with_parent() -> None:
-        # Nobody writes: reading ends when the parent closes the pipe or dies.
-        sys.stdin.buffer.read()
-        server.should_exit = True
-
-    threading.Thread(target=stop_with_parent, daemon=True).start()
-    server.run()
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

@@ -18,7 +18,7 @@ from digitflow.storage.atomic import write_bytes
 
 
 @dataclass(frozen=True)
-class Record:
+class UpRecord:
     """One `digitflow up`.
 
     Attributes
@@ -45,7 +45,7 @@ class Record:
         return self.api_url.removesuffix("/api")
 
 
-class Records:
+class Pidfile:
     """The file and its lock, in ``digitflow-up`` below ``PREFECT_HOME``."""
 
     def __init__(self) -> None:
@@ -63,14 +63,14 @@ class Records:
             return False
         return True
 
-    def load(self) -> Record | None:
+    def load(self) -> UpRecord | None:
         """Return what the file says, or None if there is none that can be used."""
         try:
-            return Record(**json.loads(self._file.read_text(encoding="utf-8")))
+            return UpRecord(**json.loads(self._file.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def save(self, record: Record) -> None:
+    def save(self, record: UpRecord) -> None:
         """Write the file whole."""
         write_bytes(self._file, json.dumps(asdict(record), indent=2).encode())
 

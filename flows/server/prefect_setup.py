@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import gc
 import os
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-_SETTINGS = {
-    # Without a network the embedded server logs an error about telemetry that cannot be sent.
+SERVER_SETTINGS = {
+    # Without a network a server logs an error about telemetry that cannot be sent.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # Two seconds off a cold start; a real server registers its blocks when it starts.
-    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
-    # Several runs may share the embedded server's SQLite file: let them wait for each other.
+    # On a busy machine SQLite's writers wait for each other longer than 10 s.
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+}
+_EMBEDDED = {
+    **SERVER_SETTINGS,
+    # Two seconds off a cold start; a real server registers its blocks when it starts.
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
 }
 _QUIET = {
     # The terminal is ours. What Prefect logs still reaches its server and its UI.
@@ -33,7 +34,7 @@ _QUIET = {
 
 def prepare_environment(*, verbose: bool) -> None:
     """Set what a run in a terminal needs. Call it before Prefect is imported."""
-    for name, value in {**_SETTINGS, **({} if verbose else _QUIET)}.items():
+    for name, value in {**_EMBEDDED, **({} if verbose else _QUIET)}.items():
         os.environ.setdefault(name, value)
 
 
@@ -84,51 +85,3 @@ def flush_to_server() -> None:
 
     EventsWorker.drain_all(timeout=10)
     APILogHandler().flush()
-
-
-def server_url() -> str | None:
-    """Return the URL of the configured Prefect server, or None if there is none.
-
-    Looks where Prefect looks (environment, ``.env``, ``prefect.toml``, ``pyproject.toml``, the
-    active profile) without its second of import time.
-    """
-    candidates = (
-        os.environ.get("PREFECT_API_URL"),
-        _from_dotenv(Path(".env")),
-        _from_toml(Path("prefect.toml"), "api"),
-        _from_toml(Path("pyproject.toml"), "tool", "prefect", "api"),
-        _from_profile(),
-    )
-    return next((url for url in candidates if url), None)
-
-
-def _from_profile() -> str | None:
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    profiles = _load(path)
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    settings = profiles.get("profiles", {}).get(active, {})
-    url = settings.get("PREFECT_API_URL") if isinstance(settings, dict) else None
-    return url if isinstance(url, str) else None
-
-
-def _from_toml(path: Path, *keys: str) -> str | None:
-    table = _load(path)
-    for key in keys:
-        table = table.get(key, {})
-    url = table.get("url")
-    return url if isinstance(url, str) else None
-
-
-def _from_dotenv(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    from dotenv import dotenv_values
-
-    return dotenv_values(path).get("PREFECT_API_URL")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
-"""What one `digitflow up` runs, server, workers and monitor: started, watched, started again."""
+"""What one `digitflow up` runs, server, workers and monitor: started, watched, and ended."""
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -9,14 +10,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
-from digitflow.flows.server.endpoint import Place, answers
-from digitflow.flows.server.errors import ServiceError
-from digitflow.flows.server.pool import POOL
-from digitflow.flows.server.processes import MARK, last_lines, start
+from digitflow.flows.server.deploy import POOL
+from digitflow.flows.server.endpoint import Endpoint, ServiceError, answers
+from digitflow.flows.server.pidfile import UpRecord
+from digitflow.flows.server.process import MARK, MarkedProcess, end, last_lines, marked, start
 
+_SERVER = "server"
 _SECONDS_TO_START = 180.0
 _LONGEST_PAUSE = 60.0
+_SECONDS_FOR_WORKERS = 3.0
+_SECONDS_FOR_SERVER = 20.0
+_SECONDS_TO_DIE = 10.0
 
 
 @dataclass
@@ -36,7 +42,7 @@ class Supervisor:
 
     Parameters
     ----------
-    place
+    endpoint
         Where the server is or is to be.
     environment
         For all of them; the mark is added.
@@ -47,9 +53,9 @@ class Supervisor:
     """
 
     def __init__(
-        self, place: Place, environment: Mapping[str, str], mark: str, folder: Path
+        self, endpoint: Endpoint, environment: Mapping[str, str], mark: str, folder: Path
     ) -> None:
-        self.place = place
+        self.endpoint = endpoint
         self._environment = environment
         self._mark = mark
         self._folder = folder
@@ -67,9 +73,9 @@ class Supervisor:
             "PREFECT_SERVER_API_HOST": "127.0.0.1",
             **self._environment,
             # With --port alone the UI would ask port 4200.
-            "PREFECT_SERVER_API_PORT": str(self.place.port),
+            "PREFECT_SERVER_API_PORT": str(self.endpoint.port),
         }
-        self._start("server", [sys.executable, "-m", "digitflow", "server"], environment)
+        self._start(_SERVER, [sys.executable, "-m", "digitflow", "server"], environment)
 
     def wait_for_server(self) -> None:
         """Wait until the server answers.
@@ -81,7 +87,7 @@ class Supervisor:
         """
         server = self._services[0]
         deadline = time.monotonic() + _SECONDS_TO_START
-        while not answers(self.place.api_url):
+        while not answers(self.endpoint.api_url):
             code = None if server.process is None else server.process.poll()
             if code is not None or time.monotonic() > deadline:
                 what = "does not answer" if code is None else f"ended with {code}"
@@ -139,3 +145,66 @@ class Supervisor:
             log=service.log,
         )
         service.started = time.monotonic()
+
+
+def shut_down(record: UpRecord) -> int:
+    """End every process of an `up`, in good order, and hand its runs back to the server.
+
+    Returns
+    -------
+    int
+        How many runs were under way. They go on from their last epoch with the next worker.
+    """
+    found = marked(record.mark)
+    runs = {each.run for each in found if each.run is not None}
+    # Told to stop, a worker takes nothing new. What it does with its run differs: it waits for
+    # it, or kills it and says nothing.
+    end(
+        [each.pid for each in found if _is_worker_or_monitor(each)],
+        signal.SIGINT,
+        _SECONDS_FOR_WORKERS,
+    )
+    left = [each for each in marked(record.mark) if each.service != _SERVER]
+    runs |= {each.run for each in left if each.run is not None}
+    # Workers first: one that sees its run die would report a crash.
+    for its_run in (False, True):
+        pids = [each.pid for each in left if _is_worker_or_monitor(each) is not its_run]
+        end(pids, signal.SIGKILL, _SECONDS_TO_DIE)
+    try:
+        return _hand_back(record.api_url, runs)
+    finally:
+        end([each.pid for each in marked(record.mark)], signal.SIGTERM, _SECONDS_FOR_SERVER)
+        kill_all(record)
+
+
+def kill_all(record: UpRecord) -> None:
+    """End every process of an `up` at once."""
+    end([each.pid for each in marked(record.mark)], signal.SIGKILL, _SECONDS_TO_DIE)
+
+
+def _is_worker_or_monitor(each: MarkedProcess) -> bool:
+    return each.service != _SERVER and each.run is None
+
+
+def _hand_back(api_url: str, runs: set[str]) -> int:
+    """Schedule runs again whose processes are gone; return how many of them had not ended.
+
+    Where the server does not answer, nothing is done: when it is back, a monitor notices that they
+    are silent.
+    """
+    if not runs or not answers(api_url):
+        return 0
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import AwaitingRetry
+
+    message = "Its worker was stopped; it goes on from what is cached when the next one starts."
+    count = 0
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        for run in sorted(runs):
+            state = client.read_flow_run(UUID(run)).state
+            if state is not None and state.is_final() and not state.is_crashed():
+                continue
+            client.set_flow_run_state(UUID(run), AwaitingRetry(message=message), force=True)
+            count += 1
+    return count

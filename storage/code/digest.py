@@ -37,7 +37,8 @@ def code_of(
     module
         Dotted name of the module to start from.
     roots
-        Folders in which project modules lie; a module found in none of them is a library.
+        Folders in which project modules lie; a module found in none of them is a library. In a
+        folder that packages are installed in, all but the starting module's and ours are.
     excluded
         Dotted names of modules or packages that cannot influence a result, such as
         storage and orchestration; ``package.__init__`` is the package's own module and nothing
@@ -58,7 +59,8 @@ def code_of(
     SyntaxError
         If a module cannot be parsed.
     """
-    start = _locate(module, roots)
+    ours = frozenset(name.partition(".")[0] for name in (module, __name__))
+    start = _locate(module, roots, ours)
     if start is None:
         places = ", ".join(str(root) for root in roots)
         error = f"expected the source of module {module!r} under {places}, found none"
@@ -71,7 +73,7 @@ def code_of(
         if name in seen or (name != module and _is_excluded(name, excluded)):
             continue
         seen.add(name)
-        location = _locate(name, roots)
+        location = _locate(name, roots, ours)
         if location is None:
             continue
         root, path = location
@@ -88,15 +90,23 @@ def _is_excluded(name: str, excluded: Sequence[str]) -> bool:
     return any(name == other or name.startswith(other + ".") for other in excluded)
 
 
-def _locate(name: str, roots: Sequence[Path]) -> tuple[Path, Path] | None:
+def _locate(name: str, roots: Sequence[Path], ours: frozenset[str]) -> tuple[Path, Path] | None:
     if not name:  # what `from . import x` outside of any package comes to
         return None
     for root in roots:
+        if name.partition(".")[0] not in ours and _holds_libraries(root):
+            continue
         stem = root.joinpath(*name.split("."))
         for path in (stem / "__init__.py", stem.with_name(stem.name + ".py")):
             if path.is_file():
                 return root, path
     return None
+
+
+@lru_cache(maxsize=64)
+def _holds_libraries(root: Path) -> bool:
+    """Tell whether packages are installed in this folder."""
+    return any(root.glob("*.dist-info"))
 
 
 def _recall(path: Path, name: str, memo: CodeMemo | None) -> Findings:

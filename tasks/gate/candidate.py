@@ -6,61 +6,40 @@ Light: it opens no array unless an older digitflow registered a model without it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.prediction.predictions import input_size
-from digitflow.tasks.reporting.run_summary import find_stage
+from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
 
 
-def register_model(
-    cache: Cache,
-    stages: tuple[StageResult, ...],
-    *,
-    run: str,
-    preset: str,
-    dataset: str,
-    class_names: tuple[str, ...],
-    transposed: bool,
-    parameters: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-) -> ModelVersion | None:
-    """Register the network or the ensemble that the run trained, if it did.
+def register_model(cache: Cache, summary: RunSummary, dataset: Dataset) -> ModelVersion | None:
+    """Register the network or the ensemble that a run trained, if it did.
 
-    A training that is registered already, cached or not, keeps its version.
-
-    Parameters
-    ----------
-    cache
-        The store.
-    stages
-        Results of the run's stages.
-    run, preset, dataset, class_names, parameters, metrics
-        Of the run; of the metrics, single numbers are kept.
-    transposed
-        Whether the dataset's files hold their images with rows and columns exchanged.
+    A training that is registered already, cached or not, keeps its version. Of the run's metrics,
+    single numbers are kept.
     """
-    trained, prepared = find_stage(stages, "train"), find_stage(stages, "preprocess")
+    trained = find_stage(summary.stages, "train")
+    prepared = find_stage(summary.stages, "preprocess")
     if trained is None or prepared is None:
         return None
     return cache.models.register(
-        run=run,
-        preset=preset,
-        dataset=dataset,
-        parameters=dict(parameters),
-        metrics={name: value for name, value in metrics.items() if name != "per_class"},
+        run=summary.name,
+        preset=summary.preset,
+        dataset=summary.dataset,
+        parameters=dict(summary.parameters),
+        metrics={name: value for name, value in summary.metrics.items() if name != "per_class"},
         training=trained.key,
         data={name: prepared.outputs[name].sha256 for name in _DATA},
-        class_names=class_names,
+        class_names=dataset.class_names,
         weights=trained.outputs["model"],
         predictions=trained.outputs["predictions"],
-        image_size=_image_size(stages),
-        transposed=transposed,
+        image_size=_image_size(summary.stages),
+        transposed=dataset.transposed,
     )
 
 

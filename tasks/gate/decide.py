@@ -49,7 +49,7 @@ def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -
     summary
         The run.
     rules
-        What the gate demands.
+        What the gate requires.
     source
         What the data's source answered.
 
@@ -109,12 +109,12 @@ def _unchanged(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Ve
     if source.unconfirmed:
         word = "Unconfirmed"
         headline = (
-            f"Nothing new, but the source does not confirm it; version {champion.version} stays "
-            "the champion"
+            f"Unchanged, but the source does not confirm the data; version {champion.version} "
+            "stays the champion"
         )
     else:
         word = "Unchanged"
-        headline = f"Nothing to do: version {champion.version}, the champion, is this very model"
+        headline = f"Nothing to do: version {champion.version}, the champion, is the same model"
     get_run_logger().info(headline)
     drift = publish_drift(cache, champion)
     return Verdict(word, headline, unchanged_markdown(headline, champion, source, drift))

@@ -86,7 +86,7 @@ def decision_json(decision: Decision, rules: Rules) -> dict[str, Any]:
         "min_improvement": rules.min_improvement,
         "max_class_drop": rules.max_class_drop,
         "floor": rules.floor,
-        "unmet": [check.demand for check in decision.checks if not check.met],
+        "unmet": [check.requirement for check in decision.checks if not check.met],
         "recalls": {
             name: {"champion": theirs, "challenger": own} for name, theirs, own in decision.recalls
         },

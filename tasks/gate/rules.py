@@ -1,7 +1,7 @@
 """The gate: is a challenger good enough to take the champion's place? Pure NumPy.
 
-Both are judged on the same test images. The challenger must be more accurate by so much, must
-not become much worse at any one class, and must reach a floor. How likely the difference is to be
+Both are judged on the same test images. The challenger must be more accurate by a margin, must not
+become much worse at any one class, and must reach a floor. How likely the difference is to be
 chance is reported beside the decision (McNemar's test), for people to judge.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Rules:
-    """What the gate demands.
+    """What the gate requires.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Check:
-    """One demand: what it is, what was found, whether it is met, and the complaint if not."""
+    """One requirement: what it is, what was found, whether it is met, and the complaint if not."""
 
-    demand: str
+    requirement: str
     found: str
     met: bool
     complaint: str
@@ -54,13 +54,13 @@ class Decision:
     promoted
         Whether the challenger takes the champion's place.
     checks
-        Each demand and what was found.
+        Each requirement and what was found.
     test_images
-        On how many both were judged.
+        Number of images on which both were judged.
     challenger_accuracy, champion_accuracy
         On the same test images; the latter None if there was no champion.
     only_challenger_right, only_champion_right
-        How many images only one of them got right.
+        Number of images that only one of them got right.
     p_value
         Of McNemar's exact test, two-sided; None if there was no champion.
     recalls
@@ -96,7 +96,7 @@ def decide(
     class_names : sequence of str
         Name of class 0, 1, …
     rules : Rules
-        What is demanded.
+        What is required.
 
     Raises
     ------

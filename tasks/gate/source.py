@@ -7,10 +7,10 @@ digests of the bytes. This says whether the source still serves them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from prefect import get_run_logger
 from prefect.runtime import task_run
+from pydantic import BaseModel, ValidationError
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
@@ -22,6 +22,21 @@ from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.step import announce, step
 
 _RETRIES = 2
+
+
+class _Memory(BaseModel):
+    """What a source served when it was last asked.
+
+    Attributes
+    ----------
+    last
+        Digest of each file, as the source last confirmed it.
+    seen
+        What each mirror served, by the file's name.
+    """
+
+    last: Mapping[str, str] = {}
+    seen: Mapping[str, Mapping[str, Seen]] = {}
 
 
 class SilentSourceError(Exception):
@@ -46,12 +61,12 @@ def ask_source(dataset: Dataset, mirrors: tuple[str, ...]) -> SourceAnswer:
         Where to ask, in order.
     """
     store, source = Cache().sources, _identity(dataset)
-    last, seen = _recall(store, source)
+    memory = _recall(store, source)
     answer = check(
         dataset.files,
         mirrors,
-        last,
-        seen,
+        memory.last,
+        memory.seen,
         say=get_run_logger().warning,
         alive=cancellation.check,
     )
@@ -77,20 +92,12 @@ def ask_source(dataset: Dataset, mirrors: tuple[str, ...]) -> SourceAnswer:
         )
     # After the event: if we die between the two it is sent twice, which is better than never.
     confirmed = {file.name for file in answer.files} - {file.name for file in answer.unconfirmed}
-    store.save(
-        source,
-        {
-            "last": {
-                file.name: file.sha256 if file.name in confirmed else last[file.name]
-                for file in dataset.files
-                if file.name in confirmed or file.name in last
-            },
-            "seen": {
-                mirror: {name: each.to_json() for name, each in files.items()}
-                for mirror, files in answer.seen.items()
-            },
-        },
-    )
+    last = {
+        file.name: file.sha256 if file.name in confirmed else memory.last[file.name]
+        for file in dataset.files
+        if file.name in confirmed or file.name in memory.last
+    }
+    store.save(source, _Memory(last=last, seen=answer.seen).model_dump())
     return answer
 
 
@@ -98,33 +105,10 @@ def _identity(dataset: Dataset) -> str:
     return " ".join([dataset.name, *map(display, dataset.mirrors)])
 
 
-def _recall(store: SourceStore, source: str) -> tuple[dict[str, str], dict[str, dict[str, Seen]]]:
+def _recall(store: SourceStore, source: str) -> _Memory:
     try:
-        return _remembered(store.load(source))
-    except RecordDamagedError as error:
+        served = store.load(source)
+        return _Memory() if served is None else _Memory.model_validate(served)
+    except (RecordDamagedError, ValidationError) as error:
         get_run_logger().warning("As if the source had never been asked: %s", error)
-        return {}, {}
-
-
-def _remembered(
-    served: Mapping[str, Any] | None,
-) -> tuple[dict[str, str], dict[str, dict[str, Seen]]]:
-    """Read back what was saved.
-
-    Raises
-    ------
-    RecordDamagedError
-        If it is something else.
-    """
-    if served is None:
-        return {}, {}
-    try:
-        last = {str(name): str(sha256) for name, sha256 in served["last"].items()}
-        seen = {
-            mirror: {name: Seen.from_json(each) for name, each in files.items()}
-            for mirror, files in served["seen"].items()
-        }
-    except (KeyError, AttributeError, ValueError) as error:
-        message = f"the record of the source is damaged: {error}"
-        raise RecordDamagedError(message) from error
-    return last, seen
+        return _Memory()

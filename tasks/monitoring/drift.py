@@ -30,7 +30,7 @@ _PSEUDO_COUNT = 0.5
 
 
 @dataclass(frozen=True)
-class Seen:
+class Distribution:
     """What a model predicted for a set of pictures.
 
     Attributes
@@ -78,7 +78,7 @@ class Drift:
     state: State
 
 
-def measure(then: Seen, now: Seen) -> Drift:
+def measure(then: Distribution, now: Distribution) -> Drift:
     """Compare what is predicted now with what was predicted on the test set.
 
     Raises
@@ -108,12 +108,12 @@ def psi_terms(then: Sequence[int], now: Sequence[int]) -> tuple[float, ...]:
     return tuple((b - a) * math.log(b / a) for a, b in zip(before, after, strict=True))
 
 
-def pooled(batches: Sequence[Seen]) -> Seen:
+def pooled(batches: Sequence[Distribution]) -> Distribution:
     """Return several sets of pictures as one."""
     counts = tuple(sum(each) for each in zip(*(batch.counts for batch in batches), strict=True))
     images = sum(counts)
     total = sum(batch.confidence * batch.images for batch in batches)
-    return Seen(counts, total / images if images else 0.0)
+    return Distribution(counts, total / images if images else 0.0)
 
 
 def _smoothed(counts: Sequence[int]) -> list[float]:

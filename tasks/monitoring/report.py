@@ -13,7 +13,15 @@ from typing import Any
 from digitflow.storage.batches import BatchRecord
 from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
-from digitflow.tasks.monitoring.drift import DRIFTED, WATCH, Drift, Seen, State, measure, pooled
+from digitflow.tasks.monitoring.drift import (
+    DRIFTED,
+    WATCH,
+    Distribution,
+    Drift,
+    State,
+    measure,
+    pooled,
+)
 from digitflow.tasks.prediction.predictions import loss_of
 from digitflow.tasks.reporting.render import picture, render
 
@@ -47,8 +55,8 @@ class DriftReport:
     """
 
     model: ModelVersion
-    then: Seen
-    now: Seen
+    then: Distribution
+    now: Distribution
     drift: Drift
     batches: tuple[tuple[BatchRecord, Drift], ...]
 
@@ -84,7 +92,7 @@ def report_drift(cache: Cache, model: ModelVersion, last: int = LAST_BATCHES) ->
     if not batches:
         return None
     then = seen_in_test(cache, model)
-    seen = [Seen(batch.counts, batch.confidence) for batch in batches]
+    seen = [Distribution(batch.counts, batch.confidence) for batch in batches]
     measured = [measure(then, each) for each in seen]
     together = pooled(seen)
     return DriftReport(
@@ -96,7 +104,7 @@ def report_drift(cache: Cache, model: ModelVersion, last: int = LAST_BATCHES) ->
     )
 
 
-def seen_in_test(cache: Cache, model: ModelVersion) -> Seen:
+def seen_in_test(cache: Cache, model: ModelVersion) -> Distribution:
     """Return what a model predicted for its test set."""
     import numpy as np
 
@@ -105,7 +113,7 @@ def seen_in_test(cache: Cache, model: ModelVersion) -> Seen:
     outputs = np.asarray(cache.read(model.predictions)["outputs"])
     counts = np.bincount(outputs.argmax(axis=1), minlength=len(model.class_names))
     confidence = probabilities(outputs, loss_of(model)).max(axis=1).mean()
-    return Seen(tuple(int(count) for count in counts), float(confidence))
+    return Distribution(tuple(int(count) for count in counts), float(confidence))
 
 
 def drift_headline(report: DriftReport | None) -> str:
@@ -166,7 +174,7 @@ def drift_json(report: DriftReport) -> dict[str, Any]:
     def measured(drift: Drift) -> dict[str, Any]:
         return {"psi": drift.psi, "by_chance": drift.chance, "state": drift.state}
 
-    def seen(pictures: Seen) -> dict[str, Any]:
+    def seen(pictures: Distribution) -> dict[str, Any]:
         return {"pictures": pictures.images, "confidence": pictures.confidence}
 
     classes = zip(

@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # Underscores inside a word mean nothing in Markdown, and parameters are full of them.
@@ -43,10 +44,8 @@ def picture(png: bytes, title: str, width: int = 900) -> Markup:
 
     The Prefect UI shows such a picture inside Markdown; a path or a bare data URI it does not.
     """
-    from markupsafe import Markup
-
     tag = Markup('<img width="{}" alt="{}" src="{}">')
-    return tag.format(width, " ".join(title.split()), _data_uri(png))
+    return tag.format(width, _one_line(title), _data_uri(png))
 
 
 @cache
@@ -68,28 +67,28 @@ def _environment(kind: str) -> Environment:
         "data_uri": _data_uri,
         "indented": _indented,
         "markdown": _markdown_to_html,
-        "number": _number,
+        "number": format,
         "numeric_columns": _numeric_columns,
         "picture": picture,
-        "shown": shown,
+        "shown": _shown,
     }
     return environment
 
 
 def _as_markdown(value: Any) -> str:
     """Escape whatever would be more than text in a line or a table cell of Markdown."""
-    from markupsafe import Markup
-
     if isinstance(value, Markup):
         return value
-    return _MEANS_SOMETHING.sub(r"\\\g<0>", " ".join(str(value).splitlines()))
+    return _MEANS_SOMETHING.sub(r"\\\g<0>", _one_line(value))
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).splitlines())
 
 
 def _code(value: Any, in_table: bool = False) -> Markup:
     """Return text as inline code of Markdown, whatever backticks it holds."""
-    from markupsafe import Markup
-
-    text = " ".join(str(value).splitlines())
+    text = _one_line(value)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     gap = " " if text[:1] == "`" or text[-1:] == "`" else ""
     if in_table:
@@ -99,29 +98,20 @@ def _code(value: Any, in_table: bool = False) -> Markup:
 
 def _indented(text: str) -> Markup:
     """Return lines as a code block of Markdown."""
-    from markupsafe import Markup
-
     return Markup("\n".join(f"    {line}" for line in text.splitlines()))  # noqa: S704 - likewise
 
 
 def _markdown_to_html(text: str) -> Markup:
     """Render Markdown, in which names come from outside: no HTML of theirs, no links, no images."""
     from markdown_it import MarkdownIt
-    from markupsafe import Markup
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     return Markup(reader.disable(["link", "image", "autolink"]).render(text))  # noqa: S704
 
 
 def _data_uri(png: bytes) -> Markup:
-    from markupsafe import Markup
-
     data = base64.b64encode(png).decode()
     return Markup(f"data:image/png;base64,{data}")  # noqa: S704 - its alphabet needs no escaping
-
-
-def _number(value: float, spec: str) -> str:
-    return format(value, spec)
 
 
 def _numeric_columns(rows: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -133,7 +123,7 @@ def _numeric_columns(rows: Sequence[Mapping[str, Any]]) -> set[str]:
     }
 
 
-def shown(value: Any) -> str:
+def _shown(value: Any) -> str:
     """Return a JSON value as a table shows it."""
     if value is None or value == []:
         return "–"

@@ -20,7 +20,7 @@ ALIASES = {"hidden": "hidden_sizes"}
 _MOST_DRAWS = 100  # a point, until it is one that was not drawn before
 _RANGE = ".."
 _NO_LAYERS = "none"
-# With these the points would be judged on different images, or not on any.
+# With these, points would be judged on different images, or on none.
 _NOT_SWEPT = {"validation_size"}
 
 
@@ -86,10 +86,10 @@ def plan_points(
         ``name=value,value,…``; in a list such as `hidden_sizes`, layers are joined by ``-``, and
         ``none`` is no layer at all. With `random`, also ``name=low..high``.
     random
-        Draw so many points instead of taking the whole grid: without replacement from listed
+        Number of points to draw instead of taking the whole grid: without replacement from listed
         values; from a range evenly in the logarithm, or evenly if it starts at 0.
     seed
-        Of that drawing.
+        Of the draw.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def plan_points(
         )
         raise ParameterError(message)
     if random is not None and total is not None and random > total:
-        message = f"random: the grid has {total} points, found {random}; leave --random out"
+        message = f"random: the grid has {total} points, found {random}; omit --random"
         raise ParameterError(message)
     if random is None:
         combinations: Iterator[Sequence[str]] = itertools.product(*(axis.values for axis in axes))
@@ -150,7 +150,7 @@ def _range_axis(name: str, first: str, last: str) -> Axis:
         raise ParameterError(message)
     known = Parameters.model_fields.get(name)
     if known is not None and not (known.annotation in (int, float) or _takes_list(name)):
-        message = f"grid: {name}: expected a list of values, found a range; it is no number"
+        message = f"grid: {name}: expected a list of values, found a range; it is not numeric"
         raise ParameterError(message)
     return Axis(name, (), low, high)
 
@@ -170,21 +170,21 @@ def _check(axes: Sequence[Axis], overrides: Mapping[str, Any], random: int | Non
         message = "grid: expected at least one row, such as --grid learning_rate=0.05,0.1"
         raise ParameterError(message)
     names = [axis.name for axis in axes]
-    problems = [f"grid: {name} has two rows; put its values in one" for name in _twice(names)]
+    problems = [f"grid: {name} is given twice; put its values in one row" for name in _twice(names)]
     for name in dict.fromkeys(names):
         if name in overrides:
-            problems.append(f"grid: {name} is set as well; do one of the two")
+            problems.append(f"grid: {name} is set to one value as well; choose one of the two")
         if name in Parameters.model_fields and (
             name not in TrainingSettings.model_fields or name in _NOT_SWEPT
         ):
             problems.append(
-                f"grid: {name}: points that differ in it could not be compared by what they reach "
-                "on the same validation images"
+                f"grid: {name}: points that differ in it cannot be compared on the same validation "
+                "images"
             )
     for axis in axes:
         if axis.is_range and random is None:
             problems.append(
-                f"grid: {axis.name}: from a range points are drawn; say how many with --random"
+                f"grid: {axis.name}: a range needs --random, the number of points to draw"
             )
     if random is not None and random < 1:
         problems.append(f"random: expected at least 1 point, found {random}")
@@ -255,7 +255,7 @@ def _resolve(
         if problem is not None:
             problems[problem] = None
         if label in points:
-            problems[f"grid: {label} comes twice"] = None
+            problems[f"grid: {label} appears twice"] = None
         points[label] = Point(label, values, parameters)
     if problems:
         raise ParameterError("\n".join(problems))
@@ -265,11 +265,11 @@ def _resolve(
 def _problem(parameters: Parameters) -> str | None:
     if parameters.network == "tutorial":
         return (
-            "the tutorial's network has no validation set to choose by, and choosing by the test "
-            "set would spoil it; take another preset, such as --preset quick"
+            "the tutorial's network has no validation set to rank points on, and ranking them on "
+            "the test set would bias it; use another preset, such as --preset quick"
         )
     if parameters.validation_size == 0:
-        return "a sweep chooses by the validation set: set validation_size above 0"
+        return "a sweep ranks points on the validation set: set validation_size above 0"
     if parameters.members != 1:
         return (
             "members: a sweep compares single networks; leave it at 1, and train an ensemble of "

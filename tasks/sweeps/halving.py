@@ -42,7 +42,7 @@ def rungs(epochs: int, points: int) -> list[int]:
 
 
 def survivors(points: int) -> int:
-    """Return how many of so many points go on after a rung."""
+    """Return how many points go on after a rung."""
     return math.ceil(points / FACTOR)
 
 
@@ -57,6 +57,6 @@ def check_halving(points: Sequence[Point]) -> None:
     if len({point.parameters.epochs for point in points}) > 1:
         message = (
             "grid: epochs: successive halving compares points after the same share of their "
-            "epochs; leave epochs out of the grid, or --early-stop"
+            "epochs; omit epochs from the grid, or omit --early-stop"
         )
         raise ParameterError(message)

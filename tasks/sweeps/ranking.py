@@ -21,7 +21,7 @@ _OTHER = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point.
+    """How the training of a point ended.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def _signed(outcome: Outcome, name: str) -> float:
 
 
 def rows(ranked: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Return the ranking as one JSON object a point, for tables and files."""
+    """Return the ranking as one JSON object per point, for tables and files."""
     listed = []
     for place, outcome in enumerate(ranked, 1):
         row: dict[str, Any] = {"rank": place if outcome.scores else None}

@@ -129,11 +129,3 @@ def test_time_and_size_are_not_believed_against_the_dataset(tmp_path: Path) -> N
 def test_a_folder_without_the_file(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="no such file"):
         ask(str(tmp_path), FILE, None, TIMEOUT)
-
-
-def test_seen_comes_back_as_it_went_in() -> None:
-    seen = Seen(7, SHA256, '"v1"', LONG_AGO, 12)
-    assert Seen.from_json(seen.to_json()) == seen
-    for wrong in (None, [], {}, {"size": "7", "sha256": None}, {"size": 7, "sha256": 1}):
-        with pytest.raises(ValueError, match="expected what a mirror served"):
-            Seen.from_json(wrong)

@@ -72,7 +72,7 @@ class TestUp:
             names = [" ".join(each.cmdline()) for each in other.processes()]
             assert len(names) == 2
             assert any("worker start --pool digitflow" in name for name in names)
-            assert any("flows monitor --pool digitflow" in name for name in names)
+            assert any("digitflow monitor --pool digitflow" in name for name in names)
             other.end(signal.SIGINT)
             assert other.processes() == []
         assert server.is_there()

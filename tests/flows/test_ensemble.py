@@ -1,5 +1,8 @@
 """An ensemble through the pipeline: its members are ordinary trainings, and it is one model."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,7 @@ from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.nn.predict import predict, probabilities
 from digitflow.tasks.parameters import ParameterError, Parameters, resolve
-from digitflow.tasks.reporting.run_summary import find_stage
+from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 from tests.walk import TINY, Walk, planned, walk
 
 MEMBERS = [f"train-member-{number}" for number in (1, 2, 3)]
@@ -60,21 +63,14 @@ def test_is_planned_and_grows_by_what_it_lacks(cache: Cache, tiny: Dataset, done
     assert "combine" in again.ran
 
 
-def test_is_one_model_to_whoever_comes_after(cache: Cache, tiny: Dataset, done: Walk) -> None:
+def test_is_one_model_to_every_later_stage(
+    cache: Cache, tiny: Dataset, done: Walk, tmp_path: Path
+) -> None:
     stages = tuple(done.results.values())
     made = find_stage(stages, "train")
     assert made is done.results["combine"]
-    model = register_model(
-        cache,
-        stages,
-        run="r",
-        preset="quick",
-        dataset="tiny",
-        class_names=tiny.class_names,
-        transposed=True,
-        parameters={},
-        metrics={},
-    )
+    summary = RunSummary("r", "tiny", "quick", {}, stages, 0.0, {}, tmp_path)
+    model = register_model(cache, summary, replace(tiny, transposed=True))
     assert model is not None
     assert model.weights == made.outputs["model"]
     assert (model.image_size, model.transposed) == ((9, 7), True)

@@ -35,5 +35,5 @@ def test_survivors(points: int, left: int):
 
 def test_epochs_cannot_be_swept_with_it():
     check_halving(plan_points("quick", {}, ["seed=1,2"]))
-    with pytest.raises(ParameterError, match="leave epochs out of the grid, or --early-stop"):
+    with pytest.raises(ParameterError, match="omit epochs from the grid, or omit --early-stop"):
         check_halving(plan_points("quick", {}, ["epochs=3,4"]))

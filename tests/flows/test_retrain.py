@@ -291,4 +291,4 @@ def test_a_champion_of_other_classes_or_images_is_not_compared(
 
 def test_the_built_in_digits_cannot_change(run: Retrain) -> None:
     decision = run("sample", training_sample=500, test_sample=200, floor=0.0).decision
-    assert "It is drawn here, from a seed: it cannot." in decision
+    assert "No: it is drawn from a fixed seed." in decision

@@ -3,13 +3,20 @@ import math
 import numpy as np
 import pytest
 
-from digitflow.tasks.monitoring.drift import DRIFTED, WATCH, Seen, measure, pooled, psi_terms
+from digitflow.tasks.monitoring.drift import (
+    DRIFTED,
+    WATCH,
+    Distribution,
+    measure,
+    pooled,
+    psi_terms,
+)
 
-TEST_SET = Seen((1000,) * 10, 0.97)
+TEST_SET = Distribution((1000,) * 10, 0.97)
 
 
-def seen(*counts: int, confidence: float = 0.9) -> Seen:
-    return Seen(counts, confidence)
+def seen(*counts: int, confidence: float = 0.9) -> Distribution:
+    return Distribution(counts, confidence)
 
 
 def test_worked_by_hand():
@@ -44,7 +51,7 @@ def test_no_term_is_negative_and_sides_may_be_swapped():
         (seen(0, 0, 0, 0, 0, 0, 0, 0, 0, 30), "drifted"),  # but these do
     ],
 )
-def test_states(now: Seen, state: str):
+def test_states(now: Distribution, state: str):
     drift = measure(TEST_SET, now)
     assert drift.state == state
     assert drift.psi == pytest.approx(sum(drift.terms))
@@ -59,23 +66,25 @@ def test_chance_is_exceeded_about_once_in_twenty():
     shares = np.full(10, 0.1)
     exceeded = 0
     for _ in range(2000):
-        then = Seen(tuple(rng.multinomial(10_000, shares).tolist()), 0.9)
-        drift = measure(then, Seen(tuple(rng.multinomial(300, shares).tolist()), 0.9))
+        then = Distribution(tuple(rng.multinomial(10_000, shares).tolist()), 0.9)
+        drift = measure(then, Distribution(tuple(rng.multinomial(300, shares).tolist()), 0.9))
         exceeded += drift.psi > drift.chance
     assert 0.03 < exceeded / 2000 < 0.07
 
 
 def test_chance_by_the_table():
     """Chi-squared with 9 degrees of freedom exceeds 16.919 once in 20 times."""
-    drift = measure(Seen((10**9,) * 10, 0.9), Seen((10,) * 10, 0.9))
+    drift = measure(Distribution((10**9,) * 10, 0.9), Distribution((10,) * 10, 0.9))
     assert drift.chance == pytest.approx(16.919 / 100, rel=0.005)
 
 
 def test_pooled():
-    assert pooled([seen(1, 3, confidence=0.5), seen(5, 7, confidence=1.0)]) == Seen((6, 10), 0.875)
+    assert pooled([seen(1, 3, confidence=0.5), seen(5, 7, confidence=1.0)]) == Distribution(
+        (6, 10), 0.875
+    )
 
 
 @pytest.mark.parametrize("now", [seen(0, 0), seen(1, 2, 3)])
-def test_what_cannot_be_compared(now: Seen):
+def test_what_cannot_be_compared(now: Distribution):
     with pytest.raises(ValueError, match=r"expected pictures of the same classes on both sides"):
         measure(seen(4, 4), now)

@@ -83,6 +83,7 @@ def copy_project(folder: Path) -> Path:
     shutil.copy(ROOT / "prefect.yaml", folder)
     for package in ("flows", "storage", "tasks"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
+    shutil.copytree(ROOT / "digitflow", folder / "digitflow", symlinks=True)
     return folder
 
 

@@ -95,18 +95,18 @@ class TestRandom:
         (["learning_rate=0.1,fast"], {}, "learning_rate: should be .*number.*'fast'"),
         (["learning_rate=0.1,-1"], {}, "learning_rate: should be greater than 0"),
         (["hidden_sizes=128,a-b"], {}, "hidden_sizes: should be"),
-        (["learning_rate=0.1,0.10"], {}, "grid: learning_rate=0.1 comes twice"),
-        (["seed=1", "seed=2"], {}, "seed has two rows; put its values in one"),
-        (["epochs=1,2"], {"overrides": {"epochs": 3}}, "epochs is set as well"),
-        (["dpi=50,60"], {}, "dpi: points that differ in it could not be compared"),
-        (["validation_size=100,200"], {}, "could not be compared"),
+        (["learning_rate=0.1,0.10"], {}, "grid: learning_rate=0.1 appears twice"),
+        (["seed=1", "seed=2"], {}, "seed is given twice; put its values in one row"),
+        (["epochs=1,2"], {"overrides": {"epochs": 3}}, "epochs is set to one value as well"),
+        (["dpi=50,60"], {}, "dpi: points that differ in it cannot be compared"),
+        (["validation_size=100,200"], {}, "cannot be compared"),
         (["seed=1"], {"overrides": {"validation_size": 0}}, "set validation_size above 0"),
         (["seed=1"], {"overrides": {"members": 2}}, "a sweep compares single networks"),
-        (["learning_rate=0.1..1"], {}, "say how many with --random"),
+        (["learning_rate=0.1..1"], {}, "a range needs --random"),
         (["learning_rate=1..0.1"], {"random": 2}, "expected low..high with 0 ≤ low < high"),
         (["learning_rate=a..b"], {"random": 2}, "expected low..high"),
         (["optimizer=0..1"], {"random": 2}, "expected a list of values, found a range"),
-        (["seed=1,2"], {"random": 3}, "the grid has 2 points, found 3; leave --random out"),
+        (["seed=1,2"], {"random": 3}, "the grid has 2 points, found 3; omit --random"),
         (["seed=1..2"], {"random": 3}, "expected 3 different points, found 2 in such narrow"),
         (["seed=1,2"], {"random": 0}, "expected at least 1 point, found 0"),
         (
@@ -122,7 +122,7 @@ def test_what_is_refused(rows: list[str], draw: dict[str, Any], says: str):
 
 
 def test_the_tutorial_has_nothing_to_choose_by():
-    with pytest.raises(ParameterError, match="choosing by the test set would spoil it"):
+    with pytest.raises(ParameterError, match="ranking them on the test set would bias it"):
         plan_points("tutorial", {}, ["learning_rate=0.005,0.01"])
 
 

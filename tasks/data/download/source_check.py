@@ -9,12 +9,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from digitflow.tasks.data.datasets.places import directory_of, display, is_http, url_of
 from digitflow.tasks.data.datasets.sources import SourceFile
@@ -77,34 +76,6 @@ class Seen:
     etag: str | None = None
     last_modified: str | None = None
     modified_ns: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Any) -> "Seen":
-        """Read it back.
-
-        Raises
-        ------
-        ValueError
-            If it is not what `to_json` gave.
-        """
-        try:
-            seen = cls(**document)
-        except TypeError as error:
-            message = f"expected what a mirror served, found {document!r:.200}"
-            raise ValueError(message) from error
-        texts = (seen.sha256, seen.etag, seen.last_modified)
-        if (
-            type(seen.size) is not int
-            or not isinstance(seen.modified_ns, int | None)
-            or not all(isinstance(text, str | None) for text in texts)
-        ):
-            message = f"expected what a mirror served, found {document!r:.200}"
-            raise ValueError(message)
-        return seen
 
 
 @dataclass(frozen=True)

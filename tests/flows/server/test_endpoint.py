@@ -18,8 +18,7 @@ import requests
 from websockets.asyncio.client import connect
 from websockets.sync.server import serve
 
-from digitflow.flows.server.endpoint import answers
-from digitflow.flows.server.loopback import bypass_proxies, is_this_machine
+from digitflow.flows.server.endpoint import answers, bypass_proxies, is_this_machine
 from tests.patience import PATIENCE
 from tests.servers.processes import free_port
 from tests.servers.proxy import Proxy, running_proxy

@@ -12,8 +12,14 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running, Scheduled
 
-from digitflow.flows.server.heartbeat import Look, Patience, Phase, Silences
-from digitflow.flows.server.monitor import HEARTBEAT, Monitor
+from digitflow.flows.server.monitor import (
+    HEARTBEAT,
+    Heartbeats,
+    Monitor,
+    Observation,
+    Phase,
+    Timeouts,
+)
 
 SPEAKS = {"env": {HEARTBEAT: "30"}}
 
@@ -85,14 +91,14 @@ class Watch:
         self.now = 1e6
         self.said: list[str] = []
         monkeypatch.setattr("digitflow.flows.server.monitor.time.monotonic", lambda: self.now)
-        self.monitor = Monitor(server, ["digitflow"], Patience(), self.said.append)  # type: ignore[arg-type]
+        self.monitor = Monitor(server, ["digitflow"], Timeouts(), self.said.append)  # type: ignore[arg-type]
 
     def look_for(self, seconds: float, *, every: float = 5.0) -> None:
         """Look again and again while so much time passes."""
         end = self.now + seconds
         while self.now < end:
             self.now += every
-            self.monitor.look()
+            self.monitor.check()
 
 
 @pytest.fixture
@@ -103,35 +109,35 @@ def server() -> Server:
 @pytest.fixture
 def watch(server: Server, monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch(server, monkeypatch)
-    watch.monitor.look()
+    watch.monitor.check()
     return watch
 
 
-class TestSilences:
-    RUN = Look(uuid4(), "a-run", Phase.RUNNING, uuid4(), uuid4())
+class TestHeartbeats:
+    RUN = Observation(uuid4(), "a-run", Phase.RUNNING, uuid4(), uuid4())
 
     def test_a_run_that_looks_the_same_is_silent(self) -> None:
-        silences = Silences(20.0)
-        heard = [silences.observe(now, [self.RUN])[self.RUN] for now in (100.0, 105.0, 117.0)]
+        heartbeats = Heartbeats(20.0)
+        heard = [heartbeats.observe(now, [self.RUN])[self.RUN] for now in (100.0, 105.0, 117.0)]
         assert heard == [0.0, 5.0, 17.0]
 
     def test_a_heartbeat_ends_the_silence(self) -> None:
-        silences = Silences(20.0)
-        silences.observe(100.0, [self.RUN])
-        spoke = Look(self.RUN.run, "a-run", Phase.RUNNING, self.RUN.state, uuid4())
-        assert silences.observe(110.0, [spoke]) == {spoke: 0.0}
-        assert silences.observe(115.0, [spoke]) == {spoke: 5.0}
+        heartbeats = Heartbeats(20.0)
+        heartbeats.observe(100.0, [self.RUN])
+        spoke = Observation(self.RUN.run, "a-run", Phase.RUNNING, self.RUN.state, uuid4())
+        assert heartbeats.observe(110.0, [spoke]) == {spoke: 0.0}
+        assert heartbeats.observe(115.0, [spoke]) == {spoke: 5.0}
 
     def test_time_in_which_nobody_looked_is_no_silence(self) -> None:
-        silences = Silences(20.0)
-        silences.observe(100.0, [self.RUN])
-        assert silences.observe(121.0, [self.RUN]) == {self.RUN: 0.0}
+        heartbeats = Heartbeats(20.0)
+        heartbeats.observe(100.0, [self.RUN])
+        assert heartbeats.observe(121.0, [self.RUN]) == {self.RUN: 0.0}
 
     def test_what_is_gone_is_forgotten(self) -> None:
-        silences = Silences(20.0)
-        silences.observe(100.0, [self.RUN])
-        silences.observe(110.0, [])
-        assert silences.observe(115.0, [self.RUN]) == {self.RUN: 0.0}
+        heartbeats = Heartbeats(20.0)
+        heartbeats.observe(100.0, [self.RUN])
+        heartbeats.observe(110.0, [])
+        assert heartbeats.observe(115.0, [self.RUN]) == {self.RUN: 0.0}
 
 
 class TestLostRuns:
@@ -246,7 +252,7 @@ class TestServerAway:
         server.away = True
         watch.now += 5
         with pytest.raises(httpx.ConnectError):
-            watch.monitor.look()
+            watch.monitor.check()
         server.away = False
         watch.look_for(90)
         assert server.history(run) == ["Running"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from digitflow.flows.server.endpoint import DEFAULT_PORT, Place, choose_place
-from digitflow.flows.server.pidfile import Record, Records
-from digitflow.flows.server.processes import MARK, end, last_lines, marked, start, start_time
-from digitflow.flows.server.shutdown import take_down
+from digitflow.flows.server.endpoint import DEFAULT_PORT, Endpoint, choose_endpoint
+from digitflow.flows.server.pidfile import Pidfile, UpRecord
+from digitflow.flows.server.process import MARK, end, last_lines, marked, start, start_time
+from digitflow.flows.server.supervisor import shut_down
 from tests.patience import PATIENCE, wait_for
 
 # A service that starts a run in a session of its own, says so, and waits.
@@ -59,8 +59,8 @@ def test_taking_down_ends_what_has_the_mark_and_nothing_else(tmp_path: Path) -> 
     others, other_run = start_service(tmp_path / "other", "others")
     try:
         # No server answers at the discard port: there is nobody to hand the run back to.
-        record = Record("ours", "http://127.0.0.1:9/api", None, os.getpid(), 0.0)
-        assert take_down(record) == 0
+        record = UpRecord("ours", "http://127.0.0.1:9/api", None, os.getpid(), 0.0)
+        assert shut_down(record) == 0
         assert not psutil.pid_exists(our_run) or psutil.Process(our_run).status() == "zombie"
         ours.wait(PATIENCE)
         assert {each.pid for each in marked("others")} == {others.pid, other_run}
@@ -87,32 +87,35 @@ def test_a_long_log_is_put_aside(tmp_path: Path) -> None:
     assert last_lines(log, 2) == "two\nthree"
 
 
-class TestRecords:
+class TestPidfile:
     def test_what_was_saved(self, home: Path) -> None:
-        record = Record("mark", "http://127.0.0.1:4200/api", 4200, 1, 2.5)
-        Records().save(record)
-        assert Records().load() == record
+        record = UpRecord("mark", "http://127.0.0.1:4200/api", 4200, 1, 2.5)
+        Pidfile().save(record)
+        assert Pidfile().load() == record
         assert record.ui_url == "http://127.0.0.1:4200"
-        Records().remove()
-        Records().remove()
-        assert Records().load() is None
+        Pidfile().remove()
+        Pidfile().remove()
+        assert Pidfile().load() is None
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"mark": "only"}', "\x00"])
     def test_a_damaged_file_is_none(self, home: Path, text: str) -> None:
-        records = Records()
+        records = Pidfile()
         (home / "digitflow-up" / "up.json").write_text(text, encoding="utf-8")
         assert records.load() is None
 
     def test_one_holder_at_a_time(self, home: Path) -> None:
-        assert Records().folder == home / "digitflow-up"
-        take = "import sys; from flows.services.record import Records; sys.exit(Records().take())"
-        first = Records()
+        assert Pidfile().folder == home / "digitflow-up"
+        take = (
+            "import sys; from digitflow.flows.server.pidfile import Pidfile; "
+            "sys.exit(Pidfile().take())"
+        )
+        first = Pidfile()
         assert first.take()
         assert subprocess.run([sys.executable, "-c", take]).returncode == 0  # False: it is taken
         del first
 
 
-class TestPlace:
+class TestEndpoint:
     @pytest.fixture(autouse=True)
     def nobody(self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
@@ -120,19 +123,21 @@ class TestPlace:
         monkeypatch.setattr("digitflow.flows.server.endpoint._is_free", lambda port: True)
 
     def test_the_usual_port(self) -> None:
-        assert choose_place(None) == Place(f"http://127.0.0.1:{DEFAULT_PORT}/api", DEFAULT_PORT)
+        assert choose_endpoint(None) == Endpoint(
+            f"http://127.0.0.1:{DEFAULT_PORT}/api", DEFAULT_PORT
+        )
 
     def test_another_port(self) -> None:
-        assert choose_place(4300) == Place("http://127.0.0.1:4300/api", 4300)
+        assert choose_endpoint(4300) == Endpoint("http://127.0.0.1:4300/api", 4300)
 
     def test_the_port_of_a_server_that_is_named_and_not_there_yet(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A terminal with the variable that the last `up` told of starts the next one too."""
         monkeypatch.setenv("PREFECT_API_URL", "http://localhost:4301/api/")
-        assert choose_place(None) == Place("http://127.0.0.1:4301/api", 4301)
+        assert choose_endpoint(None) == Endpoint("http://127.0.0.1:4301/api", 4301)
 
     def test_a_server_that_is_named_and_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PREFECT_API_URL", "https://server.example/api/")
         monkeypatch.setattr("digitflow.flows.server.endpoint.answers", lambda url: True)
-        assert choose_place(None) == Place("https://server.example/api", None)
+        assert choose_endpoint(None) == Endpoint("https://server.example/api", None)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from digitflow.flows.server.sqlite import WaitingSqlite
+from digitflow.flows.server.server import WaitingSqlite
 from tests.patience import PATIENCE
 
 

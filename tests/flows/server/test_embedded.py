@@ -37,7 +37,7 @@ def servers_of(home: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             ours = process.environ().get("PREFECT_HOME") == str(home)
-            if ours and "digitflow.flows.server.embedded" in process.cmdline():
+            if ours and "digitflow.flows.server.server" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue

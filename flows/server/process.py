@@ -60,7 +60,7 @@ def start_time(pid: int) -> float | None:
 
 
 @dataclass(frozen=True)
-class Marked:
+class MarkedProcess:
     """A living process with a mark.
 
     Attributes
@@ -78,7 +78,7 @@ class Marked:
     run: str | None
 
 
-def marked(mark: str) -> list[Marked]:
+def marked(mark: str) -> list[MarkedProcess]:
     """Return every living process with this mark, but for the calling one."""
     found = []
     for process in psutil.process_iter():
@@ -88,7 +88,7 @@ def marked(mark: str) -> list[Marked]:
             continue  # somebody else's, or it has ended meanwhile
         its_mark, _, service = environment.get(MARK, "").partition(" ")
         if its_mark == mark and process.pid != os.getpid():
-            found.append(Marked(process.pid, service, environment.get(_RUN)))
+            found.append(MarkedProcess(process.pid, service, environment.get(_RUN)))
     return found
 
 

@@ -1,0 +1,185 @@
+"""What is installed: one package of real files, the same stages, commands that work elsewhere."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import threadpoolctl
+
+from tests.mnist import ROOT
+from tests.patience import PATIENCE
+from tests.servers.fixtures import copy_project
+from tests.servers.processes import free_port
+from tests.servers.up import DIGITFLOW, running_up
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SOURCES = sorted(
+    path
+    for folder in ("digitflow", "flows", "tasks", "storage")
+    for path in (ROOT / folder).rglob("*.py")
+)
+BUILD = """
+import sys
+from setuptools import build_meta
+getattr(build_meta, sys.argv[1])(sys.argv[2])
+"""
+# Adds a folder to the path as site-packages is one: with what its .pth files say.
+STAGES = """
+import importlib, json, pkgutil, site, sys
+site.addsitedir(sys.argv[1])
+import digitflow.tasks.stages as room
+from digitflow.tasks.engine.stage import Stage
+modules = [importlib.import_module(f"{room.__name__}.{each.name}")
+           for each in pkgutil.iter_modules(room.__path__)]
+stages = {value.name: value for module in modules for value in vars(module).values()
+          if isinstance(value, Stage)}
+code = {name: stage.code for name, stage in stages.items()}
+print(json.dumps({"from": room.__file__, "code": code}))
+"""
+
+
+def run(*command: str, folder: Path, path: Path | None = None, code: int = 0) -> str:
+    """Run a command of this Python in a folder, with `path` as its PYTHONPATH."""
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: building leaves a folder behind that the next build would take files from."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def built(project: Path, how: str, folder: Path) -> Path:
+    """Build a wheel without isolation, and unpack it in `folder`."""
+    run("-c", BUILD, how, str(folder), folder=project)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    wheel.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's files, beside a library and another package called `tasks`, as installed."""
+    folder = built(project, "build_wheel", tmp_path_factory.mktemp("installed"))
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"digitflow", f"digitflow-{PROJECT['version']}.dist-info"}
+    shutil.copy(threadpoolctl.__file__, folder)
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "__init__.py").write_text("raise ImportError('this is not ours')\n")
+    return folder
+
+
+def test_the_wheel_has_every_source_and_what_they_read(installed: Path) -> None:
+    package = installed / "digitflow"
+    assert not [path for path in package.rglob("*") if path.is_symlink()]
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("flows", "tasks", "storage")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert found == ours | {"__init__.py", "__main__.py", "py.typed", "prefect.yaml"}
+    declared = (package / "prefect.yaml").read_bytes()
+    assert declared == (ROOT / "prefect.yaml").read_bytes()
+
+
+def test_stages_have_the_same_code_however_they_are_installed(
+    project: Path, installed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "editable").mkdir()
+    editable = built(project, "build_editable", tmp_path / "editable")
+    answers = [
+        json.loads(run("-P", "-c", STAGES, str(place), folder=tmp_path))
+        for place in (ROOT, editable, installed)
+    ]
+    assert [Path(answer["from"]) for answer in answers] == [
+        root / "digitflow/tasks/stages/__init__.py" for root in (ROOT, project, installed)
+    ]
+    in_checkout, in_editable, in_wheel = (answer["code"] for answer in answers)
+    assert len(in_checkout["train"]) > 10
+    assert all(path.startswith("digitflow/") for path in in_wheel["train"])
+    assert in_checkout == in_editable == in_wheel
+
+
+def test_plan_works_in_another_folder(installed: Path, tmp_path: Path) -> None:
+    arguments = ["plan", "--dataset", "sample", "--preset", "quick"]
+    shown = run(*DIGITFLOW[1:], *arguments, folder=tmp_path, path=installed, code=3)
+    assert "will run  draw-sample" in shown
+
+
+def imports() -> Iterator[tuple[str, Path]]:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from ((each.name, path) for each in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                yield node.module, path
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["onnx"]]
+    declared = {
+        re.match(r"[\w.-]+", each)[0].lower().replace("_", "-")  # type: ignore[index]
+        for each in requirements
+    }
+    distributions = packages_distributions()
+    undeclared = set()
+    for module, path in imports():
+        top = module.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "digitflow":
+            continue
+        owners = {each.lower().replace("_", "-") for each in distributions.get(top, [top])}
+        if not owners & declared:
+            undeclared.add(f"{path.relative_to(ROOT)}: {top} of {', '.join(sorted(owners))}")
+    assert not undeclared
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_run_works_in_another_folder(installed: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--dataset", "sample", "--preset", "quick", "--set", "epochs=1"]
+    run(*DIGITFLOW[1:], *arguments, folder=tmp_path, path=installed)
+    assert (tmp_path / "results").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.prefect
+def test_up_leaves_results_where_it_was_called(
+    installed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with running_up(tmp_path_factory.mktemp("home"), installed, free_port()) as up:
+        assert up.deployed.read("train")["version"] == PROJECT["version"]
+        parameters = {"dataset": "sample", "preset": "quick", "epochs": 1}
+        run = up.deployed.start("train", parameters=parameters)
+        ended = up.deployed.server.finished(run["id"])
+        assert ended["state_type"] == "COMPLETED", ended["state"]["message"]
+        assert (up.folder / "results").is_dir()
