@@ -39,12 +39,15 @@ class FirstMachine:
         The store as it sees it.
     done
         What it computed.
+    requests
+        How many it took to share that.
     """
 
     url: str
     dataset: Path
     cache: Cache
     done: Walk
+    requests: int
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +60,10 @@ def first_machine(s3_session: S3, tmp_path_factory: pytest.TempPathFactory) -> F
         for name, value in s3_session.environment.items():
             patch.setenv(name, value)
         cache = Cache(folder / "cache", url)
-        done = walk(cache, from_directory(str(dataset)), run="busy-bee")
+        with s3_session.counting() as requests:
+            done = walk(cache, from_directory(str(dataset)), run="busy-bee")
     assert set(done.ran) == set(LABELS)
-    return FirstMachine(url, dataset, cache, done)
+    return FirstMachine(url, dataset, cache, done, len(requests))
 
 
 @pytest.fixture
@@ -152,6 +156,20 @@ def test_a_second_machine_has_nothing_to_do(
     code, said = second_machine("plan", *others, "epochs=3")
     assert code == 3
     assert "parameter epochs 2 → 3" in said
+
+
+def test_what_sharing_costs(first_machine: FirstMachine, s3: S3, tmp_path: Path) -> None:
+    """In requests, of which each takes its time; docs/sharing.md has the numbers."""
+    cache = Cache(tmp_path / "cache", first_machine.url)
+    dataset = from_directory(str(first_machine.dataset))
+    counted = []
+    for name in ("second", "again"):
+        with s3.counting() as requests:
+            assert walk(cache, dataset, run=name).ran == []
+        counted.append(len(requests))
+    assert first_machine.requests <= 110
+    assert counted[0] <= 50
+    assert counted[1] == 0
 
 
 def test_the_store_is_shown_verified_and_swept_from_a_second_machine(
