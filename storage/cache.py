@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.batches import BATCHES, BatchStore
+from digitflow.storage.batches import BATCHES
 from digitflow.storage.digests import short
 from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import (
@@ -57,7 +57,7 @@ from digitflow.storage.objects import ObjectStore
 from digitflow.storage.os_errors import explaining, explaining_full_disk
 from digitflow.storage.quarantine import settle
 from digitflow.storage.records import RECORDS, Record, RecordStore, now
-from digitflow.storage.runs import RUNS, RunStore
+from digitflow.storage.runs import RUNS
 from digitflow.storage.sources import SOURCES, SourceStore
 
 if TYPE_CHECKING:
@@ -163,21 +163,21 @@ class Cache:
         settled = partial(settle, self.root)
         self.models = ModelStore(folder)
         self.sources = SourceStore(LocalDocuments(SOURCES, folder))
-        self.batches = BatchStore(LocalDocuments(BATCHES, folder))
+        self.batches = LocalDocuments(BATCHES, folder)
         self.locks = KeyLocks(self.root / "locks")
         self._verified: set[Artifact] | None = None
         self.shared: SharedStore | None = None
         if url is None:
             self.objects = ObjectStore(self.root / "objects", settled)
             self.records = RecordStore(LocalDocuments(RECORDS, folder))
-            self.runs = RunStore(LocalDocuments(RUNS, folder))
+            self.runs = LocalDocuments(RUNS, folder)
             return
         from digitflow.storage.shared import SharedStore
 
         self.shared = SharedStore(folder, url, settled)
         self.objects = self.shared.objects
         self.records = RecordStore(self.shared.records)
-        self.runs = RunStore(self.shared.runs)
+        self.runs = self.shared.runs
 
     @property
     def local(self) -> Cache:

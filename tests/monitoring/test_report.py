@@ -55,7 +55,7 @@ def test_what_is_recorded(cache: Cache, model: ModelVersion):
     assert batch.counts == (3, 0, 1)
     assert batch.confidence == pytest.approx(0.9)
     assert (batch.model, batch.class_names, batch.blank, batch.unreadable) == (1, NAMES, 1, 2)
-    (file,) = cache.batches.files()
+    (file,) = map(cache.batches.path, cache.batches.entries())
     assert "private" not in file.read_text()  # neither pictures nor their names
 
 
