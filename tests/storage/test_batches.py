@@ -8,10 +8,10 @@ import pytest
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.batches import BATCHES, BatchRecord
-from digitflow.storage.cache import Cache
 from digitflow.storage.documents import LocalDocuments, checksummed
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.gc import KEPT_BATCHES, find_garbage, sweep
+from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage, repair
 
 BATCH = BatchRecord(
@@ -89,35 +89,35 @@ def test_what_is_whole_but_was_never_ours(
 
 
 class TestInTheStore:
-    def test_old_ones_go_but_the_newest_stay(self, cache: Cache):
+    def test_old_ones_go_but_the_newest_stay(self, store: Store):
         paths = [
-            cache.batches.path(
-                cache.batches.save(replace(BATCH, created=f"2026-11-{day:02}T07:00:00+00:00"))
+            store.batches.path(
+                store.batches.save(replace(BATCH, created=f"2026-11-{day:02}T07:00:00+00:00"))
             )
             for day in range(1, 16)
         ]
         for path in paths:
             os.utime(path, (0, 0))
-        assert find_garbage(cache, keep_days=30).count("batch") == 5
-        assert sweep(cache, keep_days=30).count("batch") == 5
-        assert list(map(cache.batches.path, cache.batches.entries())) == paths[-KEPT_BATCHES:]
+        assert find_garbage(store, keep_days=30).count("batch") == 5
+        assert sweep(store, keep_days=30).count("batch") == 5
+        assert list(map(store.batches.path, store.batches.entries())) == paths[-KEPT_BATCHES:]
 
-    def test_recent_ones_stay_however_many(self, cache: Cache):
+    def test_recent_ones_stay_however_many(self, store: Store):
         for _ in range(15):
-            cache.batches.save(BATCH)
-        assert sweep(cache, keep_days=30).count("batch") == 0
+            store.batches.save(BATCH)
+        assert sweep(store, keep_days=30).count("batch") == 0
 
-    def test_what_a_killed_writer_left_goes(self, cache: Cache):
-        cache.batches.save(BATCH)
-        left = cache.batches.root / ".tmp-abc"
+    def test_what_a_killed_writer_left_goes(self, store: Store):
+        store.batches.save(BATCH)
+        left = store.batches.root / ".tmp-abc"
         left.write_text("half")
         os.utime(left, (0, 0))
-        assert [cache.root / item.name for item in sweep(cache, keep_days=30).items] == [left]
+        assert [store.root / item.name for item in sweep(store, keep_days=30).items] == [left]
 
-    def test_damage_is_found_and_removed(self, cache: Cache):
-        good, bad = (cache.batches.path(cache.batches.save(BATCH)) for _ in range(2))
+    def test_damage_is_found_and_removed(self, store: Store):
+        good, bad = (store.batches.path(store.batches.save(BATCH)) for _ in range(2))
         bad.write_text(bad.read_text().replace('"counts": [4, 6]', '"counts": [4, 7]'))
-        report = find_damage(cache)
-        assert [(each.kind, cache.root / each.name) for each in report.damaged] == [("batch", bad)]
-        repair(cache, report)
-        assert list(cache.batches.entries()) == [good.stem]
+        report = find_damage(store)
+        assert [(each.kind, store.root / each.name) for each in report.damaged] == [("batch", bad)]
+        repair(store, report)
+        assert list(store.batches.entries()) == [good.stem]
