@@ -44,15 +44,15 @@ def predict(
     sheet: _SheetSize = 40,
     output: str | None = None,
 ) -> State[Any]:
-    """Say what is on pictures, and write it as CSV with a contact sheet of the least certain.
+    """Classify pictures; write a CSV and a contact sheet of the least certain predictions.
 
     Args:
         pictures: Folder of pictures (PNG, JPEG, BMP, GIF, WebP, .npy), or one such or IDX file,
             on the worker's machine.
-        model: Number of the model version. If not given: the champion.
+        model: Model version. Default: the champion.
         record: Keep class counts and confidence (never the pictures), for digitflow drift.
-        sheet: Pictures on the contact sheet at most; of more, the least certain and some at random.
-        output: Folder for the results. If not given: results/RUN, by the run's name.
+        sheet: Most pictures on the contact sheet; of more, the least certain and some at random.
+        output: Folder for the results. Default: results/RUN, named after the run.
     """
     run = run_name(flow_run.name or "unnamed")
     source = Path(pictures).expanduser().absolute()

@@ -31,15 +31,15 @@ _RULES = (
         "min_improvement",
         _Share,
         0.0,
-        "By how much the new model's accuracy must exceed the champion's (share of 1).",
+        "Minimum gain in accuracy over the champion (0 to 1).",
     ),
     Extra(
         "max_class_drop",
         _Share,
         0.02,
-        "By how much the recall of any one class may fall (share of 1).",
+        "Maximum drop in the recall of any class (0 to 1).",
     ),
-    Extra("floor", _Share, 0.5, "Accuracy below which no model is promoted (share of 1)."),
+    Extra("floor", _Share, 0.5, "Minimum accuracy for promotion (0 to 1)."),
 )
 
 

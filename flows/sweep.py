@@ -43,22 +43,28 @@ _SWEEP = (
         "grid",
         list[str],
         [],
-        "Rows of parameters to try, such as learning_rate=0.001,0.002 or hidden_sizes=128,512-256.",
+        "Parameters and the values to try, such as learning_rate=0.001,0.002 or "
+        "hidden_sizes=128,512-256.",
     ),
     Extra(
         "random",
         Annotated[int, Field(ge=1, le=MOST_POINTS)] | None,
         None,
-        "Try so many points, drawn at random, instead of the whole grid; rows may then also be "
+        "Number of points to draw at random, instead of the whole grid; values may then also be "
         "ranges, such as learning_rate=0.0001..0.01.",
     ),
-    Extra("random_seed", Annotated[int, Field(ge=0, lt=2**63)], 0, "Seed of that drawing."),
-    Extra("metric", Metric, METRICS[0], "What the points are ranked by."),
+    Extra(
+        "random_seed",
+        Annotated[int, Field(ge=0, lt=2**63)],
+        0,
+        "Seed for drawing points at random.",
+    ),
+    Extra("metric", Metric, METRICS[0], "Metric to rank the points by."),
     Extra(
         "early_stop",
         EarlyStop | None,
         None,
-        "Stop the worse points early; successive-halving keeps the better third at each rung.",
+        "Stop poor points early; successive-halving keeps the best third at each rung.",
     ),
 )
 NOT_OF_SWEEPS = ("refresh", "from_stage", "until")

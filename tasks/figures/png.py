@@ -1,4 +1,4 @@
-"""PNG files with a palette: a third of the size that Matplotlib writes, or less."""
+"""From a figure to a PNG file with a palette, a third of what Matplotlib writes, or less."""
 
 from __future__ import annotations
 
@@ -8,11 +8,42 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from digitflow.tasks.agg import Figure, FigureCanvasAgg
+from digitflow.tasks.figures.style import look
+
 # A report holds half a dozen figures, and Prefect stores and sends it whole.
 COMPACT = 80_000  # bytes
 
 # A PNG palette holds 256 colours at most. Fewer are tried where noisy images make a large file.
 _PALETTE_SIZES = (256, 64, 32)
+
+
+def to_png(figure: Figure, *, dpi: int = 110) -> bytes:
+    """Draw a figure as a PNG file.
+
+    The same figure gives the same bytes: no date, no software version, one look, bundled fonts.
+
+    Parameters
+    ----------
+    figure : Figure
+        A figure that was built inside `look`.
+    dpi : int
+        Dots per inch, at least 1. Figures are at most 9 inches wide: 990 pixels at 110 dpi.
+
+    Raises
+    ------
+    ValueError
+        If `dpi` is not positive.
+    """
+    if dpi < 1:
+        message = f"dpi must be at least 1 dot per inch: found {dpi}. A good value is 110."
+        raise ValueError(message)
+    with look():
+        figure.set_dpi(dpi)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
+    return encode_png(pixels, dpi)
 
 
 def encode_png(pixels: NDArray[np.uint8], dpi: int) -> bytes:

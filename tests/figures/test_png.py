@@ -3,7 +3,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from digitflow.tasks.figures.palette import COMPACT, encode_png
+from digitflow.tasks.figures.png import COMPACT, encode_png
 
 
 def decode(png):
