@@ -12,9 +12,9 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.runs import run_name
+from digitflow.storage.store import Store
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
 from digitflow.tasks.data.pictures.files import PictureError
 from digitflow.tasks.engine.step import step
@@ -63,7 +63,7 @@ def predict(
         )
         raise PictureError(message)
     check_results_folder(folder)
-    cache = Cache()
+    cache = Store()
     version = model_to_use(cache, model)
     size = image_size_of(cache, version)
     # Quoted throughout: Prefect would look through every picture for states and futures.
@@ -92,7 +92,7 @@ def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
 
 @step("predict", "Predict what is on each picture, in one pass.")
 def _predict(version: ModelVersion, batch: Batch) -> list[Prediction]:
-    return predict_batch(Cache(), version, batch)
+    return predict_batch(Store(), version, batch)
 
 
 def _state(done: Predicted) -> State[Any]:

@@ -23,7 +23,7 @@ from digitflow.flows.spec import Extra, RunOptions, RunSpec, with_run_options
 from digitflow.flows.summary import summarise
 from digitflow.flows.sweep_points import Trainer, train_all
 from digitflow.flows.title import own_name, show
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset
 from digitflow.tasks.engine.call import Call, Context, Handle, using
 from digitflow.tasks.engine.cancellation import StoppedError
@@ -95,7 +95,7 @@ def sweep(
     spec = options.spec()
     if early_stop is not None:
         check_halving(points)
-    cache = Cache()
+    cache = Store()
     cache.connect()
     with cache.in_use():
         try:
@@ -105,7 +105,7 @@ def sweep(
 
 
 def run_sweep(
-    cache: Cache, spec: RunSpec, points: Sequence[Point], metric: str, *, halving: bool
+    cache: Store, spec: RunSpec, points: Sequence[Point], metric: str, *, halving: bool
 ) -> SweepSummary:
     """Sweep inside a flow, publish the results and return what was found.
 

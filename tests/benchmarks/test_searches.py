@@ -10,7 +10,7 @@ from benchmarks.search import SEARCHES, Setting, file_of, search
 from benchmarks.trainings import Trainings
 from digitflow.flows.cli.app import main
 from digitflow.flows.cli.arguments import SweepArguments
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.nn.presets import PRESETS
 from digitflow.tasks.nn.reports import TrainingDivergedError
 from digitflow.tasks.parameters import ParameterError
@@ -86,7 +86,7 @@ def test_the_mean_over_the_seeds_ranks(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_training_is_trained_once(tmp_path: Path) -> None:
-    trainings = Trainings(Cache(tmp_path / "store"), "sample")
+    trainings = Trainings(Store(tmp_path / "store"), "sample")
     tiny = {"training_sample": 80, "test_sample": 20, "validation_size": 20, "epochs": 1}
     (point,) = SweepFile("quick", "sample", tiny, {"seed": [3]}).points()
     first, again = trainings.train(point.parameters), trainings.train(point.parameters)
