@@ -24,7 +24,7 @@ if str(PROJECT) not in sys.path:
 from benchmarks.kernels import use_own_kernels  # noqa: E402
 from benchmarks.search import SMOKE, file_of, run_search, spread  # noqa: E402
 from benchmarks.trainings import Trained, Trainings  # noqa: E402
-from digitflow.storage.cache import Cache  # noqa: E402
+from digitflow.storage.store import Store  # noqa: E402
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET  # noqa: E402
 from digitflow.tasks.parameters import DEFAULT_PRESET, as_typed, resolve  # noqa: E402
 from digitflow.tasks.sweeps.file import read_sweep  # noqa: E402
@@ -205,7 +205,7 @@ def settings_of(step: Step, best: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **ALL_TEST_IMAGES}
 
 
-def measure(cache: Cache, step: Step, *, smoke_on: str | None = None) -> Result:
+def measure(cache: Store, step: Step, *, smoke_on: str | None = None) -> Result:
     """Search for a step's settings, and train them and the tutorial's network.
 
     Parameters
@@ -254,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", metavar="DATASET", help="tiny, printed instead of written")
     smoke_on = parser.parse_args().smoke
-    cache = Cache()
+    cache = Store()
     cache.connect()
     with cache.in_use():
         text = written([measure(cache, step, smoke_on=smoke_on) for step in (START, *STEPS)])

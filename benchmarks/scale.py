@@ -66,12 +66,12 @@ class Result:
 
 def run_stage(request: dict[str, Any]) -> dict[str, Any]:
     """Run one stage; return its outputs."""
-    from digitflow.storage.cache import Cache
     from digitflow.storage.formats.artifacts import Artifact
+    from digitflow.storage.store import Store
 
     stage = getattr(importlib.import_module(request["module"]), request["stage"])
     inputs = {name: Artifact.from_json(each) for name, each in request["inputs"].items()}
-    done = stage.run(Cache(), request["label"], inputs, request["parameters"], run="scale")
+    done = stage.run(Store(), request["label"], inputs, request["parameters"], run="scale")
     return {name: each.to_json() for name, each in done.outputs.items()}
 
 
@@ -153,8 +153,8 @@ class Pipeline:
         """Draw the images and take them through every stage."""
         from digitflow.flows.pipeline import pipeline
         from digitflow.flows.spec import RunSpec
-        from digitflow.storage.cache import Cache
         from digitflow.storage.formats.artifacts import Artifact
+        from digitflow.storage.store import Store
         from digitflow.tasks.data.datasets.directory import from_directory
         from digitflow.tasks.engine.call import Call, Context, resolved, using
         from digitflow.tasks.parameters import resolve
@@ -176,7 +176,7 @@ class Pipeline:
 
         dataset = from_directory(self.data)
         spec = RunSpec(dataset, resolve("quick", self.settings), mirrors=dataset.mirrors)
-        with using(Context(Cache(), "scale", elsewhere)):
+        with using(Context(Store(), "scale", elsewhere)):
             pipeline(spec)
 
     def run_in_one_process(self) -> None:

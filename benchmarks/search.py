@@ -26,7 +26,7 @@ if str(PROJECT) not in sys.path:
 
 from benchmarks.kernels import use_own_kernels  # noqa: E402
 from benchmarks.trainings import Trainings  # noqa: E402
-from digitflow.storage.cache import Cache  # noqa: E402
+from digitflow.storage.store import Store  # noqa: E402
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET  # noqa: E402
 from digitflow.tasks.nn.presets import PRESETS  # noqa: E402
 from digitflow.tasks.nn.reports import TrainingDivergedError  # noqa: E402
@@ -122,7 +122,7 @@ def shrunk(sweep: SweepFile, dataset: str) -> SweepFile:
     return SweepFile(sweep.preset, dataset, {**sweep.settings, **SMOKE}, grid)
 
 
-def run_search(cache: Cache, file: Path, *, smoke_on: str | None = None) -> Setting:
+def run_search(cache: Store, file: Path, *, smoke_on: str | None = None) -> Setting:
     """Search, write the table and return the best setting.
 
     Parameters
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="default: those of the presets")
     parser.add_argument("--smoke", metavar="DATASET", help="one tiny point each, no table")
     options = parser.parse_args()
-    cache = Cache()
+    cache = Store()
     cache.connect()
     with cache.in_use():
         for file in options.files or [file_of(name) for name in PRESETS]:

@@ -28,7 +28,7 @@ if str(PROJECT) not in sys.path:
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402
 from benchmarks.measure import Cost, Side, timed  # noqa: E402
 from benchmarks.prefect_server import running_server  # noqa: E402
-from digitflow.storage.cache import Cache  # noqa: E402
+from digitflow.storage.store import Store  # noqa: E402
 
 SPEED_BAR = 1.7
 EPOCHS_BAR = 0.40
@@ -54,7 +54,7 @@ class Sweep:
 
     def digests(self) -> dict[str, str]:
         """Return the digest of every output of every point that was trained to its end."""
-        cache = Cache(self.store)
+        cache = Store(self.store)
         found = {}
         for point in self.points:
             record = cache.records.load("train", point["key"])

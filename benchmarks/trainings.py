@@ -10,8 +10,8 @@ import numpy as np
 from digitflow.flows.pipeline import pipeline, train_network
 from digitflow.flows.selection import Selection
 from digitflow.flows.spec import RunOptions
-from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import Context, Handle, compute, using
 from digitflow.tasks.parameters import Parameters
 
@@ -33,7 +33,7 @@ class Trained:
 
     history: pd.DataFrame
     seconds: float
-    _cache: Cache
+    _cache: Store
     _predictions: Artifact
     _targets: Artifact
 
@@ -56,7 +56,7 @@ class Trainings:
         As ``--dataset`` takes it.
     """
 
-    def __init__(self, cache: Cache, dataset: str) -> None:
+    def __init__(self, cache: Store, dataset: str) -> None:
         self._spec = RunOptions(dataset, overrides={"training_sample": 0, "test_sample": 0}).spec()
         self._context = Context(cache, "benchmark", compute)
         self._prepared: dict[Any, Handle] = {}

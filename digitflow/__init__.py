@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from digitflow.flows.direct import run
-    from digitflow.storage.cache import Cache as Store
+    from digitflow.storage.store import Store
     from digitflow.tasks.engine.plan import plan
     from digitflow.tasks.engine.stage import stage
     from digitflow.tasks.prediction.model import Model
@@ -27,7 +27,7 @@ __all__ = ["Model", "Store", "plan", "run", "stage"]
 
 _PLACES = {
     "Model": ("digitflow.tasks.prediction.model", "Model"),
-    "Store": ("digitflow.storage.cache", "Cache"),
+    "Store": ("digitflow.storage.store", "Store"),
     "plan": ("digitflow.tasks.engine.plan", "plan"),
     "run": ("digitflow.flows.direct", "run"),
     "stage": ("digitflow.tasks.engine.stage", "stage"),

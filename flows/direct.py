@@ -8,8 +8,8 @@ from typing import Any
 from digitflow.flows.pipeline import pipeline
 from digitflow.flows.spec import RunOptions
 from digitflow.flows.summary import summarise
-from digitflow.storage.cache import Cache
 from digitflow.storage.runs import run_name
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET
 from digitflow.tasks.engine.call import Context, compute, using
 from digitflow.tasks.parameters import DEFAULT_PRESET
@@ -70,7 +70,7 @@ def run(
     spec = options.spec()
     run = run_name(name)
     check_results_folder(spec.results_folder(run))
-    cache = Cache()
+    cache = Store()
     cache.connect()
     with cache.in_use(), using(Context(cache, run, compute)) as context:
         pipeline(spec)

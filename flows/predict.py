@@ -12,9 +12,9 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.runs import run_name
+from digitflow.storage.store import Store
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
 from digitflow.tasks.data.pictures.files import PictureError
 from digitflow.tasks.engine.step import step
@@ -44,15 +44,15 @@ def predict(
     sheet: _SheetSize = 40,
     output: str | None = None,
 ) -> State[Any]:
-    """Say what is on pictures, and write it as CSV with a contact sheet of the least certain.
+    """Classify pictures; write a CSV and a contact sheet of the least certain predictions.
 
     Args:
         pictures: Folder of pictures (PNG, JPEG, BMP, GIF, WebP, .npy), or one such or IDX file,
             on the worker's machine.
-        model: Number of the model version. If not given: the champion.
+        model: Model version. Default: the champion.
         record: Keep class counts and confidence (never the pictures), for digitflow drift.
-        sheet: Pictures on the contact sheet at most; of more, the least certain and some at random.
-        output: Folder for the results. If not given: results/RUN, by the run's name.
+        sheet: Most pictures on the contact sheet; of more, the least certain and some at random.
+        output: Folder for the results. Default: results/RUN, named after the run.
     """
     run = run_name(flow_run.name or "unnamed")
     source = Path(pictures).expanduser().absolute()
@@ -63,7 +63,7 @@ def predict(
         )
         raise PictureError(message)
     check_results_folder(folder)
-    cache = Cache()
+    cache = Store()
     version = model_to_use(cache, model)
     size = image_size_of(cache, version)
     # Quoted throughout: Prefect would look through every picture for states and futures.
@@ -92,7 +92,7 @@ def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
 
 @step("predict", "Predict what is on each picture, in one pass.")
 def _predict(version: ModelVersion, batch: Batch) -> list[Prediction]:
-    return predict_batch(Cache(), version, batch)
+    return predict_batch(Store(), version, batch)
 
 
 def _state(done: Predicted) -> State[Any]:

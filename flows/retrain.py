@@ -16,8 +16,8 @@ from pydantic import Field
 from digitflow.flows.spec import Extra, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.decide import Verdict, promote_or_reject, publish_decision
 from digitflow.tasks.gate.decision import failed_markdown
@@ -31,15 +31,15 @@ _RULES = (
         "min_improvement",
         _Share,
         0.0,
-        "By how much the new model's accuracy must exceed the champion's (share of 1).",
+        "Minimum gain in accuracy over the champion (0 to 1).",
     ),
     Extra(
         "max_class_drop",
         _Share,
         0.02,
-        "By how much the recall of any one class may fall (share of 1).",
+        "Maximum drop in the recall of any class (0 to 1).",
     ),
-    Extra("floor", _Share, 0.5, "Accuracy below which no model is promoted (share of 1)."),
+    Extra("floor", _Share, 0.5, "Minimum accuracy for promotion (0 to 1)."),
 )
 
 
@@ -58,7 +58,7 @@ def retrain(
     options: RunOptions, *, min_improvement: float, max_class_drop: float, floor: float
 ) -> State[Any]:
     """Train, and promote the new model if it beats the champion on the same test images."""
-    cache = Cache()
+    cache = Store()
     cache.connect()
     rules = Rules(min_improvement, max_class_drop, floor)
     with cache.in_use():
@@ -68,7 +68,7 @@ def retrain(
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def _retrain(cache: Cache, options: RunOptions, rules: Rules) -> Verdict:
+def _retrain(cache: Store, options: RunOptions, rules: Rules) -> Verdict:
     source: SourceAnswer | None = None
     try:
         spec = options.spec()
@@ -91,7 +91,7 @@ def _retrain(cache: Cache, options: RunOptions, rules: Rules) -> Verdict:
     return verdict
 
 
-def _say_that_it_failed(cache: Cache, error: Exception, source: SourceAnswer | None) -> None:
+def _say_that_it_failed(cache: Store, error: Exception, source: SourceAnswer | None) -> None:
     try:
         moves = cache.models.moves()
         stays = f"version {moves[-1].version} stays the champion" if moves else "no champion yet"

@@ -48,19 +48,18 @@ PresetName = Literal[
     "tutorial", "mlp", "cnn", "quick"
 ]  # the names of PRESETS; a test compares them
 
-_DESCRIPTIONS = {
-    "dataset": "Name of a dataset (see digitflow dataset list), a manifest in TOML, or a "
-    "directory with four IDX files.",
-    "preset": "Named set of parameters to start from.",
-    "mirror": "URL prefix or directory that is asked first for the dataset's files.",
-    "refresh": "Stages that run again although their outputs are cached.",
-    "from_stage": "Stage that runs again, with everything after it.",
+MEANINGS = {
+    "dataset": "Name of a dataset (see digitflow dataset list), manifest (FILE.toml), or directory "
+    "with the four IDX files.",
+    "preset": "Preset to start from.",
+    "mirror": "URL prefix or directory to try first for the dataset's files.",
+    "refresh": "Stages to run again even if they are cached.",
+    "from_stage": "Run this stage again, and everything after it.",
     "until": "Last stage to run.",
-    "workers": "Processes that train at once, where there are several networks to train. "
-    "If not given: one for each core.",
-    "scheduler": "Address of a Dask scheduler whose workers train instead, such as "
-    "tcp://10.0.0.1:8786.",
-    "output": "Folder for the results. If not given: results/RUN, by the run's name.",
+    "workers": "Processes that train in parallel if there are several networks to train. "
+    "Default: one per core.",
+    "scheduler": "Dask scheduler whose workers train them instead, such as tcp://10.0.0.1:8786.",
+    "output": "Folder for the results. Default: results/RUN, named after the run.",
 }
 
 
@@ -272,14 +271,14 @@ def _options() -> list[Extra]:
         "scheduler": (str | None, None),
         "output": (str | None, None),
     }
-    return [Extra(name, *types[name], meaning) for name, meaning in _DESCRIPTIONS.items()]
+    return [Extra(name, *types[name], meaning) for name, meaning in MEANINGS.items()]
 
 
 def _parameter(name: str) -> Extra:
     described = Parameters.model_fields[name]
     bounds = f" Allowed: {allowed(name)}." if allowed(name) else ""
     default = as_typed(described.default)
-    meaning = f"{described.description}{bounds} If not given: the preset's, else {default}."
+    meaning = f"{described.description}{bounds} Default: the preset's, else {default}."
     return Extra(name, _optional(name), None, meaning)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from digitflow.flows.spec import RunSpec
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.reporting.results import read_metrics
@@ -16,7 +16,7 @@ from digitflow.tasks.reporting.run_summary import RunSummary
 
 
 def summarise(
-    cache: Cache,
+    cache: Store,
     spec: RunSpec,
     run: str,
     stages: tuple[StageResult, ...],

@@ -23,7 +23,7 @@ from digitflow.flows.spec import Extra, RunOptions, RunSpec, with_run_options
 from digitflow.flows.summary import summarise
 from digitflow.flows.sweep_points import Trainer, train_all
 from digitflow.flows.title import own_name, show
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset
 from digitflow.tasks.engine.call import Call, Context, Handle, using
 from digitflow.tasks.engine.cancellation import StoppedError
@@ -43,22 +43,28 @@ _SWEEP = (
         "grid",
         list[str],
         [],
-        "Rows of parameters to try, such as learning_rate=0.001,0.002 or hidden_sizes=128,512-256.",
+        "Parameters and the values to try, such as learning_rate=0.001,0.002 or "
+        "hidden_sizes=128,512-256.",
     ),
     Extra(
         "random",
         Annotated[int, Field(ge=1, le=MOST_POINTS)] | None,
         None,
-        "Try so many points, drawn at random, instead of the whole grid; rows may then also be "
+        "Number of points to draw at random, instead of the whole grid; values may then also be "
         "ranges, such as learning_rate=0.0001..0.01.",
     ),
-    Extra("random_seed", Annotated[int, Field(ge=0, lt=2**63)], 0, "Seed of that drawing."),
-    Extra("metric", Metric, METRICS[0], "What the points are ranked by."),
+    Extra(
+        "random_seed",
+        Annotated[int, Field(ge=0, lt=2**63)],
+        0,
+        "Seed for drawing points at random.",
+    ),
+    Extra("metric", Metric, METRICS[0], "Metric to rank the points by."),
     Extra(
         "early_stop",
         EarlyStop | None,
         None,
-        "Stop the worse points early; successive-halving keeps the better third at each rung.",
+        "Stop poor points early; successive-halving keeps the best third at each rung.",
     ),
 )
 NOT_OF_SWEEPS = ("refresh", "from_stage", "until")
@@ -89,7 +95,7 @@ def sweep(
     spec = options.spec()
     if early_stop is not None:
         check_halving(points)
-    cache = Cache()
+    cache = Store()
     cache.connect()
     with cache.in_use():
         try:
@@ -99,7 +105,7 @@ def sweep(
 
 
 def run_sweep(
-    cache: Cache, spec: RunSpec, points: Sequence[Point], metric: str, *, halving: bool
+    cache: Store, spec: RunSpec, points: Sequence[Point], metric: str, *, halving: bool
 ) -> SweepSummary:
     """Sweep inside a flow, publish the results and return what was found.
 

@@ -127,7 +127,7 @@ class Trainer:
     def _outcome(self, point: Point, result: StageResult | BaseException) -> Outcome:
         if isinstance(result, BaseException):
             return Outcome(point, error=str(result) or type(result).__name__)
-        read = self._context.cache.read
+        read = self._context.store.read
         history = read(result.outputs["history"])
         before = self._rungs.get(point.label)
         if not result.cached:

@@ -16,7 +16,7 @@ from digitflow.flows.pipeline import STAGES, pipeline
 from digitflow.flows.spec import RunOptions, RunSpec, with_run_options
 from digitflow.flows.summary import summarise
 from digitflow.flows.title import own_name, show
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import Context, Executor, using
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.prefect_task import submit
@@ -35,7 +35,7 @@ from digitflow.tasks.reporting.run_summary import RunSummary
 @with_run_options
 def train(options: RunOptions) -> RunSummary | State[RunSummary]:
     """Train a digit classifier: download, decode, preprocess, train, evaluate, plot."""
-    cache = Cache()
+    cache = Store()
     cache.connect()
     with cache.in_use():
         try:
@@ -44,7 +44,7 @@ def train(options: RunOptions) -> RunSummary | State[RunSummary]:
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def run_stages(cache: Cache, spec: RunSpec) -> RunSummary:
+def run_stages(cache: Store, spec: RunSpec) -> RunSummary:
     """Run the pipeline inside a flow, publish its results and return what it did.
 
     Parameters

@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from digitflow.storage.documents import Document, Kind, LocalDocuments
+from digitflow.storage.documents import Document, Kind
 from digitflow.storage.fields import Count, Number, Time
 
 
@@ -56,40 +54,20 @@ def _check_counts(batch: BatchRecord) -> None:
         raise ValueError(message)
 
 
+def _new_name(batch: BatchRecord) -> str:
+    moment = datetime.fromisoformat(batch.created).astimezone(UTC)
+    stamp = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}"
+    # Of two in one millisecond the one that is written later is the newer one.
+    return f"{stamp}-{time.time_ns():016x}{secrets.token_hex(2)}"
+
+
 BATCHES = Kind(
     BatchRecord,
     folder="batches",
     is_name=re.compile(r"\d{8}T\d{9}-[0-9a-f]{20}").fullmatch,
     expected="a time and twenty hexadecimal digits",
     title=lambda name: f"the record of batch {name}",
+    new_name=_new_name,
+    order=lambda name, batch: name,
     check=_check_counts,
 )
-
-
-class BatchStore:
-    """Records of batches in one folder.
-
-    Parameters
-    ----------
-    documents
-        Where they lie.
-    """
-
-    def __init__(self, documents: LocalDocuments[BatchRecord]) -> None:
-        self.documents = documents
-
-    def save(self, batch: BatchRecord) -> Path:
-        """Write a record whole or not at all, and return where."""
-        moment = datetime.fromisoformat(batch.created).astimezone(UTC)
-        stamp = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}"
-        # Of two in one millisecond the one that is written later is the newer one.
-        name = f"{stamp}-{time.time_ns():016x}{secrets.token_hex(2)}"
-        return self.documents.path(self.documents.save(batch, name))
-
-    def newest_first(self) -> Iterator[BatchRecord]:
-        """Iterate over the readable records, newest first."""
-        yield from reversed(list(self.documents.readable()))
-
-    def files(self) -> list[Path]:
-        """Return where the records lie, oldest first."""
-        return [self.documents.path(name) for name in self.documents.entries()]

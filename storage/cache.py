@@ -1,69 +1,38 @@
-"""The cache: a key gives a verified record, or the reason why there is none.
-
-Layout below the root, each part safe to list and to read with ordinary tools::
-
-    objects/ab/cdef…          bytes under their SHA-256
-    records/<stage>/<key>.json  what a stage gave for a key
-    runs/<name>.json          what each run did
-    models/                   versions of trained models, and the champion
-    sources/<digest>.json     what a source of data served when it was last asked
-    batches/                  what models predicted lately, in numbers
-    scratch/<key>/            what a computation keeps until it is done
-    locks/<key>.lock          somebody is computing; freed by the system if the holder dies
-    locks/<key>.holder        who that is, for people who wait
-    code.json                 what sources that were read before are made of
-    live/<run>.lock           runs in progress, freed likewise; nothing newer is swept
-    aside/                    what a sweep is looking at, for some microseconds
-"""
+"""The cache: a key gives a verified record, or the reason why there is none."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.batches import BATCHES, BatchStore
 from digitflow.storage.digests import short
-from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import (
     ArtifactError,
     ObjectDamagedError,
     ObjectMissingError,
     RecordDamagedError,
-    StoreUnusableError,
 )
 from digitflow.storage.formats.arrays import describe
 from digitflow.storage.formats.artifacts import (
     FORMATS,
     Artifact,
-    read_artifact,
     size_of,
     take_over,
     write_artifact,
 )
 from digitflow.storage.formats.mapped import file_of
 from digitflow.storage.keys import StageKey, differences
-from digitflow.storage.locks import KeyLocks
-from digitflow.storage.models import ModelStore
-from digitflow.storage.objects import ObjectStore
 from digitflow.storage.os_errors import explaining, explaining_full_disk
-from digitflow.storage.quarantine import settle
-from digitflow.storage.records import RECORDS, Record, RecordStore, now
-from digitflow.storage.runs import RUNS, RunStore
-from digitflow.storage.sources import SOURCES, SourceStore
+from digitflow.storage.records import Record, now
 
 if TYPE_CHECKING:
-    from digitflow.storage.shared import SharedStore
-
-# What a shared store needs is imported where it is used: most stores are folders.
+    from digitflow.storage.store import Store
 
 # Stands for the run in the record of outputs that no run of ours made.
 _FOUND = "(found in the store)"
@@ -109,93 +78,18 @@ class Outcome:
         return not self.reasons
 
 
-def shared_url() -> str | None:
-    """Return the URL in `DIGITFLOW_STORE`, or None if it names a folder or nothing."""
-    place = os.environ.get("DIGITFLOW_STORE", "")
-    return place if "://" in place else None
-
-
-def store_location() -> Path:
-    """Return the store's root: `DIGITFLOW_STORE`, or `~/.digitflow`.
-
-    The default is absolute, so that a worker started elsewhere finds the same store.
-    """
-    return Path(os.environ.get("DIGITFLOW_STORE") or "~/.digitflow").expanduser().absolute()
-
-
 class Cache:
-    """Objects, records, scratch folders and locks under one root.
+    """What stages gave, served by their keys or computed.
 
     Parameters
     ----------
-    root
-        Folder of the store; created when something is written. By default that of
-        `DIGITFLOW_STORE`.
-    url
-        Of a store that machines share. What lies there is kept in `root`, too; by default
-        in a folder of this machine for that URL.
-
-    Raises
-    ------
-    StoreUnusableError
-        If a file lies there.
+    store
+        Where it is kept.
     """
 
-    def __init__(self, root: Path | None = None, url: str | None = None) -> None:
-        url = url or (shared_url() if root is None else None)
-        if root is None and url is not None:
-            from digitflow.storage.backends.remote import cache_folder
-
-            root = cache_folder(url)
-        self.root = root or store_location()
-        if not self.root.is_dir() and (self.root.exists() or self.root.is_symlink()):
-            found = (
-                "a file"
-                if self.root.exists()
-                else f"a link to {self.root.readlink()}, which is not there"
-            )
-            message = (
-                f"expected a folder for the store, found {found}: {self.root}. Move it away, or "
-                "name another place: DIGITFLOW_STORE"
-            )
-            raise StoreUnusableError(message)
-        folder = LocalBackend(self.root)
-        settled = partial(settle, self.root)
-        self.models = ModelStore(folder)
-        self.sources = SourceStore(LocalDocuments(SOURCES, folder))
-        self.batches = BatchStore(LocalDocuments(BATCHES, folder))
-        self.locks = KeyLocks(self.root / "locks")
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._verified: set[Artifact] | None = None
-        self.shared: SharedStore | None = None
-        if url is None:
-            self.objects = ObjectStore(self.root / "objects", settled)
-            self.records = RecordStore(LocalDocuments(RECORDS, folder))
-            self.runs = RunStore(LocalDocuments(RUNS, folder))
-            return
-        from digitflow.storage.shared import SharedStore
-
-        self.shared = SharedStore(folder, url, settled)
-        self.objects = self.shared.objects
-        self.records = RecordStore(self.shared.records)
-        self.runs = RunStore(self.shared.runs)
-
-    @property
-    def local(self) -> Cache:
-        """The store as this machine has it, without what lies behind its URL."""
-        return self if self.shared is None else Cache(self.root)
-
-    def connect(self) -> None:
-        """Make sure that a shared store answers, and send it what an earlier run could not.
-
-        Does nothing for a store in a folder. Call it before work that should not be in vain.
-
-        Raises
-        ------
-        SharedStoreError
-            If it cannot be used.
-        """
-        if self.shared is not None:
-            self.shared.connect()
 
     def look_up(
         self,
@@ -228,7 +122,7 @@ class Cache:
             return Lookup(digest, None, ("refresh asked for",))
         damage = None
         try:
-            record = self.records.load(key.stage, digest)
+            record = self._store.records.load(key.stage, digest)
             if record is not None:
                 self._verify(record, pinned or {}, formats)
         except (RecordDamagedError, ObjectMissingError, ObjectDamagedError) as error:
@@ -288,7 +182,7 @@ class Cache:
         if lookup.record is not None and self.serve(lookup.record):
             return Outcome(lookup.record)
         asked_at = now()
-        with self.locks.computing(lookup.key, run, on_wait), self.in_use():
+        with self._store.locks.computing(lookup.key, run, on_wait), self._store.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
             again = self.look_up(key, label, pinned=None if refresh else pinned, formats=formats)
             # A record that appeared while we waited also answers a refresh that was asked before.
@@ -298,8 +192,8 @@ class Cache:
             reasons = lookup.reasons or ("swept while it was looked up",)
             if on_miss is not None:
                 on_miss(reasons)
-            scratch = self.root / "scratch" / lookup.key
-            with explaining("the scratch folder", self.root):
+            scratch = self._store.root / "scratch" / lookup.key
+            with explaining("the scratch folder", self._store.root):
                 scratch.mkdir(parents=True, exist_ok=True)
             # Before `compute`, which may change a list that it was given.
             document = deepcopy(key.document())
@@ -310,22 +204,10 @@ class Cache:
             _check_pins(outputs, pinned or {}, label)
             seconds = round(time.perf_counter() - started, 3)
             record = Record(lookup.key, label, document, outputs, run, now(), seconds)
-            with explaining(f"the record of {label}", self.root):
-                self.records.save(record)
+            with explaining(f"the record of {label}", self._store.root):
+                self._store.records.save(record)
             shutil.rmtree(scratch, ignore_errors=True)
         return Outcome(record, reasons)
-
-    def read(self, artifact: Artifact) -> Any:
-        """Open a stored value; arrays come as read-only memory maps.
-
-        Raises
-        ------
-        ObjectMissingError, ObjectDamagedError
-            If its bytes are not there or not right.
-        ArtifactError
-            If they are not of the declared format.
-        """
-        return read_artifact(artifact.format, self.objects.verify(artifact.sha256, artifact.size))
 
     def _verify(
         self, record: Record, pinned: Mapping[str, str], formats: Mapping[str, str] | None
@@ -343,7 +225,7 @@ class Cache:
             raise RecordDamagedError(message)
         for artifact in record.outputs.values():
             if self._verified is None or artifact not in self._verified:
-                self.objects.verify(artifact.sha256, artifact.size)
+                self._store.objects.verify(artifact.sha256, artifact.size)
             if self._verified is not None:
                 self._verified.add(artifact)
 
@@ -360,10 +242,10 @@ class Cache:
         self, key: StageKey, digest: str, label: str, pinned: Mapping[str, str]
     ) -> Record | None:
         """Build the record of promised outputs that the store already holds."""
-        if not all(self.objects.holds(sha256) for sha256 in pinned.values()):
+        if not all(self._store.objects.holds(sha256) for sha256 in pinned.values()):
             return None
         outputs = {
-            name: Artifact(sha256, self.objects.path(sha256).stat().st_size, "file")
+            name: Artifact(sha256, self._store.objects.path(sha256).stat().st_size, "file")
             for name, sha256 in pinned.items()
         }
         return Record(digest, label, key.document(), outputs, _FOUND, now(), 0.0)
@@ -377,32 +259,16 @@ class Cache:
             False if the record was swept since it was looked up: it must not be served then.
         """
         try:
-            with explaining(f"the last use of {record.label}", self.root):
+            with explaining(f"the last use of {record.label}", self._store.root):
                 for artifact in record.outputs.values():
-                    self.objects.mark_used(artifact.sha256)
+                    self._store.objects.mark_used(artifact.sha256)
                 if record.run == _FOUND:  # there may be none on disk, or a damaged one
-                    self.records.keep(record)
+                    self._store.records.keep(record)
                 else:
-                    self.records.mark_used(record)
+                    self._store.records.mark_used(record)
         except FileNotFoundError:
             return False
         return True
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Count as a run in progress: nothing that it makes or is served is swept meanwhile.
-
-        Raises
-        ------
-        StorageFullError, StoreUnusableError
-            If the store cannot be written.
-        """
-        from digitflow.storage.liveness import in_progress
-
-        with ExitStack() as stack:
-            with explaining("the list of runs in progress", self.root):
-                stack.enter_context(in_progress(self.root / "live"))
-            yield
 
     def _commit(
         self, values: Any, formats: Mapping[str, str], label: str, scratch: Path
@@ -426,26 +292,26 @@ class Cache:
         file = file_of(value) if format_name == "npy" else None
         if format_name == "file":
             _check_own(value, scratch, what)
-        elif file is not None and _is_in(file, self.objects.root):
-            kept = self.objects.keep(file)
+        elif file is not None and _is_in(file, self._store.objects.root):
+            kept = self._store.objects.keep(file)
             if kept is not None:
                 return Artifact(*kept, format_name, describe(value))
         with (
-            explaining(what, self.objects.root, size_of(value)),
-            self.objects.temporary(FORMATS[format_name].suffix) as temporary,
+            explaining(what, self._store.objects.root, size_of(value)),
+            self._store.objects.temporary(FORMATS[format_name].suffix) as temporary,
         ):
             if file is not None and _is_in(file, scratch):
                 take_over(file, temporary)
                 details = describe(value)
             else:
                 details = write_artifact(format_name, temporary, value)
-            return Artifact(*self.objects.add(temporary), format_name, details)
+            return Artifact(*self._store.objects.add(temporary), format_name, details)
 
     def _explain(self, key: StageKey, label: str) -> tuple[str, ...]:
         """Compare with the nearest earlier record of the stage."""
         document = key.document()
         nearest: list[str] | None = None
-        for record in self.records.of_stage(key.stage):
+        for record in self._store.records.of_stage(key.stage):
             if record.label != label:
                 continue
             reasons = differences(record.document, document)

@@ -55,6 +55,11 @@ class Kind(Generic[T]):
         How people call the one of a name, such as ``record 3fa9…``.
     name_of
         The name that a document must have, or None if nothing in it says so.
+    new_name
+        Draws a name for a document in which nothing says it.
+    order
+        What a name and its document are ordered by in time; by default, when the file was last
+        written or used.
     check
         Raises `ValueError` for what the types of its fields do not tell.
     depth
@@ -67,6 +72,8 @@ class Kind(Generic[T]):
     expected: str
     title: Callable[[str], str]
     name_of: Callable[[T], str] | None = None
+    new_name: Callable[[T], str] | None = None
+    order: Callable[[str, T], str] | None = None
     check: Callable[[T], None] = lambda document: None
     depth: int = 1
 
@@ -218,13 +225,8 @@ class Documents(Generic[T]):
         but_not
             Files of documents that are left out.
         """
-        names = {self.kind.file(name): name for name in self.entries()}
-        wanted = [file for file in names if file not in but_not]
-        for entry, data in self.backend.fetch_many(wanted):
-            try:
-                yield self.parse(names[entry.name], data)
-            except RecordDamagedError:
-                continue  # said by whoever asks for that one, and by `verify`
+        names = [name for name in self.entries() if self.kind.file(name) not in but_not]
+        yield from (document for _, document in self._trusted(names))
 
     def damaged(self) -> Iterator[tuple[str, str]]:
         """Iterate over the names of those that cannot be trusted, and what is wrong with them."""
@@ -236,13 +238,23 @@ class Documents(Generic[T]):
             except RecordDamagedError as error:
                 yield name, str(error)
 
+    def _trusted(self, names: Collection[str]) -> Iterator[tuple[str, T]]:
+        """Yield those that can be trusted; damage is said by who asks for that one alone."""
+        files = {self.kind.file(name): name for name in names}
+        for entry, data in self.backend.fetch_many(files):
+            try:
+                yield files[entry.name], self.parse(files[entry.name], data)
+            except RecordDamagedError:
+                continue
+
     def _name(self, document: T, name: str | None) -> str:
+        naming = self.kind.name_of or self.kind.new_name
         if name is not None:
             return name
-        if self.kind.name_of is None:
+        if naming is None:
             message = f"expected the name of a {self.kind.of.__name__}, which does not name itself"
             raise ValueError(message)
-        return self.kind.name_of(document)
+        return naming(document)
 
     def _damaged(self, name: str, problem: str) -> RecordDamagedError:
         return RecordDamagedError(
@@ -271,13 +283,20 @@ class LocalDocuments(Documents[T]):
         self.local.touch(self.kind.file(self._name(document, None)))
 
     def newest_first(self, within: str = "") -> Iterator[T]:
-        """Iterate over the documents that can be trusted, those written or used last first."""
+        """Iterate over the documents that can be trusted, newest first in the order of their kind.
+
+        Parameters
+        ----------
+        within
+            As for `entries`.
+        """
         entries = self.entries(within)
-        for name in sorted(entries, key=lambda each: entries[each].modified, reverse=True):
-            try:
-                yield self.load(name)
-            except (RecordDamagedError, FileNotFoundError):
-                continue
+        names = sorted(entries, key=lambda name: entries[name].modified, reverse=True)
+        if (order := self.kind.order) is None:
+            yield from (document for _, document in self._trusted(names))
+        else:
+            found = sorted(self._trusted(names), key=lambda pair: order(*pair), reverse=True)
+            yield from (document for _, document in found)
 
     def everywhere(self) -> list[str]:
         """Return the names of all documents that can be loaded."""

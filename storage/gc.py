@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from digitflow.storage.atomic import remove
-from digitflow.storage.cache import Cache
 from digitflow.storage.objects import object_entries
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
 from digitflow.storage.quarantine import settle
+from digitflow.storage.store import Store
 from digitflow.storage.sync_state import MARK
 
 # However old, so many of the newest say whether what a model sees has drifted.
@@ -66,12 +66,12 @@ class Garbage:
         return sum(item.kind == kind for item in self.items)
 
 
-def find_garbage(cache: Cache, keep_days: float, *, shared: bool = False) -> Garbage:
+def find_garbage(store: Store, keep_days: float, *, shared: bool = False) -> Garbage:
     """Say what can go, without touching anything.
 
     Parameters
     ----------
-    cache
+    store
         The store.
     keep_days
         Records and runs used in so many days are kept, and so is the newest run.
@@ -86,12 +86,12 @@ def find_garbage(cache: Cache, keep_days: float, *, shared: bool = False) -> Gar
         If there is none, or it cannot be used.
     """
     if shared:
-        return _collect(There(cache), keep_days)
-    here = Here(cache)
+        return _collect(There(store), keep_days)
+    here = Here(store)
     return _collect(here, keep_days, _scratch_folders(here))
 
 
-def sweep(cache: Cache, keep_days: float, *, shared: bool = False) -> Garbage:
+def sweep(store: Store, keep_days: float, *, shared: bool = False) -> Garbage:
     """Remove what can go; return what was removed. Parameters and errors as for `find_garbage`.
 
     Raises
@@ -100,11 +100,11 @@ def sweep(cache: Cache, keep_days: float, *, shared: bool = False) -> Garbage:
         If the store cannot be written.
     """
     if shared:
-        there = There(cache)
+        there = There(store)
         return _collect(there, keep_days, remove=lambda *what: _remove(there, *what))
-    here = Here(cache)
-    with explaining("the store", cache.root):
-        settle(cache.root)
+    here = Here(store)
+    with explaining("the store", store.root):
+        settle(store.root)
         return _collect(
             here, keep_days, _scratch_folders(here), lambda *what: _remove_here(here, *what)
         )

@@ -16,7 +16,7 @@ _LIMITED = (errno.EDQUOT, errno.EFBIG)
 _FULL = (errno.ENOSPC, *_LIMITED)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 _WHAT_TO_DO = (
-    "Make room (digitflow gc says what the store can do without) and run again, or name a store "
+    "Make room (digitflow gc lists what can be deleted) and run again, or name a store "
     "elsewhere: DIGITFLOW_STORE"
 )
 

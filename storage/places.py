@@ -29,7 +29,7 @@ from digitflow.storage.sources import SOURCES
 from digitflow.storage.sync_state import RENEWAL_SECONDS, is_sent
 
 if TYPE_CHECKING:
-    from digitflow.storage.cache import Cache
+    from digitflow.storage.store import Store
 
 MIN_KEEP_DAYS = 2 * RENEWAL_SECONDS / 86_400.0
 # What a starting run has just made and not yet recorded must never look abandoned.
@@ -116,7 +116,7 @@ class Place(ABC):
 class Here(Place):
     """What this machine holds; of a shared store that need not be all of it."""
 
-    def __init__(self, store: Cache) -> None:
+    def __init__(self, store: Store) -> None:
         self.root = store.root
         self.backend = self.folder = LocalBackend(store.root)
         self.records = Documents(RECORDS, self.backend)
@@ -176,7 +176,7 @@ class There(Place):
 
     temporary = (*Place.temporary, ("unfinished", 1))
 
-    def __init__(self, store: Cache) -> None:
+    def __init__(self, store: Store) -> None:
         if store.shared is None:
             message = f"expected a store with a URL such as s3://bucket/prefix, found {store.root}"
             raise SharedStoreError(message)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter
 
 from digitflow.storage.digests import digest_bytes
-from digitflow.storage.documents import Document, Kind, LocalDocuments
+from digitflow.storage.documents import Document, Kind
 from digitflow.storage.fields import Number, OutputName, Time
 from digitflow.storage.formats.artifacts import Artifact
 
@@ -103,57 +102,5 @@ RUNS = Kind(
     expected="a run name of letters, digits, dots and dashes",
     title=lambda name: f"the record of run {name}",
     name_of=lambda run: run.name,
+    order=lambda name, run: run.created,
 )
-
-
-class RunStore:
-    """Run records in one folder.
-
-    Parameters
-    ----------
-    documents
-        Where they lie.
-    """
-
-    def __init__(self, documents: LocalDocuments[RunRecord]) -> None:
-        self.documents = documents
-
-    @property
-    def root(self) -> Path:
-        """Folder of the records on this machine."""
-        return self.documents.root
-
-    def path(self, name: str) -> Path:
-        """Return where a run's record lies; `ValueError` if the name could become another path."""
-        return self.documents.path(name)
-
-    def save(self, run: RunRecord) -> None:
-        """Write a run's record whole or not at all.
-
-        Raises
-        ------
-        StorageFullError, StoreUnusableError
-            If the disk is full, or the store cannot be written.
-        """
-        self.documents.save(run)
-
-    def load(self, name: str) -> RunRecord:
-        """Read a run's record.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is none.
-        RecordDamagedError
-            If it cannot be trusted.
-        """
-        return self.documents.load(name)
-
-    def newest_first(self) -> Iterator[RunRecord]:
-        """Iterate over the readable records, newest first."""
-        found = list(self.documents.newest_first())
-        yield from sorted(found, key=lambda run: run.created, reverse=True)
-
-    def damaged(self) -> Iterator[Path]:
-        """Iterate over what lies here and cannot be trusted."""
-        yield from (self.path(name) for name, _ in self.documents.damaged())

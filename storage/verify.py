@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import short
 from digitflow.storage.documents import Documents
 from digitflow.storage.errors import RecordDamagedError, StorageError
@@ -15,6 +14,7 @@ from digitflow.storage.objects import object_entries, object_name
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
 from digitflow.storage.records import Record
+from digitflow.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Report:
     damaged: list[Damage] = field(default_factory=list)
 
 
-def find_damage(cache: Cache, *, shared: bool = False) -> Report:
+def find_damage(store: Store, *, shared: bool = False) -> Report:
     """Verify every object, every stage's record, every run's record, and the rest.
 
     Parameters
     ----------
-    cache
+    store
         The store.
     shared
         Whether to download and hash what lies behind the store's URL. Otherwise it is what this
@@ -75,7 +75,7 @@ def find_damage(cache: Cache, *, shared: bool = False) -> Report:
     SharedStoreError
         If there is no shared store, or it cannot be used.
     """
-    place = _place(cache, shared)
+    place = _place(store, shared)
     report = Report()
     # Before the objects: what a record names is there before the record is.
     records = _verify_documents(report, "record", place.records)
@@ -99,7 +99,7 @@ def find_damage(cache: Cache, *, shared: bool = False) -> Report:
     return report
 
 
-def repair(cache: Cache, report: Report, *, shared: bool = False) -> None:
+def repair(store: Store, report: Report, *, shared: bool = False) -> None:
     """Put right what this machine has sound, and remove what else is damaged.
 
     What is removed is missed by the stages that made it, and made again. What has been healed
@@ -111,8 +111,8 @@ def repair(cache: Cache, report: Report, *, shared: bool = False) -> None:
     StoreUnusableError
         If the store cannot be written.
     """
-    place = _place(cache, shared)
-    with explaining("the store", cache.root):
+    place = _place(store, shared)
+    with explaining("the store", store.root):
         for damage in report.damaged:
             if damage.kind == "model":
                 continue
@@ -123,8 +123,8 @@ def repair(cache: Cache, report: Report, *, shared: bool = False) -> None:
                 place.remove_unless(damage.name, partial(_is_sound, place, damage))
 
 
-def _place(cache: Cache, shared: bool) -> Place:
-    return There(cache) if shared else Here(cache)
+def _place(store: Store, shared: bool) -> Place:
+    return There(store) if shared else Here(store)
 
 
 def _verify_documents(report: Report, noun: str, documents: Documents[Any]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import FORMATS, Artifact, write_artifact
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 
 SIDE = 28
 # A model that sees how much ink there is in the upper and in the lower half of an image.
@@ -19,7 +19,7 @@ HALVES = {
 
 
 def register(
-    cache: Cache,
+    cache: Store,
     *,
     weights: Mapping[str, NDArray[Any]],
     class_names: tuple[str, ...],
@@ -49,7 +49,7 @@ def register(
     )
 
 
-def put(cache: Cache, arrays: Mapping[str, NDArray[Any]]) -> Artifact:
+def put(cache: Store, arrays: Mapping[str, NDArray[Any]]) -> Artifact:
     """Store arrays and return the reference."""
     with cache.objects.temporary(FORMATS["npz"].suffix) as file:
         details = write_artifact("npz", file, arrays)

@@ -18,8 +18,8 @@ import numpy as np
 from digitflow.flows.pipeline import pipeline
 from digitflow.flows.selection import Selection
 from digitflow.flows.spec import RunSpec
-from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.engine.call import Call, Context, StageResult, compute, using
@@ -83,7 +83,7 @@ def tiny_parameters(**changes: Any) -> Parameters:
 
 
 def planned(
-    cache: Cache,
+    cache: Store,
     dataset: Dataset,
     parameters: Parameters | None = None,
     selection: Selection | None = None,
@@ -92,7 +92,7 @@ def planned(
     spec = RunSpec(
         dataset, parameters or tiny_parameters(), selection or Selection(), dataset.mirrors
     )
-    return plan(pipeline, spec, cache=cache, refreshes=spec.selection.refreshes)
+    return plan(pipeline, spec, store=cache, refreshes=spec.selection.refreshes)
 
 
 @dataclass
@@ -121,7 +121,7 @@ class Walk:
 
 
 def walk(
-    cache: Cache,
+    cache: Store,
     dataset: Dataset,
     parameters: Parameters | None = None,
     selection: Selection | None = None,
@@ -154,7 +154,7 @@ def walk(
 def main(store: str, dataset: str, *assignments: str) -> None:
     """Walk once and print what was done."""
     changes = dict(each.split("=", 1) for each in assignments)
-    done = walk(Cache(Path(store)), from_directory(dataset), tiny_parameters(**changes))
+    done = walk(Store(Path(store)), from_directory(dataset), tiny_parameters(**changes))
     print(json.dumps({"ran": done.started, "digests": done.digests(), "code": __file__}))
 
 

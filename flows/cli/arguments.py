@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from digitflow.flows.selection import StageName
-from digitflow.flows.spec import RunOptions, RunSpec
+from digitflow.flows.spec import MEANINGS, RunOptions, RunSpec
 from digitflow.tasks.data.datasets.places import anchored
 from digitflow.tasks.data.datasets.sources import (
     DATASETS,
@@ -48,14 +48,12 @@ class DataArguments:
     dataset: Annotated[
         str | None,
         Parameter(
-            help="Name of a dataset (see `digitflow dataset list`), manifest (FILE.toml), or "
-            f"directory with the four IDX files. Default: {DEFAULT_DATASET}, or "
-            f"{FALLBACK_DATASET} if no mirror can be reached."
+            help=f"{MEANINGS['dataset']} Default: {DEFAULT_DATASET}, or {FALLBACK_DATASET} if no "
+            "mirror can be reached."
         ),
     ] = None
     mirror: Annotated[
-        str | None,
-        Parameter(help="URL prefix or directory to try first. Default: DIGITFLOW_MIRROR."),
+        str | None, Parameter(help=f"{MEANINGS['mirror']} Default: DIGITFLOW_MIRROR.")
     ] = None
     assignments: Annotated[
         list[str] | None,
@@ -67,23 +65,11 @@ class DataArguments:
             "them.",
         ),
     ] = None
-    workers: Annotated[
-        int | None,
-        Parameter(
-            help="Processes that train in parallel if there are several networks to train. "
-            "Default: one per core."
-        ),
-    ] = None
+    workers: Annotated[int | None, Parameter(help=MEANINGS["workers"])] = None
     scheduler: Annotated[
-        str | None,
-        Parameter(
-            metavar="tcp://HOST:PORT", help="Dask scheduler whose workers train them instead."
-        ),
+        str | None, Parameter(metavar="tcp://HOST:PORT", help=MEANINGS["scheduler"])
     ] = None
-    output: Annotated[
-        str | None,
-        Parameter(help="Folder for the results. Default: results/RUN, named after the run."),
-    ] = None
+    output: Annotated[str | None, Parameter(help=MEANINGS["output"])] = None
 
     def spec(self) -> RunSpec:
         """Return what is to be run; whatever is wrong with it is said before any work.
@@ -128,14 +114,12 @@ class RunArguments(DataArguments):
         Parameter(help="Train this many networks and average their probabilities: an ensemble."),
     ] = None
     refresh: Annotated[
-        list[StageName] | None,
-        Parameter(consume_multiple=True, help="Stages to run again even if they are cached."),
+        list[StageName] | None, Parameter(consume_multiple=True, help=MEANINGS["refresh"])
     ] = None
     from_stage: Annotated[
-        StageName | None,
-        Parameter(name="--from", help="Run this stage again, and everything after it."),
+        StageName | None, Parameter(name="--from", help=MEANINGS["from_stage"])
     ] = None
-    until: Annotated[StageName | None, Parameter(help="Last stage to run.")] = None
+    until: Annotated[StageName | None, Parameter(help=MEANINGS["until"])] = None
 
     def _assignments(self) -> list[str]:
         members = [] if self.members is None else [f"members={self.members}"]

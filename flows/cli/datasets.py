@@ -25,8 +25,8 @@ from digitflow.flows.cli.render import (
 )
 from digitflow.flows.pipeline import SAMPLE
 from digitflow.storage.atomic import sync_folder
-from digitflow.storage.cache import Cache
 from digitflow.storage.os_errors import explaining_full_disk
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.dataset import describe_labels
 from digitflow.tasks.data.datasets.places import display, is_http
 from digitflow.tasks.data.datasets.sources import (
@@ -90,7 +90,7 @@ def show_dataset(
     if json:
         console.print_json(data=_entry(found.name, found))
         return
-    objects = Cache().objects
+    objects = Store().objects
     files = []
     for file in found.files:
         here = "in the store" if objects.holds_here(file.sha256) else "not in the store"
@@ -265,7 +265,7 @@ class _Downloads:
 
 def _store(files: list[Path]) -> None:
     """Put what was downloaded into the store, so that a run need not download it again."""
-    objects = Cache().objects
+    objects = Store().objects
     for file in files:
         with objects.temporary() as copy:
             shutil.copyfile(file, copy)

@@ -23,17 +23,17 @@ from digitflow.flows.cli.render import (
     word,
 )
 from digitflow.flows.selection import STAGE_NAMES
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import short
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.records import Record
 from digitflow.storage.runs import RunRecord, is_run_name
+from digitflow.storage.store import Store
 from digitflow.tasks.parameters import ParameterError, resolve
 
 
 def runs(*, json: Json = False) -> None:
     """Print one line a run, newest first."""
-    cache = Cache()
+    cache = Store()
     found = list(cache.runs.newest_first())
     console = plain_console()
     if json:
@@ -88,7 +88,7 @@ def show(
     UnknownNameError
         If nothing or more than one thing has that name.
     """
-    cache = Cache()
+    cache = Store()
     document = _stage(cache, name) or _digest(cache, name) or _run(cache, name)
     console = plain_console()
     if json:
@@ -113,7 +113,7 @@ def diff(
     UnknownNameError
         If a run is unknown or there is nothing to compare with.
     """
-    old, new = _pair(Cache(), run, other)
+    old, new = _pair(Store(), run, other)
     document: dict[str, Any] = {
         "runs": [old.name, new.name],
         "parameters": _changes(
@@ -154,7 +154,7 @@ def _changed_parameters(run: RunRecord) -> dict[str, Any]:
     return {name: value for name, value in run.parameters.items() if preset.get(name, ...) != value}
 
 
-def _find_run(cache: Cache, name: str) -> RunRecord:
+def _find_run(cache: Store, name: str) -> RunRecord:
     """Return the run of a name, or of a start that only one name has.
 
     Raises
@@ -179,7 +179,7 @@ def _find_run(cache: Cache, name: str) -> RunRecord:
     raise UnknownNameError(message)
 
 
-def _stage(cache: Cache, name: str) -> dict[str, Any] | None:
+def _stage(cache: Store, name: str) -> dict[str, Any] | None:
     """Return the newest record of a stage, or of one of its calls, such as decode-test-images."""
     stages = [stage for stage in STAGE_NAMES if name == stage or name.startswith(stage + "-")]
     for stage in stages:
@@ -192,7 +192,7 @@ def _stage(cache: Cache, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _digest(cache: Cache, name: str) -> dict[str, Any] | None:
+def _digest(cache: Store, name: str) -> dict[str, Any] | None:
     if not re.fullmatch(r"[0-9a-f]{4,64}", name):
         return None
     records = list(_all_records(cache))
@@ -207,7 +207,7 @@ def _digest(cache: Cache, name: str) -> dict[str, Any] | None:
     return _object(cache, objects.pop(), records) if objects else None
 
 
-def _run(cache: Cache, name: str) -> dict[str, Any]:
+def _run(cache: Store, name: str) -> dict[str, Any]:
     run = _find_run(cache, name)
     document = asdict(run)
     document["stages"] = [
@@ -217,7 +217,7 @@ def _run(cache: Cache, name: str) -> dict[str, Any]:
     return {"run": document.pop("name"), **document}
 
 
-def _record(cache: Cache, record: Record) -> dict[str, Any]:
+def _record(cache: Store, record: Record) -> dict[str, Any]:
     return {
         "record": record.key,
         "stage": record.label,
@@ -233,7 +233,7 @@ def _record(cache: Cache, record: Record) -> dict[str, Any]:
     }
 
 
-def _object(cache: Cache, sha256: str, records: list[Record]) -> dict[str, Any]:
+def _object(cache: Store, sha256: str, records: list[Record]) -> dict[str, Any]:
     makers = [
         (name, record)
         for record in records
@@ -265,12 +265,12 @@ def _object(cache: Cache, sha256: str, records: list[Record]) -> dict[str, Any]:
     return document
 
 
-def _all_records(cache: Cache) -> Iterator[Record]:
+def _all_records(cache: Store) -> Iterator[Record]:
     for stage in cache.records.stages():
         yield from cache.records.of_stage(stage)
 
 
-def _pair(cache: Cache, earlier: str, later: str | None) -> tuple[RunRecord, RunRecord]:
+def _pair(cache: Store, earlier: str, later: str | None) -> tuple[RunRecord, RunRecord]:
     """Return two runs; without a later one the newest, or the one before the newest and it."""
     old = _find_run(cache, earlier)
     if later is not None:

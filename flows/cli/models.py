@@ -19,9 +19,9 @@ from digitflow.flows.cli.render import (
     table,
     word,
 )
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.models import CHAMPION, ModelStore, ModelVersion
+from digitflow.storage.store import Store
 
 models = App(name="models")
 
@@ -29,7 +29,7 @@ models = App(name="models")
 @models.default
 def list_models(*, json: Json = False) -> None:
     """List the trained models, newest first."""
-    models = Cache().models
+    models = Store().models
     champion = _champion(models)
     versions = sorted(models.oldest_first(), key=lambda model: -model.version)
     console = plain_console()
@@ -65,7 +65,7 @@ def list_models(*, json: Json = False) -> None:
 @models.command(name="show")
 def show_model(version: VersionOrChampion = None, /, *, json: Json = False) -> None:
     """Show everything that is known about a model."""
-    models = Cache().models
+    models = Store().models
     model = models.load(_or_champion(models, version))
     document = _document(model, _champion(models))
     moves = [move for move in models.moves() if move.version == model.version]
@@ -87,7 +87,7 @@ def promote(
     why: Annotated[str, Parameter(help="Reason, for the history.")] = "promoted by hand",
 ) -> None:
     """Make a model the champion."""
-    models = Cache().models
+    models = Store().models
     before = models.champion()
     models.promote(version, why)
     _say_champion(f"version {version} is the {CHAMPION}", before)
@@ -96,7 +96,7 @@ def promote(
 @models.command
 def rollback() -> None:
     """Make the previous champion the champion again."""
-    models = Cache().models
+    models = Store().models
     before = models.champion()
     move = models.rollback()
     _say_champion(f"version {move.version} is the {CHAMPION} again", before)
@@ -112,7 +112,7 @@ def export(
     """Write a model to a file that can be used without digitflow."""
     from digitflow.tasks.prediction.export import export
 
-    cache = Cache()
+    cache = Store()
     model = cache.models.load(_or_champion(cache.models, version))
     export(cache.read(model.weights), model, to)
     print_text(plain_console(), f"version {model.version} is in {to}")

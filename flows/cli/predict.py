@@ -22,8 +22,8 @@ from digitflow.flows.cli.render import (
     word,
 )
 from digitflow.storage.atomic import write_bytes
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.drift import Drift
 from digitflow.tasks.monitoring.report import (
     DriftReport,
@@ -83,7 +83,7 @@ def predict(
         raise ParameterError(message)
     if csv is not None and csv != "-":
         _check_new(csv)
-    cache = Cache()
+    cache = Store()
     version = model_to_use(cache, model)
 
     from digitflow.tasks.data.pictures.batch import read_batch
@@ -140,7 +140,7 @@ def drift(
     UnknownNameError
         If there is no such model, or no champion.
     """
-    cache = Cache()
+    cache = Store()
     report = report_drift(cache, model_to_use(cache, model), last)
     console = plain_console()
     if json:

@@ -16,9 +16,9 @@ from digitflow.flows.pipeline import pipeline
 from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.flows.summary import summarise
-from digitflow.storage.cache import Cache
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -51,7 +51,7 @@ def run(
     cache, spec = settle(spec, terminal, dataset_named=arguments.dataset is not None)
     terminal.say(f"{spec.dataset.title} · preset {spec.preset}", "bold")
     if server_url() is None:
-        planned = plan(pipeline, spec, cache=cache, refreshes=spec.selection.refreshes)
+        planned = plan(pipeline, spec, store=cache, refreshes=spec.selection.refreshes)
         if all(stage.cached for stage in planned) and _serve(cache, planned):
             _refresh_results(cache, spec, planned, terminal, started)
             return
@@ -93,13 +93,13 @@ def parameters(
     print_table(console, shown)
 
 
-def _serve(cache: Cache, planned: Plan) -> bool:
+def _serve(cache: Store, planned: Plan) -> bool:
     """Note that every stage is used now; False if one was swept since it was planned."""
-    return all(stage.record is not None and cache.serve(stage.record) for stage in planned)
+    return all(stage.record is not None and cache.cache.serve(stage.record) for stage in planned)
 
 
 def _refresh_results(
-    cache: Cache,
+    cache: Store,
     spec: RunSpec,
     planned: Plan,
     terminal: Terminal,
@@ -119,7 +119,7 @@ def _refresh_results(
     _suggest(spec.options, terminal)
 
 
-def _earlier_run(cache: Cache, keys: list[str]) -> RunRecord | None:
+def _earlier_run(cache: Store, keys: list[str]) -> RunRecord | None:
     for earlier in cache.runs.newest_first():
         if [stage["key"] for stage in earlier.stages] == keys:
             return earlier

@@ -22,14 +22,14 @@ from digitflow.flows.server.prefect_setup import (
     without_collection,
 )
 from digitflow.flows.spec import RunSpec, handing_on
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import FALLBACK_DATASET
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.reporting.results import check_results_folder
 
 
-def settle(spec: RunSpec, terminal: Terminal, *, dataset_named: bool) -> tuple[Cache, RunSpec]:
+def settle(spec: RunSpec, terminal: Terminal, *, dataset_named: bool) -> tuple[Store, RunSpec]:
     """Open the store, and settle which dataset is taken.
 
     Parameters
@@ -48,7 +48,7 @@ def settle(spec: RunSpec, terminal: Terminal, *, dataset_named: bool) -> tuple[C
     """
     if spec.options.output is not None:  # where the run's name decides, nothing is there yet
         check_results_folder(spec.results_folder("unnamed"))
-    cache = Cache()
+    cache = Store()
     cache.connect()
     if cache.shared is not None:
         terminal.say(f"store {cache.shared.remote}", "dim")
@@ -114,7 +114,7 @@ def run_flow(
             raise
 
 
-def _available(cache: Cache, spec: RunSpec, terminal: Terminal) -> RunSpec:
+def _available(cache: Store, spec: RunSpec, terminal: Terminal) -> RunSpec:
     """Take the default dataset if it is in the store or can be had, and the sample if not."""
     from digitflow.tasks.data.download.source_check import NoMirrorReachable, reachable
 

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from digitflow.flows.cli.arguments import Json
 from digitflow.flows.cli.render import megabytes, plain_console, print_text
-from digitflow.storage.cache import Cache
 from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.places import MIN_KEEP_DAYS
+from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage
 from digitflow.storage.verify import repair as repair_damage
 from digitflow.tasks.parameters import ParameterError
@@ -52,7 +52,7 @@ def gc(
     ParameterError
         If the store is not shared but should be, or `keep_days` is less than is safe there.
     """
-    cache = Cache()
+    cache = Store()
     if shared and keep_days < MIN_KEEP_DAYS:
         message = (
             f"--keep-days {keep_days:g}: expected at least {MIN_KEEP_DAYS:g} with --shared, "
@@ -106,7 +106,7 @@ def verify(
     ParameterError
         If the store is not shared but should be.
     """
-    cache = Cache()
+    cache = Store()
     place, option = _place(cache, shared)
     report = find_damage(cache, shared=shared)
     if repair:
@@ -144,7 +144,7 @@ def verify(
     return DAMAGED if report.damaged else SOUND
 
 
-def _place(cache: Cache, shared: bool) -> tuple[str, str]:
+def _place(cache: Store, shared: bool) -> tuple[str, str]:
     """Return what is looked at, for people, and the option that asks for it."""
     if not shared:
         return str(cache.root), ""
@@ -157,12 +157,12 @@ def _place(cache: Cache, shared: bool) -> tuple[str, str]:
     return str(cache.shared.remote), " --shared"
 
 
-def _where(cache: Cache, shared: bool, name: str) -> dict[str, str]:
+def _where(cache: Store, shared: bool, name: str) -> dict[str, str]:
     """Return where something in a store lies, for JSON."""
     return {"name": name} if shared else {"path": str(cache.root / name)}
 
 
-def _say_whose(console: Console, cache: Cache, what_of_it: str) -> None:
+def _say_whose(console: Console, cache: Store, what_of_it: str) -> None:
     """Say of a shared store that only this machine's part of it was looked at."""
     if cache.shared is not None:
         text = f"these are the copies of this machine; {cache.shared.remote} {what_of_it}"

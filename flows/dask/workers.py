@@ -25,8 +25,8 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from digitflow.flows.server.endpoint import bypass_proxies
 from digitflow.flows.server.prefect_setup import flush_to_server
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_json, short
+from digitflow.storage.store import Store
 from digitflow.storage.within import NoAnswerError, within
 from digitflow.tasks.engine import cancellation, relay
 from digitflow.tasks.engine.call import Call, Context, Executor, Ref, StageResult, resolved
@@ -86,7 +86,7 @@ class Workers:
 
     def __init__(
         self,
-        cache: Cache,
+        cache: Store,
         run: str,
         *,
         at_most: int,
@@ -342,7 +342,7 @@ _REMEDIES = {
 
 def describe_process() -> dict[str, str]:
     """Return what must be the same in every process that trains for a run."""
-    cache = Cache()
+    cache = Store()
     return {
         "store": str(cache.root) if cache.shared is None else str(cache.shared.remote),
         "code": short(digest_json(train.code)),

@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.store import Store
 
 if TYPE_CHECKING:
     from digitflow.tasks.engine.stage import Stage
@@ -59,7 +59,7 @@ class StageResult:
         """
         if output not in self.outputs:
             raise KeyError(_no_such_output(self.stage, self.outputs, output))
-        return current().cache.read(self.outputs[output])
+        return current().store.read(self.outputs[output])
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Context:
 
     Attributes
     ----------
-    cache
+    store
         Where outputs are looked up and kept.
     run
         Name of the run, for records.
@@ -179,7 +179,7 @@ class Context:
         Handles of the calls that were made, in order.
     """
 
-    cache: Cache
+    store: Store
     run: str
     execute: Executor
     refreshes: Callable[[str], bool] = nothing
@@ -219,13 +219,13 @@ def current() -> Context:
         from digitflow.tasks.engine.prefect_task import context_of_flow
 
         return context_of_flow()
-    return Context(Cache(), "script", compute)
+    return Context(Store(), "script", compute)
 
 
 def compute(call: Call, context: Context) -> StageResult:
     """Serve a call from the cache, or compute it, at once: the executor of scripts."""
     return call.stage.run(
-        context.cache,
+        context.store,
         call.label,
         resolved(call.inputs),
         call.parameters,

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.records import Record
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import (
     Call,
     Context,
@@ -80,7 +80,7 @@ def look_up(call: Call, context: Context) -> PlannedStage:
     if waits_for:
         return PlannedStage(stage.name, label, None, (), tuple(dict.fromkeys(waits_for)))
     found = stage.look_up(
-        context.cache,
+        context.store,
         label,
         resolved(call.inputs),
         call.parameters,
@@ -101,7 +101,7 @@ class Plan(list[PlannedStage]):
 def plan(
     function: Callable[..., Any],
     *args: Any,
-    cache: Cache | None = None,
+    store: Store | None = None,
     refreshes: Callable[[str], bool] = nothing,
     **kwargs: Any,
 ) -> Plan:
@@ -113,7 +113,7 @@ def plan(
         A Prefect flow, or any function that calls stages.
     *args, **kwargs
         For the function.
-    cache
+    store
         The store; by default the one that ``DIGITFLOW_STORE`` names.
     refreshes
         Tells by its name whether a stage would run although it is cached.
@@ -124,10 +124,10 @@ def plan(
         The calls in order, up to the first result that the function itself asks for and that
         is not cached.
     """
-    context = Context(cache or Cache(), "plan", look_up, refreshes)
+    context = Context(store or Store(), "plan", look_up, refreshes)
     # Stages that hand on what they were given name the same objects. Where the function goes by a
     # result that there is not yet, the plan ends.
-    with context.cache.one_look(), using(context), suppress(NotCachedError):
+    with context.store.cache.one_look(), using(context), suppress(NotCachedError):
         getattr(function, "fn", function)(*args, **kwargs)
     return Plan(handle.source for handle in context.called)
 

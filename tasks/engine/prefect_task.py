@@ -27,8 +27,8 @@ from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task, exponential_backoff
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.runs import run_name
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import Call, Context, Refs, StageResult, resolved
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import Event, StageNoted, StageWaiting, observing
@@ -43,7 +43,7 @@ _PAUSE_AFTER_FAILURE = 10.0
 
 def context_of_flow() -> Context:
     """Return the context of calls in a Prefect flow that set none: each is a task of it."""
-    return Context(Cache(), run_name(flow_run.name or "unnamed"), submit)
+    return Context(Store(), run_name(flow_run.name or "unnamed"), submit)
 
 
 def submit(
@@ -102,7 +102,7 @@ def _as_task(stage: Stage) -> Task[..., Any]:
         try:
             with observing(log), nullcontext() if relay is None else relay.relaying():
                 result = stage.run(
-                    Cache(),
+                    Store(),
                     label,
                     resolved(inputs),
                     parameters,

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from digitflow.storage.cache import Cache, Lookup
+from digitflow.storage.cache import Lookup
 from digitflow.storage.code.digest import Code, code_of
 from digitflow.storage.code.memo import CodeMemo, memo_in
 from digitflow.storage.fields import OUTPUT_NAME, is_output_name
@@ -27,6 +27,7 @@ from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.keys import StageKey
 from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.records import STAGE_NAME, is_stage_name
+from digitflow.storage.store import Store
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.call import Call, Handle, Inputs, Ref, StageResult, current
 from digitflow.tasks.engine.events import (
@@ -216,13 +217,13 @@ class Stage:
         module, root = _source(self.function)
         return code_of(module, [root, _OUR_ROOT], _NOT_CODE, memo)
 
-    def digest_code(self, cache: Cache) -> None:
+    def digest_code(self, store: Store) -> None:
         """Digest the code now, so that threads that run stages need not parse it."""
-        self._recall_code(cache).save()
+        self._recall_code(store).save()
 
-    def _recall_code(self, cache: Cache) -> CodeMemo:
+    def _recall_code(self, store: Store) -> CodeMemo:
         """Digest the code, if that has not been done, with what the store remembers of it."""
-        memo = memo_in(cache.root)
+        memo = memo_in(store.root)
         if "code" not in self.__dict__:
             self.__dict__["code"] = self._code(memo)
         return memo
@@ -245,7 +246,7 @@ class Stage:
 
     def look_up(
         self,
-        cache: Cache,
+        store: Store,
         label: str,
         inputs: Inputs,
         parameters: Mapping[str, Any],
@@ -253,9 +254,9 @@ class Stage:
         refresh: bool = False,
     ) -> Lookup:
         """Ask the cache for a call's outputs without computing anything."""
-        self._recall_code(cache)
+        self._recall_code(store)
         key = self.key(inputs, parameters)
-        return cache.look_up(
+        return store.cache.look_up(
             key,
             label,
             refresh=refresh,
@@ -265,7 +266,7 @@ class Stage:
 
     def run(
         self,
-        cache: Cache,
+        store: Store,
         label: str,
         inputs: Inputs,
         parameters: Mapping[str, Any],
@@ -279,7 +280,7 @@ class Stage:
 
         Parameters
         ----------
-        cache
+        store
             Where outputs are looked up and kept.
         label
             Name of this call among the calls of the run, such as ``decode-test-images``.
@@ -310,8 +311,8 @@ class Stage:
 
         def read(given: Artifact | tuple[Artifact, ...]) -> Any:
             if isinstance(given, tuple):
-                return tuple(cache.read(artifact) for artifact in given)
-            return cache.read(given)
+                return tuple(store.read(artifact) for artifact in given)
+            return store.read(given)
 
         def compute(scratch: Path) -> Mapping[str, Any]:
             from digitflow.tasks.nn.blas import (
@@ -329,8 +330,8 @@ class Stage:
 
         try:
             cancellation.check()
-            memo = self._recall_code(cache)
-            outcome = cache.obtain(
+            memo = self._recall_code(store)
+            outcome = store.cache.obtain(
                 self.key(inputs, parameters),
                 label,
                 compute,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.prediction.predictions import input_size
@@ -17,7 +17,7 @@ from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
 
 
-def register_model(cache: Cache, summary: RunSummary, dataset: Dataset) -> ModelVersion | None:
+def register_model(cache: Store, summary: RunSummary, dataset: Dataset) -> ModelVersion | None:
     """Register the network or the ensemble that a run trained, if it did.
 
     A training that is registered already, cached or not, keeps its version. Of the run's metrics,
@@ -52,7 +52,7 @@ def _image_size(stages: tuple[StageResult, ...]) -> tuple[int, int] | None:
     return None
 
 
-def check_comparable(cache: Cache, challenger: ModelVersion, champion: ModelVersion) -> None:
+def check_comparable(cache: Store, challenger: ModelVersion, champion: ModelVersion) -> None:
     """Refuse a challenger that answers another question than the champion.
 
     Parameters

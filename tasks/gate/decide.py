@@ -12,10 +12,10 @@ import numpy as np
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import MovedMeanwhileError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.engine.step import announce, step
 from digitflow.tasks.gate.candidate import check_comparable
@@ -62,7 +62,7 @@ def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -
     if summary.model is None:
         message = "expected a run that trained a model, found one that did not"
         raise ValueError(message)
-    cache = Cache()
+    cache = Store()
     challenger = cache.models.load(summary.model)
     while True:
         champion = cache.models.champion()
@@ -104,7 +104,7 @@ def publish_decision(headline: str, markdown: str) -> None:
     create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
-def _unchanged(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Verdict:
+def _unchanged(cache: Store, champion: ModelVersion, source: SourceAnswer) -> Verdict:
     word: Literal["Unconfirmed", "Unchanged"]
     if source.unconfirmed:
         word = "Unconfirmed"
@@ -121,7 +121,7 @@ def _unchanged(cache: Cache, champion: ModelVersion, source: SourceAnswer) -> Ve
 
 
 def _compare(
-    cache: Cache,
+    cache: Store,
     summary: RunSummary,
     challenger: ModelVersion,
     champion: ModelVersion | None,
@@ -139,7 +139,7 @@ def _compare(
     )
 
 
-def _champions_outputs(cache: Cache, summary: RunSummary, champion: ModelVersion) -> Any:
+def _champions_outputs(cache: Store, summary: RunSummary, champion: ModelVersion) -> Any:
     test_inputs = _output(summary, "preprocess", "test_inputs")
     if champion.data["test_inputs"] == test_inputs.sha256:
         return cache.read(champion.predictions)["outputs"]
@@ -157,7 +157,7 @@ def _output(summary: RunSummary, stage: str, name: str) -> Artifact:
 
 
 def _promote(
-    cache: Cache,
+    cache: Store,
     summary: RunSummary,
     decision: Decision,
     challenger: ModelVersion,

@@ -12,9 +12,9 @@ from prefect import get_run_logger
 from prefect.runtime import task_run
 from pydantic import BaseModel, ValidationError
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.sources import SourceStore
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.places import display
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.data.download.source_check import Seen, SourceAnswer, check
@@ -60,7 +60,7 @@ def ask_source(dataset: Dataset, mirrors: tuple[str, ...]) -> SourceAnswer:
     mirrors
         Where to ask, in order.
     """
-    store, source = Cache().sources, _identity(dataset)
+    store, source = Store().sources, _identity(dataset)
     memory = _recall(store, source)
     answer = check(
         dataset.files,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect.artifacts import create_markdown_artifact
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.report import (
     drift_headline,
     drift_markdown,
@@ -14,7 +14,7 @@ from digitflow.tasks.monitoring.report import (
 )
 
 
-def publish_drift(cache: Cache, champion: ModelVersion | None) -> str:
+def publish_drift(cache: Store, champion: ModelVersion | None) -> str:
     """Report how far recent pictures are from the champion's test set.
 
     Returns

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from digitflow.storage.batches import BatchRecord
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.drift import (
     DRIFTED,
     WATCH,
@@ -72,7 +72,7 @@ class DriftReport:
         return zip(names, self.then.shares, self.now.shares, self.drift.terms, strict=True)
 
 
-def report_drift(cache: Cache, model: ModelVersion, last: int = LAST_BATCHES) -> DriftReport | None:
+def report_drift(cache: Store, model: ModelVersion, last: int = LAST_BATCHES) -> DriftReport | None:
     """Compare the newest batches with a model's test set; None if no batch is recorded.
 
     Batches of other models count, too, if their classes are the same: what has drifted is the
@@ -104,7 +104,7 @@ def report_drift(cache: Cache, model: ModelVersion, last: int = LAST_BATCHES) ->
     )
 
 
-def seen_in_test(cache: Cache, model: ModelVersion) -> Distribution:
+def seen_in_test(cache: Store, model: ModelVersion) -> Distribution:
     """Return what a model predicted for its test set."""
     import numpy as np
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.prediction.predictions import (
     Prediction,
     image_size_of,
@@ -31,10 +31,10 @@ class Model:
     """
 
     version: ModelVersion
-    _cache: Cache
+    _cache: Store
 
     @classmethod
-    def load(cls, version: int | None = None, *, store: Cache | None = None) -> Model:
+    def load(cls, version: int | None = None, *, store: Store | None = None) -> Model:
         """Return a model version, by default the champion.
 
         Parameters
@@ -57,7 +57,7 @@ class Model:
         >>> model.version.dataset
         'sample'
         """
-        cache = store or Cache()
+        cache = store or Store()
         return cls(model_to_use(cache, version), cache)
 
     @property

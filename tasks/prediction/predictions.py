@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.batches import BatchRecord
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.records import now
+from digitflow.storage.store import Store
 from digitflow.tasks.parameters import ParameterError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Prediction:
     runner_up_probability: float
 
 
-def model_to_use(cache: Cache, version: int | None) -> ModelVersion:
+def model_to_use(cache: Store, version: int | None) -> ModelVersion:
     """Return a model version, by default the champion.
 
     Raises
@@ -75,7 +75,7 @@ def model_to_use(cache: Cache, version: int | None) -> ModelVersion:
     raise UnknownNameError(message)
 
 
-def input_size(cache: Cache, model: ModelVersion) -> tuple[int, ...]:
+def input_size(cache: Store, model: ModelVersion) -> tuple[int, ...]:
     """Return (height, width) of the images that a model takes, or (pixels,) where that is all.
 
     What an older digitflow registered has no record of it; its layers may know.
@@ -92,7 +92,7 @@ def input_size(cache: Cache, model: ModelVersion) -> tuple[int, ...]:
     return input_shape(dict(cache.read(model.weights)))[-2:]
 
 
-def image_size_of(cache: Cache, model: ModelVersion) -> tuple[int, int]:
+def image_size_of(cache: Store, model: ModelVersion) -> tuple[int, int]:
     """Return height and width, in pixels, of the images that a model takes.
 
     Where only the number of pixels is known, a square number is taken for a square.
@@ -120,7 +120,7 @@ def image_size_of(cache: Cache, model: ModelVersion) -> tuple[int, int]:
     return side, side
 
 
-def predict_batch(cache: Cache, model: ModelVersion, batch: Batch) -> list[Prediction]:
+def predict_batch(cache: Store, model: ModelVersion, batch: Batch) -> list[Prediction]:
     """Predict what is on each picture of a batch, in one pass.
 
     Raises
@@ -155,7 +155,7 @@ def loss_of(model: ModelVersion) -> str:
 
 
 def record_batch(
-    cache: Cache,
+    cache: Store,
     model: ModelVersion,
     predictions: Sequence[Prediction],
     unreadable: int,

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.figures.contact_sheet import choose_for_sheet, contact_sheet_figure
@@ -84,7 +84,7 @@ def publish_predictions(done: Predicted, *, record: bool, sheet: int) -> None:
     replace_folder(done.folder, lambda new: _fill(new, done, files))
     if record:
         unreadable = len(done.batch.unreadable)
-        record_batch(Cache(), done.model, done.predictions, unreadable, run=done.run)
+        record_batch(Store(), done.model, done.predictions, unreadable, run=done.run)
     # The UI cuts a description off after some 45 characters.
     about = f"{done.pictures} · model {done.model.version}"
     create_table_artifact(

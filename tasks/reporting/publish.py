@@ -10,9 +10,9 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.records import now
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.reporting.render import picture
 from digitflow.tasks.reporting.report import (
@@ -35,13 +35,13 @@ def publish(summary: RunSummary) -> None:
     summary
         The finished run.
     """
-    cache = Cache()
+    cache = Store()
     write_results(cache, summary)
     save_run(cache, summary)
     _create_artifacts(cache, summary)
 
 
-def save_run(cache: Cache, summary: RunSummary) -> None:
+def save_run(cache: Store, summary: RunSummary) -> None:
     """Keep what the run did in the store."""
     cache.runs.save(
         RunRecord(
@@ -58,7 +58,7 @@ def save_run(cache: Cache, summary: RunSummary) -> None:
     )
 
 
-def publish_report(cache: Cache, summary: RunSummary) -> None:
+def publish_report(cache: Store, summary: RunSummary) -> None:
     """Leave a run's report in the UI.
 
     To be called by the flow itself: the UI lists what a flow leaves before what its tasks leave,
@@ -73,7 +73,7 @@ def publish_report(cache: Cache, summary: RunSummary) -> None:
     )
 
 
-def _figures(cache: Cache, summary: RunSummary) -> dict[str, Path]:
+def _figures(cache: Store, summary: RunSummary) -> dict[str, Path]:
     drawn = {name: summary.output("plot", name) for name in FIGURES}
     return {
         name: cache.objects.path(artifact.sha256)
@@ -82,7 +82,7 @@ def _figures(cache: Cache, summary: RunSummary) -> dict[str, Path]:
     }
 
 
-def _create_artifacts(cache: Cache, summary: RunSummary) -> None:
+def _create_artifacts(cache: Store, summary: RunSummary) -> None:
     for name, path in _figures(cache, summary).items():
         title = FIGURES[name]
         create_markdown_artifact(

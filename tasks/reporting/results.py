@@ -21,12 +21,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes, digest_json
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.locks import briefly
 from digitflow.storage.os_errors import explaining_full_disk
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES, history_table
@@ -109,7 +109,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def write_results(cache: Cache, summary: RunSummary) -> None:
+def write_results(cache: Store, summary: RunSummary) -> None:
     """Write a run's results into its folder, replacing earlier results there.
 
     Raises
@@ -131,7 +131,7 @@ def _earlier_decision(summary: RunSummary, folder: Path) -> str:
     return str(run.get("decision", "")) if judged else ""
 
 
-def _fill(cache: Cache, summary: RunSummary, new: Path) -> None:
+def _fill(cache: Store, summary: RunSummary, new: Path) -> None:
     for place, artifact in _files(summary):
         target = new / place
         target.parent.mkdir(exist_ok=True)
@@ -209,7 +209,7 @@ def _put(new: Path, folder: Path, aside: Path) -> None:
         return
 
 
-def read_metrics(cache: Cache, stages: Sequence[StageResult]) -> dict[str, Any]:
+def read_metrics(cache: Store, stages: Sequence[StageResult]) -> dict[str, Any]:
     """Return what `evaluate` found, or an empty mapping if it was not part of the run."""
     for result in stages:
         if result.stage == "evaluate":
@@ -234,7 +234,7 @@ def _files(summary: RunSummary) -> list[tuple[str, Artifact]]:
 
 
 def _report_contents(
-    cache: Cache, summary: RunSummary, folder: Path, versions: Mapping[str, str | None]
+    cache: Store, summary: RunSummary, folder: Path, versions: Mapping[str, str | None]
 ) -> ReportContents:
     """Gather what the report shows from the results that are in the folder already."""
     figures = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
@@ -247,7 +247,7 @@ def _report_contents(
     )
 
 
-def _code_digest(cache: Cache, stage: StageResult) -> str:
+def _code_digest(cache: Store, stage: StageResult) -> str:
     """Return the digest of a stage's code; nothing if its record is gone, or promised the bytes."""
     try:
         record = cache.local.records.load(stage.stage, stage.key)

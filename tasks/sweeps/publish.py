@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.sweeps.report import (
     SweepSummary,
@@ -27,7 +27,7 @@ def publish_sweep(summary: SweepSummary) -> None:
     if figure is None:
         message = "expected a sweep with the stage compare, found one without"
         raise ValueError(message)
-    png = Cache().objects.verify(figure.sha256, figure.size).read_bytes()
+    png = Store().objects.verify(figure.sha256, figure.size).read_bytes()
     about = f"Sweep · {sweep_headline(summary)}"
     rows, text = points_table(summary), sweep_markdown(summary, png)
     create_table_artifact(rows, key="digitflow-sweep-points", description=about)

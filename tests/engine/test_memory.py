@@ -19,12 +19,12 @@ MEGABYTE = 2**20
 WALK = """
 import sys
 from pathlib import Path
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.parameters import resolve
 from digitflow.tasks.data.datasets.directory import from_directory
 from tests.walk import walk
 small = {"epochs": 1, "hidden_sizes": "8", "validation_size": 1000}
-walk(Cache(Path(sys.argv[1])), from_directory(sys.argv[2]), resolve("quick", small))
+walk(Store(Path(sys.argv[1])), from_directory(sys.argv[2]), resolve("quick", small))
 status = Path("/proc/self/status").read_text().splitlines()
 print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """

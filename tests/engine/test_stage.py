@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import Context, Handle, Ref, compute, using
 from digitflow.tasks.engine.events import (
     Event,
@@ -90,9 +90,9 @@ def waiting(*, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
+def cache(tmp_path: Path) -> Store:
     calls.clear()
-    return Cache(tmp_path / "store")
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def seen() -> Iterator[list[Event]]:
         yield events
 
 
-def run_total(cache: Cache, **parameters: Any) -> Any:
+def run_total(cache: Store, **parameters: Any) -> Any:
     counted = count.run(cache, "count", {}, {"upto": 4}, run="r").outputs["numbers"]
     return total.run(cache, "total", {"numbers": counted, "more": counted}, parameters, run="r")
 
@@ -116,7 +116,7 @@ class TestDeclaration:
         assert count.__doc__.startswith("Count up.")
         assert total.tags == ("sums",)
 
-    def test_called_directly_it_is_the_plain_function(self, cache: Cache):
+    def test_called_directly_it_is_the_plain_function(self, cache: Store):
         np.testing.assert_array_equal(count(upto=3)["numbers"], [0, 1, 2])
         with pytest.raises(TypeError, match="upto"):
             count()
@@ -251,7 +251,7 @@ class TestKey:
         with pytest.raises(TypeError, match="missing a required .*argument: 'upto'"):
             count.key({}, {})
 
-    def test_a_pinned_stage_needs_no_code_and_takes_the_default_of_its_promise(self, cache: Cache):
+    def test_a_pinned_stage_needs_no_code_and_takes_the_default_of_its_promise(self, cache: Store):
         assert fetch.code == {}
         assert fetch.key({}, {}).parameters == {"sha256": DIGEST}
         outcome = fetch.run(cache, "fetch", {}, {"name": "a"}, run="r")
@@ -265,7 +265,7 @@ def test_another_process_takes_a_stage_from_its_module():
 
 
 class TestRun:
-    def test_computes_once_with_scratch_and_progress(self, cache: Cache, seen: list[Event]):
+    def test_computes_once_with_scratch_and_progress(self, cache: Store, seen: list[Event]):
         first = run_total(cache, factor=3)
         assert cache.read(first.outputs["total"]) == 36
         assert (first.stage, first.label, first.cached) == ("total", "total", False)
@@ -277,7 +277,7 @@ class TestRun:
         assert (second.key, second.reasons) == (first.key, ())
         assert calls == ["count", "total"]
 
-    def test_reads_every_value_of_a_tuple_and_does_without_what_is_ignored(self, cache: Cache):
+    def test_reads_every_value_of_a_tuple_and_does_without_what_is_ignored(self, cache: Store):
         parts = tuple(
             count.run(cache, "count", {}, {"upto": upto}, run="r").outputs["numbers"]
             for upto in (3, 5)
@@ -288,7 +288,7 @@ class TestRun:
         assert calls[2:] == ["mean", "mean from a guess"]
         assert mean.run(cache, "mean", {"parts": parts}, {}, run="r").cached
 
-    def test_says_what_happens(self, cache: Cache, seen: list[Event]):
+    def test_says_what_happens(self, cache: Store, seen: list[Event]):
         run_total(cache)
         run_total(cache)
         of_total = [event for event in seen if event.label == "total"]
@@ -308,7 +308,7 @@ class TestRun:
             (),
         ]
 
-    def test_hands_progress_to_the_caller_too(self, cache: Cache):
+    def test_hands_progress_to_the_caller_too(self, cache: Store):
         told: list[tuple[Any, ...]] = []
         counted = count.run(cache, "count", {}, {"upto": 4}, run="r").outputs["numbers"]
         total.run(
@@ -321,7 +321,7 @@ class TestRun:
         )
         assert told == [(1, 2, "halves", {"loss": 0.5}), (2, None, "", {})]
 
-    def test_says_what_the_function_has_to_say(self, cache: Cache, seen: list[Event]):
+    def test_says_what_the_function_has_to_say(self, cache: Store, seen: list[Event]):
         waiting.run(cache, "waiting", {}, {}, run="r")
         assert StageNoted("waiting", "the mirror is busy; asked again in 25 s") in seen
         # Whether anybody listens decides nothing.
@@ -329,7 +329,7 @@ class TestRun:
         assert waiting(say=print) == {"x": 1}
 
     def test_says_again_and_again_whom_it_waits_for(
-        self, cache: Cache, seen: list[Event], monkeypatch: pytest.MonkeyPatch
+        self, cache: Store, seen: list[Event], monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr("digitflow.tasks.engine.stage.SECONDS_BETWEEN_SENTENCES", 0.0)
         key = count.key({}, {"upto": 3, "start": 0}).digest()
@@ -355,7 +355,7 @@ class TestRun:
         assert all("run patient-owl (process " in each.reason for each in waits)
         assert all(each.reason.endswith(") is computing it") for each in waits)
 
-    def test_refresh(self, cache: Cache):
+    def test_refresh(self, cache: Store):
         count.run(cache, "count", {}, {"upto": 4}, run="r")
         assert count.look_up(cache, "count", {}, {"upto": 4}).record is not None
         found = count.look_up(cache, "count", {}, {"upto": 4}, refresh=True)
@@ -365,7 +365,7 @@ class TestRun:
 
     @pytest.mark.parametrize(("message", "tries_left"), [("503", 2), ("404", 0)])
     def test_a_failure_is_said_and_raised(
-        self, cache: Cache, seen: list[Event], message: str, tries_left: int
+        self, cache: Store, seen: list[Event], message: str, tries_left: int
     ):
         with pytest.raises(ValueError, match=message) as raised:
             fail.run(cache, "fail", {}, {"message": message}, run="r", tries_left=2)
@@ -374,7 +374,7 @@ class TestRun:
             StageFailed("fail", raised.value, tries_left),
         ]
 
-    def test_a_damaged_input_is_a_failure_not_a_result(self, cache: Cache):
+    def test_a_damaged_input_is_a_failure_not_a_result(self, cache: Store):
         counted = count.run(cache, "count", {}, {"upto": 4}, run="r").outputs["numbers"]
         path = cache.objects.path(counted.sha256)
         path.chmod(0o644)
@@ -384,7 +384,7 @@ class TestRun:
         with pytest.raises(ObjectDamagedError):
             total.run(cache, "total", {"numbers": counted, "more": counted}, {}, run="r")
 
-    def test_inputs_cannot_be_changed(self, cache: Cache):
+    def test_inputs_cannot_be_changed(self, cache: Store):
         counted = count.run(cache, "count", {}, {"upto": 4}, run="r").outputs["numbers"]
         with pytest.raises(ValueError, match="read-only"):
             cache.read(counted)[0] = 5
@@ -420,7 +420,7 @@ class TestOutsideTheRepository:
             "own_stage.py",
             """
             from own_helper import double
-            from digitflow.storage.cache import Cache
+            from digitflow.storage.store import Store
             from digitflow.tasks.engine.stage import stage
             from digitflow.tasks.nn.metrics import confusion_matrix
 
@@ -446,7 +446,7 @@ class TestOutsideTheRepository:
             "digitflow/tasks/nn/metrics.py",
         }
 
-    def test_an_edited_helper_is_noticed(self, module: Path, cache: Cache):
+    def test_an_edited_helper_is_noticed(self, module: Path, cache: Store):
         assert load(module).own.run(cache, "own", {}, {"x": 4}, run="r").reasons == ("never run",)
         assert load(module).own.run(cache, "own", {}, {"x": 4}, run="r").cached
         helper = module.with_name("own_helper.py")
@@ -598,7 +598,7 @@ class TestSubmit:
     """What `submit` checks, and what it means without Prefect."""
 
     @pytest.fixture(autouse=True)
-    def _store(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _store(self, cache: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DIGITFLOW_STORE", str(cache.root))
 
     def test_is_computed_at_once_and_served_afterwards(self):
@@ -611,13 +611,13 @@ class TestSubmit:
             again.read("powers")
 
     def test_in_a_context_its_store_its_name_and_what_runs_again(self, tmp_path: Path):
-        context = Context(Cache(tmp_path / "other"), "mine", compute, lambda name: name == "count")
+        context = Context(Store(tmp_path / "other"), "mine", compute, lambda name: name == "count")
         with using(context):
             runs = [count.with_label("one").submit(upto=3).result() for _ in range(2)]
             assert runs[1].read("numbers").tolist() == [0, 1, 2]
         assert [each.cached for each in runs] == [False, False]
         assert [handle.result() for handle in context.called] == runs
-        record = context.cache.look_up(count.key({}, {"upto": 3}), "one").record
+        record = context.store.cache.look_up(count.key({}, {"upto": 3}), "one").record
         assert record is not None
         assert record.run == "mine"
 
@@ -635,15 +635,15 @@ class TestSubmit:
         with pytest.raises(TypeError, match=problem):
             power.submit(*inputs, **given)
 
-    def test_a_plan_ends_where_the_function_needs_what_is_not_there(self, cache: Cache):
+    def test_a_plan_ends_where_the_function_needs_what_is_not_there(self, cache: Store):
         def own(upto: int) -> None:
             numbers = count.submit(upto=upto)
             if numbers.result().read("numbers").any():
                 power.submit(numbers["numbers"])
 
-        assert [each.cached for each in plan(own, 4, cache=cache)] == [False]
+        assert [each.cached for each in plan(own, 4, store=cache)] == [False]
         count.submit(upto=4)
-        assert str(plan(own, 4, cache=cache)) == "count: cached\npower: will run: never run"
+        assert str(plan(own, 4, store=cache)) == "count: cached\npower: will run: never run"
 
 
 def write_examples(folder: Path) -> None:

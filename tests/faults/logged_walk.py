@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
 from digitflow.storage.records import now
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.events import (
     Event,
@@ -84,7 +84,7 @@ class LoggedWalk:
 
     def __call__(self, store: Path, log: Path) -> walk.Walk:
         """Walk in this process."""
-        cache = Cache(store)
+        cache = Store(store)
         parameters = walk.tiny_parameters(**self.changes)
         with cache.in_use():
             done = walk.walk(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.gc import sweep
+from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage
 
 Outcomes = dict[tuple[str, str], dict[str, str]]
@@ -15,7 +15,7 @@ Outcomes = dict[tuple[str, str], dict[str, str]]
 
 def outcomes(store: Path) -> Outcomes:
     """Return the SHA-256 of every output of every record, by stage and key."""
-    cache = Cache(store)
+    cache = Store(store)
     return {
         (record.stage, record.key): {
             name: artifact.sha256 for name, artifact in record.outputs.items()
@@ -27,7 +27,7 @@ def outcomes(store: Path) -> Outcomes:
 
 def check_sound(store: Path) -> None:
     """Check that nothing is damaged, whoever was killed when."""
-    damaged = find_damage(Cache(store)).damaged
+    damaged = find_damage(Store(store)).damaged
     assert not damaged, "\n".join(damage.problem for damage in damaged)
 
 
@@ -44,7 +44,7 @@ def check_free(store: Path) -> None:
 def check_tidy(store: Path) -> None:
     """Check that, once it is old, a sweep takes all that killed runs left behind."""
     make_old(store)
-    cache = Cache(store)
+    cache = Store(store)
     before = outcomes(store)
     sweep(cache, keep_days=30)
     left = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import short
+from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import DAMAGES, objects, records, runs
@@ -93,7 +93,7 @@ def test_damage_is_said_and_healed(
         DAMAGES[damage](store / file)
         expected = expected_reason(filled, file, damage)
 
-        found = find_damage(Cache(store)).damaged
+        found = find_damage(Store(store)).damaged
         seen = {store / each.name for each in found}
         if damage != "deleted":
             assert store / file in seen, (file, damage)

@@ -12,8 +12,8 @@ import pytest
 
 from digitflow.flows.cli.app import main
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import StorageFullError, StoreUnusableError
+from digitflow.storage.store import Store
 from tests.faults.conftest import Undisturbed
 from tests.faults.logged_walk import LoggedWalk, events
 from tests.faults.processes import Attempt, finish, from_function
@@ -89,10 +89,10 @@ def test_the_bytes_of_an_array_are_named(tmp_path: Path) -> None:
     from digitflow.storage.keys import StageKey
 
     with mounted(tmp_path / "disk", 1024 * 1024) as disk:
-        cache = Cache(disk.folder / "store")
+        cache = Store(disk.folder / "store")
         free = os.statvfs(disk.folder).f_bavail * os.statvfs(disk.folder).f_frsize
         with pytest.raises(StorageFullError) as caught:
-            cache.obtain(
+            cache.cache.obtain(
                 StageKey("big", {}, {}, {}),
                 "big",
                 lambda scratch: {"array": np.zeros(1_000_000)},
@@ -129,7 +129,7 @@ def test_a_download_names_its_bytes_before_it_begins(
 ) -> None:
     with mounted(tmp_path / "disk", 64 * 1024) as disk:
         store = disk.folder / "store"
-        Cache(store).root.mkdir()
+        Store(store).root.mkdir()
         disk.fill(leaving=0)
         attempt = undisturbed.job(store, tmp_path / "log")
         assert attempt.wait() == 1

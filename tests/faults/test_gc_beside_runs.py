@@ -18,10 +18,10 @@ from filelock import FileLock
 from digitflow import storage
 from digitflow.flows.cli.app import main
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
 from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.keys import StageKey
 from digitflow.storage.quarantine import remove_unless
+from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage, repair
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import flip
@@ -137,17 +137,17 @@ def test_every_run_beside_a_sweep_succeeds(
     check_free(store)
     check_sound(store)
     make_old(store)
-    sweep(Cache(store), keep_days=0)
+    sweep(Store(store), keep_days=0)
     check_sound(store)
     assert not outcomes(store)
 
 
 @pytest.fixture
-def filled(undisturbed: Undisturbed, tmp_path: Path) -> Cache:
+def filled(undisturbed: Undisturbed, tmp_path: Path) -> Store:
     """A store that was filled two hours ago, and that no run is using."""
     shutil.copytree(undisturbed.store, tmp_path / "store")
     make_old(tmp_path / "store")
-    return Cache(tmp_path / "store")
+    return Store(tmp_path / "store")
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def next_step_noticed() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def waiting_in_a_step(cache: Cache, path: Path, *, needed: bool) -> Iterator[None]:
+def waiting_in_a_step(cache: Store, path: Path, *, needed: bool) -> Iterator[None]:
     """Hold a sweep between its two steps: `path` lies aside until somebody waits for it."""
     aside, go_on = threading.Event(), threading.Event()
 
@@ -189,7 +189,7 @@ def waiting_in_a_step(cache: Cache, path: Path, *, needed: bool) -> Iterator[Non
             thread.join()
 
 
-def test_a_reader_waits_for_a_sweep_that_looks_at_its_object(filled: Cache) -> None:
+def test_a_reader_waits_for_a_sweep_that_looks_at_its_object(filled: Store) -> None:
     sha256 = next(iter(filled.objects))
     path = filled.objects.path(sha256)
     with waiting_in_a_step(filled, path, needed=True):
@@ -197,19 +197,19 @@ def test_a_reader_waits_for_a_sweep_that_looks_at_its_object(filled: Cache) -> N
         assert filled.objects.verify(sha256) == path
 
 
-def test_who_serves_an_object_waits_too(filled: Cache) -> None:
+def test_who_serves_an_object_waits_too(filled: Store) -> None:
     sha256 = next(iter(filled.objects))
     with waiting_in_a_step(filled, filled.objects.path(sha256), needed=True):
         filled.objects.mark_used(sha256)
 
 
-def test_what_a_sweep_does_not_put_back_is_missing(filled: Cache) -> None:
+def test_what_a_sweep_does_not_put_back_is_missing(filled: Store) -> None:
     sha256 = next(iter(filled.objects))
     with waiting_in_a_step(filled, filled.objects.path(sha256), needed=False):
         assert not filled.objects.holds(sha256)
 
 
-def test_what_a_killed_sweep_left_aside_is_put_back(filled: Cache) -> None:
+def test_what_a_killed_sweep_left_aside_is_put_back(filled: Store) -> None:
     sha256 = next(iter(filled.objects))
     path = filled.objects.path(sha256)
     aside = filled.root / "aside" / path.relative_to(filled.root)
@@ -222,7 +222,7 @@ def test_what_a_killed_sweep_left_aside_is_put_back(filled: Cache) -> None:
 
 
 def test_what_a_run_was_served_stays_whatever_becomes_of_the_record(
-    filled: Cache, undisturbed: Undisturbed
+    filled: Store, undisturbed: Undisturbed
 ) -> None:
     """Another sweep may hold the record aside just as this one looks for references."""
     with filled.in_use():
@@ -239,7 +239,7 @@ def test_what_a_run_was_served_stays_whatever_becomes_of_the_record(
 
 
 def test_what_is_used_while_a_sweep_goes_on_stays(
-    filled: Cache, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
+    filled: Store, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run begins to use everything just after the sweep has found it old."""
     plain = storage.places.remove_unless
@@ -259,7 +259,7 @@ def test_what_is_used_while_a_sweep_goes_on_stays(
     check_sound(filled.root)
 
 
-def test_a_scratch_folder_in_use_stays(filled: Cache) -> None:
+def test_a_scratch_folder_in_use_stays(filled: Store) -> None:
     """What is left of a killed attempt is old, and may be in use again."""
     key = StageKey("train", {}, {}, {})
     scratch = filled.root / "scratch" / key.digest()
@@ -272,11 +272,11 @@ def test_a_scratch_folder_in_use_stays(filled: Cache) -> None:
         assert (folder / "part").read_text() == "half a file"
         return {"value": {"answer": 42}}
 
-    filled.obtain(key, "train", compute, {"value": "json"}, run="run")
+    filled.cache.obtain(key, "train", compute, {"value": "json"}, run="run")
     assert not scratch.exists()
 
 
-def test_a_scratch_folder_that_nobody_uses_goes(filled: Cache) -> None:
+def test_a_scratch_folder_that_nobody_uses_goes(filled: Store) -> None:
     scratch = filled.root / "scratch" / StageKey("train", {}, {}, {}).digest()
     scratch.mkdir(parents=True)
     make_old(filled.root)
@@ -284,7 +284,7 @@ def test_a_scratch_folder_that_nobody_uses_goes(filled: Cache) -> None:
     assert not scratch.exists()
 
 
-def test_a_file_that_an_earlier_attempt_left_counts_as_new(filled: Cache) -> None:
+def test_a_file_that_an_earlier_attempt_left_counts_as_new(filled: Store) -> None:
     key = StageKey("download", {}, {}, {})
 
     def compute(folder: Path) -> dict[str, Path]:
@@ -292,12 +292,12 @@ def test_a_file_that_an_earlier_attempt_left_counts_as_new(filled: Cache) -> Non
         make_old(folder)
         return {"archive": folder / "file"}
 
-    outcome = filled.obtain(key, "download", compute, {"archive": "file"}, run="run")
+    outcome = filled.cache.obtain(key, "download", compute, {"archive": "file"}, run="run")
     path = filled.objects.path(outcome.record.outputs["archive"].sha256)
     assert path.stat().st_mtime > time.time() - 3600  # and not two hours ago
 
 
-def test_a_run_in_progress_counts_from_its_start(filled: Cache) -> None:
+def test_a_run_in_progress_counts_from_its_start(filled: Store) -> None:
     """Some versions of filelock renew the time of a lock's file whenever somebody tries it."""
     before = time.time()
     with filled.in_use():
@@ -309,7 +309,7 @@ def test_a_run_in_progress_counts_from_its_start(filled: Cache) -> None:
     assert before <= start <= after
 
 
-def test_a_killed_run_counts_no_more(filled: Cache, undisturbed: Undisturbed) -> None:
+def test_a_killed_run_counts_no_more(filled: Store, undisturbed: Undisturbed) -> None:
     attempt = undisturbed.job(filled.root / "other", filled.root / "log-of-other")
     kill_when(
         attempt,
@@ -320,7 +320,7 @@ def test_a_killed_run_counts_no_more(filled: Cache, undisturbed: Undisturbed) ->
     assert not list((filled.root / "other").glob("live/*.lock"))
 
 
-def test_repair_leaves_alone_what_a_run_has_healed(filled: Cache, undisturbed: Undisturbed) -> None:
+def test_repair_leaves_alone_what_a_run_has_healed(filled: Store, undisturbed: Undisturbed) -> None:
     sha256 = next(iter(filled.objects))
     flip(filled.objects.path(sha256))
     report = find_damage(filled)
@@ -331,14 +331,14 @@ def test_repair_leaves_alone_what_a_run_has_healed(filled: Cache, undisturbed: U
     check_sound(filled.root)
 
 
-def test_saying_what_can_go_changes_nothing(filled: Cache) -> None:
+def test_saying_what_can_go_changes_nothing(filled: Store) -> None:
     before = {path: path.lstat().st_mtime_ns for path in filled.root.rglob("*")}
     assert find_garbage(filled, keep_days=0).items
     after = {path: path.lstat().st_mtime_ns for path in filled.root.rglob("*")}
     assert after == before
 
 
-def test_two_sweeps_at_once_take_turns(filled: Cache) -> None:
+def test_two_sweeps_at_once_take_turns(filled: Store) -> None:
     sha256 = next(iter(filled.objects))
     thread = threading.Thread(
         target=remove_unless, args=(filled.root, filled.objects.path(sha256), lambda aside: False)

@@ -22,10 +22,10 @@ import pytest
 
 from digitflow.flows.cli.app import main
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_json, short
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.gc import sweep
+from digitflow.storage.store import Store
 from tests.faults.conftest import Undisturbed
 from tests.faults.killing import kill_when
 from tests.faults.logged_walk import Hold, LoggedWalk, epochs_trained, events
@@ -90,7 +90,7 @@ def test_the_bomb_goes_off(tmp_path: Path) -> None:
 def plant(store: Path, content: bytes) -> str:
     """Put an object into a store under its right digest."""
     sha256 = hashlib.sha256(content).hexdigest()
-    path = Cache(store).objects.path(sha256)
+    path = Store(store).objects.path(sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return sha256
@@ -195,7 +195,7 @@ def test_hostile_bytes_under_another_digest(
     undisturbed: Undisturbed, store: Path, canary: Path
 ) -> None:
     sha256 = undisturbed.done.output("train", "predictions").sha256
-    path = Cache(store).objects.path(sha256)
+    path = Store(store).objects.path(sha256)
     path.chmod(0o644)
     path.write_bytes(pickled_npz(canary))
     forget(store, "evaluate")
@@ -208,7 +208,7 @@ def test_hostile_bytes_under_another_digest(
 def test_a_link_in_an_objects_place(undisturbed: Undisturbed, store: Path, bytes_are: str) -> None:
     """Even to the right bytes: what lies outside is not the store's to keep."""
     sha256 = undisturbed.done.output("train", "model").sha256
-    path = Cache(store).objects.path(sha256)
+    path = Store(store).objects.path(sha256)
     outside = store.parent / "outside"
     outside.write_bytes(path.read_bytes() if bytes_are == "right" else b"secret")
     before = outside.stat().st_mtime_ns, outside.read_bytes()
@@ -241,7 +241,7 @@ def test_a_pipe_makes_nobody_wait(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if place == "object":
-        path = Cache(store).objects.path(undisturbed.done.output("train", "model").sha256)
+        path = Store(store).objects.path(undisturbed.done.output("train", "model").sha256)
     else:
         (path,) = (store / ("runs" if place == "run" else "records/train")).glob("*.json")
     path.unlink()
@@ -271,11 +271,11 @@ def test_a_sweep_leaves_alone_what_links_lead_to(undisturbed: Undisturbed, store
     (store / "scratch" / ("a" * 64)).symlink_to(outside)
     (store / "objects" / "tmp").mkdir(exist_ok=True)
     (store / "objects" / "tmp" / ".tmp-link").symlink_to(outside)
-    object_path = Cache(store).objects.path("b" * 64)
+    object_path = Store(store).objects.path("b" * 64)
     object_path.parent.mkdir(exist_ok=True)
     object_path.symlink_to(outside / "file")
     make_old(store)
-    sweep(Cache(store), keep_days=0)
+    sweep(Store(store), keep_days=0)
     assert (outside / "file").read_text() == "mine"
     check_sound(store)
 

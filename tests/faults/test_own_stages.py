@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.stage import stage
 
 
@@ -28,7 +28,7 @@ def average(numbers):
     return {"mean": {"mean": float(numbers.mean())}}
 
 
-cache = Cache()
+cache = Store()
 drawn = draw.run(cache, "draw", {}, {"seed": 1}, run="mine")
 average.run(cache, "average", {"numbers": drawn.outputs["numbers"]}, {}, run="mine")
 """

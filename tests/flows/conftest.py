@@ -13,7 +13,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import Walk, walk, write_dataset
@@ -33,14 +33,14 @@ def tiny(tiny_directory: Path) -> Dataset:
 def finished(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Walk]:
     """A store after one undisturbed walk, and what that walk did. Copy it: it is shared."""
     root = tmp_path_factory.mktemp("finished") / "store"
-    return root, walk(Cache(root), tiny, run="first")
+    return root, walk(Store(root), tiny, run="first")
 
 
 @pytest.fixture
-def cache(finished: tuple[Path, Walk], tmp_path: Path) -> Cache:
+def cache(finished: tuple[Path, Walk], tmp_path: Path) -> Store:
     """A store of one's own in which everything is cached."""
     shutil.copytree(finished[0], tmp_path / "store")
-    return Cache(tmp_path / "store")
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def first(finished: tuple[Path, Walk]) -> Walk:
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "empty")
+def empty(tmp_path: Path) -> Store:
+    return Store(tmp_path / "empty")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.preparation import SampleError
@@ -27,8 +27,8 @@ UNTIL_EVALUATE = Selection(until="evaluate")
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "store")
+def cache(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 def write(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -38,7 +38,7 @@ def write(folder: Path, part: str, images: np.ndarray, labels: np.ndarray) -> No
     idx.write(folder / f"{part}-labels-idx1-ubyte.gz", labels)
 
 
-def walk_all(cache: Cache, dataset: Dataset) -> dict[str, Walk]:
+def walk_all(cache: Store, dataset: Dataset) -> dict[str, Walk]:
     """Walk with each network; with layers up to the figures, which need no more than one."""
     walks = {}
     for name, parameters in NETWORKS.items():
@@ -50,7 +50,7 @@ def walk_all(cache: Cache, dataset: Dataset) -> dict[str, Walk]:
     return walks
 
 
-def metrics(cache: Cache, done: Walk) -> dict[str, Any]:
+def metrics(cache: Store, done: Walk) -> dict[str, Any]:
     found: dict[str, Any] = cache.read(done.output("evaluate", "metrics"))
     return found
 
@@ -80,7 +80,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_learnt_tested_and_drawn(cache: Cache, tmp_path: Path, kind: str) -> None:
+def test_every_kind_is_learnt_tested_and_drawn(cache: Store, tmp_path: Path, kind: str) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data", **KINDS[kind]))
     values = sorted(KINDS[kind].get("labels", range(10)))
     assert dataset.labels == tuple(values)
@@ -94,7 +94,7 @@ def test_every_kind_is_learnt_tested_and_drawn(cache: Cache, tmp_path: Path, kin
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_odd_labels_change_names_and_nothing_else(
-    cache: Cache, tmp_path: Path, network: str
+    cache: Store, tmp_path: Path, network: str
 ) -> None:
     odd: Sequence[int] = [-7, 0, 3, 500]
     plain = from_directory(write_dataset(tmp_path / "plain", labels=range(4)))
@@ -109,7 +109,7 @@ def test_odd_labels_change_names_and_nothing_else(
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_what_can_be_learnt_is_learnt(cache: Cache, tmp_path: Path, network: str) -> None:
+def test_what_can_be_learnt_is_learnt(cache: Store, tmp_path: Path, network: str) -> None:
     """So labels reach the images that they belong to."""
     files = write_dataset(tmp_path / "data", labels=[3, 40, 41], training=300, test=60)
     rate = 0.01 if network == "tutorial" else 0.02
@@ -122,7 +122,7 @@ def test_what_can_be_learnt_is_learnt(cache: Cache, tmp_path: Path, network: str
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_class_that_only_the_test_set_has(cache: Cache, tmp_path: Path, network: str) -> None:
+def test_a_class_that_only_the_test_set_has(cache: Store, tmp_path: Path, network: str) -> None:
     files = write_dataset(
         tmp_path / "data", labels=range(4), test_labels=range(1, 6), training=200, test=50
     )
@@ -138,7 +138,7 @@ def test_a_class_that_only_the_test_set_has(cache: Cache, tmp_path: Path, networ
     ]
 
 
-def test_a_class_that_the_sample_of_the_training_set_lacks(cache: Cache, tmp_path: Path) -> None:
+def test_a_class_that_the_sample_of_the_training_set_lacks(cache: Store, tmp_path: Path) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data"))
     parameters = resolve("tutorial", {**ALL, "training_sample": 9, "hidden_sizes": "8"})
     scores = metrics(cache, walk(cache, dataset, parameters, UNTIL_EVALUATE))
@@ -148,7 +148,7 @@ def test_a_class_that_the_sample_of_the_training_set_lacks(cache: Cache, tmp_pat
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("values", [(0, 0), (255, 255), (0, 1), (0, 255)])
 def test_constant_and_two_valued_pixels(
-    cache: Cache, tmp_path: Path, network: str, values: tuple[int, int]
+    cache: Store, tmp_path: Path, network: str, values: tuple[int, int]
 ) -> None:
     rng = np.random.default_rng(0)
     for part in ("train", "t10k"):
@@ -160,7 +160,7 @@ def test_constant_and_two_valued_pixels(
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_images_that_are_stored_transposed(cache: Cache, tmp_path: Path, network: str) -> None:
+def test_images_that_are_stored_transposed(cache: Store, tmp_path: Path, network: str) -> None:
     upright = from_directory(write_dataset(tmp_path / "upright", shape=(9, 7)))
     for part in ("train", "t10k"):
         images = idx.decode(tmp_path / "upright" / f"{part}-images-idx3-ubyte.gz")
@@ -178,7 +178,7 @@ def test_images_that_are_stored_transposed(cache: Cache, tmp_path: Path, network
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_names_of_classes_change_no_training(cache: Cache, tmp_path: Path, network: str) -> None:
+def test_names_of_classes_change_no_training(cache: Store, tmp_path: Path, network: str) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data", labels=[1, 2, 3]))
     odd = ("a very long name of a class, longer than any figure is wide" * 2, "お", "$x_1^2$ [b]")
     walk(cache, dataset, NETWORKS[network])
@@ -189,13 +189,13 @@ def test_names_of_classes_change_no_training(cache: Cache, tmp_path: Path, netwo
     assert done.ran == ["plot"]
 
 
-def test_a_batch_and_a_gallery_larger_than_the_data(cache: Cache, tmp_path: Path) -> None:
+def test_a_batch_and_a_gallery_larger_than_the_data(cache: Store, tmp_path: Path) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data", training=7, labels=range(3)))
     changes = {**ALL, "batch_size": 4096, "gallery_size": 50, "mistakes": 100, "hidden_sizes": "4"}
     walk(cache, dataset, resolve("mlp", changes))
 
 
-def test_five_images_and_a_validation_set(cache: Cache, tmp_path: Path) -> None:
+def test_five_images_and_a_validation_set(cache: Store, tmp_path: Path) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data", training=5, labels=[0, 1]))
 
     def train(**changes: Any) -> Walk:
@@ -216,7 +216,7 @@ def parameters_of(network: str, **changes: Any) -> Parameters:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_fewer_images_than_asked_for(cache: Cache, tmp_path: Path, network: str) -> None:
+def test_fewer_images_than_asked_for(cache: Store, tmp_path: Path, network: str) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data"))
     with pytest.raises(SampleError, match="expected at most 20, the test images that the data"):
         walk(cache, dataset, parameters_of(network, test_sample=21), UNTIL_EVALUATE)
@@ -224,7 +224,7 @@ def test_fewer_images_than_asked_for(cache: Cache, tmp_path: Path, network: str)
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_label_that_the_manifest_does_not_name(
-    cache: Cache, tmp_path: Path, network: str
+    cache: Store, tmp_path: Path, network: str
 ) -> None:
     dataset = from_directory(write_dataset(tmp_path / "data", labels=range(1, 4)))
     short = replace(dataset, labels=(1, 3), class_names=("1", "3"))
@@ -232,7 +232,7 @@ def test_a_label_that_the_manifest_does_not_name(
         walk(cache, short, NETWORKS[network], UNTIL_EVALUATE)
 
 
-def test_a_manifest_whose_files_do_not_fit_together(cache: Cache, tmp_path: Path) -> None:
+def test_a_manifest_whose_files_do_not_fit_together(cache: Store, tmp_path: Path) -> None:
     """A directory is looked into beforehand; a manifest's files are seen when they have come."""
     dataset = from_directory(write_dataset(tmp_path / "data"))
     other = from_directory(write_dataset(tmp_path / "other", shape=(7, 9)))

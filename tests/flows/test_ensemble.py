@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.gate.candidate import register_model
 from digitflow.tasks.nn.predict import predict, probabilities
@@ -26,11 +26,11 @@ def parameters(preset: str = "quick", **changes: object) -> Parameters:
 
 
 @pytest.fixture
-def done(cache: Cache, tiny: Dataset) -> Walk:
+def done(cache: Store, tiny: Dataset) -> Walk:
     return walk(cache, tiny, parameters())
 
 
-def test_is_the_mean_of_its_members(cache: Cache, done: Walk) -> None:
+def test_is_the_mean_of_its_members(cache: Store, done: Walk) -> None:
     assert [label for label in done.results if label.startswith(("train", "comb"))] == [
         *MEMBERS,
         "combine",
@@ -46,14 +46,14 @@ def test_is_the_mean_of_its_members(cache: Cache, done: Walk) -> None:
     )
 
 
-def test_a_member_is_the_training_of_its_seed(cache: Cache, tiny: Dataset, done: Walk) -> None:
+def test_a_member_is_the_training_of_its_seed(cache: Store, tiny: Dataset, done: Walk) -> None:
     for number, label in enumerate(MEMBERS):
         alone = walk(cache, tiny, parameters(members=1, seed=5 + number), Selection(until="train"))
         assert alone.results["train"].cached
         assert alone.results["train"].key == done.results[label].key
 
 
-def test_is_planned_and_grows_by_what_it_lacks(cache: Cache, tiny: Dataset, done: Walk) -> None:
+def test_is_planned_and_grows_by_what_it_lacks(cache: Store, tiny: Dataset, done: Walk) -> None:
     plan = {each.label: each for each in planned(cache, tiny, parameters(), Selection())}
     assert all(each.cached for each in plan.values())
     more = walk(cache, tiny, parameters(members=4))
@@ -64,7 +64,7 @@ def test_is_planned_and_grows_by_what_it_lacks(cache: Cache, tiny: Dataset, done
 
 
 def test_is_one_model_to_every_later_stage(
-    cache: Cache, tiny: Dataset, done: Walk, tmp_path: Path
+    cache: Store, tiny: Dataset, done: Walk, tmp_path: Path
 ) -> None:
     stages = tuple(done.results.values())
     made = find_stage(stages, "train")
@@ -90,7 +90,7 @@ def test_members_that_were_not_combined_are_no_model(done: Walk) -> None:
     assert find_stage(stages, "train") is None
 
 
-def test_members_may_stop_at_different_epochs(cache: Cache, tiny: Dataset) -> None:
+def test_members_may_stop_at_different_epochs(cache: Store, tiny: Dataset) -> None:
     early = parameters(epochs=40, patience=1, learning_rate=0.05)
     done = walk(cache, tiny, early, Selection(until="train"))
     lengths = [len(cache.read(done.output(label, "history"))) for label in MEMBERS]
@@ -98,7 +98,7 @@ def test_members_may_stop_at_different_epochs(cache: Cache, tiny: Dataset) -> No
     assert len(cache.read(done.output("combine", "history"))) == max(lengths)
 
 
-def test_the_tutorials_network_too(cache: Cache, tiny: Dataset) -> None:
+def test_the_tutorials_network_too(cache: Store, tiny: Dataset) -> None:
     done = walk(cache, tiny, parameters("tutorial"))
     outputs = cache.read(done.output("combine", "predictions"))["outputs"]
     np.testing.assert_allclose(outputs.sum(axis=1), 1)

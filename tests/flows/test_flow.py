@@ -11,7 +11,7 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from digitflow.flows.train import train
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
 from digitflow.tasks.data.download.fetch import fetch
@@ -98,7 +98,7 @@ def test_twice(prefect_server: PrefectServer, run: Callable[..., Run], first: Wa
     assert set(artifacts(prefect_server, again)) == ARTIFACTS
 
     # Prefect changes nothing about what comes out, and both runs are on record.
-    cache = Cache()
+    cache = Store()
     runs = {record.name: record for record in cache.runs.newest_first()}
     assert set(runs) == {own_name(once), own_name(again)}
     digests = {
@@ -193,7 +193,7 @@ def test_a_run_may_be_called_anything(tiny_directory: Path):
     for name in ("../../Run #1: ä", "../../Run #1: ö"):
         named = train.with_options(flow_run_name=name)
         named(dataset=str(tiny_directory), until="decode")
-    names = [run.name for run in Cache().runs.newest_first()]
+    names = [run.name for run in Store().runs.newest_first()]
     assert len(set(names)) == 2
     for name in names:
         assert name.startswith("Run-1-")
@@ -211,5 +211,5 @@ def test_the_example_of_the_document(
     for cached in (False, True):
         result = powers()
         assert result.cached is cached
-        assert Cache().read(result.outputs["powers"]).tolist() == [0, 1, 8, 27, 64]
+        assert Store().read(result.outputs["powers"]).tolist() == [0, 1, 8, 27, 64]
     assert powers(exponent=2).reasons == ("parameter exponent 3 → 2",)

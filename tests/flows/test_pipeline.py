@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from digitflow.flows.selection import STAGE_NAMES, Selection
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes, short
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import ROLES, Dataset, from_directory
 from digitflow.tasks.engine.plan import NotCachedError, PlannedStage
 from digitflow.tasks.parameters import Parameters
@@ -25,7 +25,7 @@ AFTER_DECODE = LABELS[8:]
 
 
 def planned_walk(
-    cache: Cache,
+    cache: Store,
     dataset: Dataset,
     parameters: Parameters | None = None,
     selection: Selection | None = None,
@@ -81,7 +81,7 @@ class TestCachedRuns:
         assert ran | {"draw", "combine"} == set(STAGE_NAMES)
 
     def test_a_second_identical_walk_computes_nothing(
-        self, cache: Cache, tiny: Dataset, first: Walk
+        self, cache: Store, tiny: Dataset, first: Walk
     ):
         second = planned_walk(cache, tiny)
         assert second.ran == []
@@ -89,11 +89,11 @@ class TestCachedRuns:
         assert second.digests() == first.digests()
 
     def test_an_independent_walk_gives_the_same_bytes(
-        self, empty: Cache, tiny: Dataset, first: Walk
+        self, empty: Store, tiny: Dataset, first: Walk
     ):
         assert planned_walk(empty, tiny).digests() == first.digests()
 
-    def test_a_plan_of_an_empty_store_knows_what_it_cannot_know(self, empty: Cache, tiny: Dataset):
+    def test_a_plan_of_an_empty_store_knows_what_it_cannot_know(self, empty: Store, tiny: Dataset):
         plan = planned(empty, tiny, tiny_parameters(), Selection())
         assert [each.label for each in plan] == list(LABELS)
         assert [each.reasons for each in plan[:4]] == [("never run",)] * 4
@@ -104,13 +104,13 @@ class TestCachedRuns:
         assert not empty.root.exists()
 
     def test_the_place_of_the_data_does_not_matter(
-        self, cache: Cache, tiny_directory: Path, tmp_path: Path
+        self, cache: Store, tiny_directory: Path, tmp_path: Path
     ):
         shutil.copytree(tiny_directory, tmp_path / "moved" / "tiny")
         assert planned_walk(cache, from_directory(tmp_path / "moved" / "tiny")).ran == []
 
     def test_the_data_need_not_be_there_any_more(
-        self, cache: Cache, tiny_directory: Path, tmp_path: Path
+        self, cache: Store, tiny_directory: Path, tmp_path: Path
     ):
         shutil.copytree(tiny_directory, tmp_path / "tiny")
         dataset = from_directory(tmp_path / "tiny")
@@ -118,7 +118,7 @@ class TestCachedRuns:
         assert planned_walk(cache, dataset).ran == []
 
     def test_the_same_images_unpacked_are_decoded_again_and_no_more(
-        self, cache: Cache, tiny_directory: Path, tmp_path: Path
+        self, cache: Store, tiny_directory: Path, tmp_path: Path
     ):
         (tmp_path / "tiny").mkdir()
         for packed in tiny_directory.iterdir():
@@ -137,7 +137,7 @@ class TestParameters:
         ],
     )
     def test_a_changed_one_reruns_what_uses_it_and_what_follows(
-        self, cache: Cache, tiny: Dataset, changes: dict[str, Any], ran: list[str], reason: str
+        self, cache: Store, tiny: Dataset, changes: dict[str, Any], ran: list[str], reason: str
     ):
         done = planned_walk(cache, tiny, tiny_parameters(**changes))
         assert done.ran == ran
@@ -160,7 +160,7 @@ class TestParameters:
         ],
     )
     def test_a_plan_knows_for_each_what_runs_first(
-        self, cache: Cache, tiny: Dataset, changes: dict[str, Any], first_to_run: str, reason: str
+        self, cache: Store, tiny: Dataset, changes: dict[str, Any], first_to_run: str, reason: str
     ):
         plan = planned(cache, tiny, tiny_parameters(**changes), Selection())
         to_run = [each for each in plan if not each.cached]
@@ -169,7 +169,7 @@ class TestParameters:
         assert all(each.waits_for for each in to_run[1:])
 
     def test_every_reason_names_the_input_that_changed(
-        self, cache: Cache, tiny: Dataset, first: Walk
+        self, cache: Store, tiny: Dataset, first: Walk
     ):
         until = Selection(until="evaluate")
         done = planned_walk(cache, tiny, tiny_parameters(learning_rate=0.05), until)
@@ -179,18 +179,18 @@ class TestParameters:
 
 class TestSelection:
     def test_refresh_runs_one_stage_and_spares_the_rest_if_its_bytes_are_the_same(
-        self, cache: Cache, tiny: Dataset, first: Walk
+        self, cache: Store, tiny: Dataset, first: Walk
     ):
         done = planned_walk(cache, tiny, selection=Selection(refresh=("train",)))
         assert done.started == {"train": ("refresh asked for",)}
         assert done.digests() == first.digests()
 
     @pytest.mark.parametrize("stage", ["download", "decode", "preprocess", "evaluate"])
-    def test_refresh_of_each_stage(self, cache: Cache, tiny: Dataset, stage: str):
+    def test_refresh_of_each_stage(self, cache: Store, tiny: Dataset, stage: str):
         done = planned_walk(cache, tiny, selection=Selection(refresh=(stage,)))
         assert done.ran == [label for label in LABELS if label.startswith(stage)]
 
-    def test_from_runs_a_stage_and_everything_after_it(self, cache: Cache, tiny: Dataset):
+    def test_from_runs_a_stage_and_everything_after_it(self, cache: Store, tiny: Dataset):
         done = planned_walk(cache, tiny, selection=Selection(start="evaluate"))
         assert done.started == dict.fromkeys(["evaluate", "plot"], ("refresh asked for",))
 
@@ -206,18 +206,18 @@ class TestSelection:
             ("plot", "plot"),
         ],
     )
-    def test_until_stops_after_a_stage(self, cache: Cache, tiny: Dataset, until: str, last: str):
+    def test_until_stops_after_a_stage(self, cache: Store, tiny: Dataset, until: str, last: str):
         done = planned_walk(cache, tiny, selection=Selection(until=until))
         assert list(done.results) == list(LABELS[: LABELS.index(last) + 1])
         assert done.ran == []
 
-    def test_until_on_an_empty_store_makes_no_more(self, empty: Cache, tiny: Dataset):
+    def test_until_on_an_empty_store_makes_no_more(self, empty: Store, tiny: Dataset):
         done = planned_walk(empty, tiny, selection=Selection(until="preprocess"))
         assert done.ran == [*DOWNLOADS, *DECODES, "preprocess"]
         until = Selection(until="evaluate")
         assert planned_walk(empty, tiny, selection=until).ran == ["train", "evaluate"]
 
-    def test_all_of_them_together(self, cache: Cache, tiny: Dataset):
+    def test_all_of_them_together(self, cache: Store, tiny: Dataset):
         selection = Selection(refresh=("preprocess",), start="train", until="evaluate")
         done = planned_walk(cache, tiny, selection=selection)
         assert done.ran == ["preprocess", "train", "evaluate"]
@@ -235,7 +235,7 @@ class TestDamage:
     """Each object and each record, deleted or damaged, is noticed, said and healed."""
 
     @pytest.mark.parametrize("how", ["deleted", "damaged"])
-    def test_of_each_object(self, cache: Cache, tiny: Dataset, first: Walk, how: str):
+    def test_of_each_object(self, cache: Store, tiny: Dataset, first: Walk, how: str):
         makers: dict[str, str] = {}
         for label, result in first.results.items():
             for artifact in result.outputs.values():
@@ -257,14 +257,14 @@ class TestDamage:
             cache.objects.verify(sha256)
             assert walk(cache, tiny).ran == []
 
-    def test_of_a_figure(self, cache: Cache, tiny: Dataset, first: Walk):
+    def test_of_a_figure(self, cache: Store, tiny: Dataset, first: Walk):
         artifact = first.output("plot", "gallery")
         damage(cache.objects.path(artifact.sha256))
         done = planned_walk(cache, tiny)
         assert done.started == {"plot": (f"object {short(artifact.sha256)}… is damaged",)}
         assert done.digests() == first.digests()
 
-    def test_of_each_record(self, cache: Cache, tiny: Dataset, first: Walk):
+    def test_of_each_record(self, cache: Store, tiny: Dataset, first: Walk):
         for label, result in first.results.items():
             if label == "plot":
                 continue
@@ -279,7 +279,7 @@ class TestDamage:
             assert walk(cache, tiny).ran == []
             assert cache.records.load(result.stage, result.key) is not None
 
-    def test_of_everything(self, cache: Cache, tiny: Dataset, first: Walk):
+    def test_of_everything(self, cache: Store, tiny: Dataset, first: Walk):
         for sha256 in list(cache.objects):
             cache.objects.path(sha256).unlink()
         done = planned_walk(cache, tiny, selection=Selection(until="evaluate"))
@@ -288,7 +288,7 @@ class TestDamage:
         assert done.digests().items() <= first.digests().items()
 
     def test_of_a_dataset_file_under_our_feet(
-        self, empty: Cache, tiny_directory: Path, tmp_path: Path
+        self, empty: Store, tiny_directory: Path, tmp_path: Path
     ):
         shutil.copytree(tiny_directory, tmp_path / "tiny")
         dataset = from_directory(tmp_path / "tiny")
@@ -300,7 +300,7 @@ class TestDamage:
 
 
 class TestData:
-    def test_images_of_mnists_size_and_of_any_other(self, empty: Cache, tmp_path: Path):
+    def test_images_of_mnists_size_and_of_any_other(self, empty: Store, tmp_path: Path):
         for shape in ((28, 28), (9, 11)):
             dataset = from_directory(write_dataset(tmp_path / f"{shape}", shape=shape))
             done = walk(empty, dataset, selection=Selection(until="evaluate"))
@@ -308,7 +308,7 @@ class TestData:
             assert model["weights_1"].shape[0] == shape[0] * shape[1]
             assert empty.read(done.output("evaluate", "metrics"))["test_samples"] == 20
 
-    def test_prepared_values(self, cache: Cache, first: Walk):
+    def test_prepared_values(self, cache: Store, first: Walk):
         inputs = cache.read(first.output("preprocess", "training_inputs"))
         targets = cache.read(first.output("preprocess", "training_targets"))
         images = cache.read(first.output("decode-training-images", "array"))
@@ -318,7 +318,7 @@ class TestData:
         assert (inputs.dtype, targets.ndim) == (np.uint8, 1)
 
     def test_one_changed_label_reruns_from_its_download_on(
-        self, cache: Cache, tiny_directory: Path, tmp_path: Path
+        self, cache: Store, tiny_directory: Path, tmp_path: Path
     ):
         from digitflow.tasks.data.idx import arrays as idx
 
@@ -335,13 +335,13 @@ class TestData:
         assert reason.startswith("parameter sha256 ")
         assert f"→ {digest[:39]}…" in reason
 
-    def test_more_images_than_there_are(self, cache: Cache, tiny: Dataset):
+    def test_more_images_than_there_are(self, cache: Store, tiny: Dataset):
         with pytest.raises(ValueError, match=r"training_sample: expected at most 40.* found 41"):
             walk(cache, tiny, tiny_parameters(training_sample=41))
 
     @pytest.mark.parametrize("role", ROLES)
     def test_a_mirror_without_one_of_the_files(
-        self, empty: Cache, tiny_directory: Path, tmp_path: Path, role: str
+        self, empty: Store, tiny_directory: Path, tmp_path: Path, role: str
     ):
         shutil.copytree(tiny_directory, tmp_path / "tiny")
         dataset = from_directory(tmp_path / "tiny")
@@ -351,7 +351,7 @@ class TestData:
         assert dataset.file(role).name in str(raised.value)
 
     def test_the_order_of_files_on_disk_does_not_matter(
-        self, cache: Cache, tiny_directory: Path, tmp_path: Path
+        self, cache: Store, tiny_directory: Path, tmp_path: Path
     ):
         (tmp_path / "tiny").mkdir()
         for path in sorted(tiny_directory.iterdir(), reverse=True):
@@ -361,7 +361,7 @@ class TestData:
 
 
 def test_the_built_in_sample_goes_through_the_same_stages(
-    empty: Cache, monkeypatch: pytest.MonkeyPatch
+    empty: Store, monkeypatch: pytest.MonkeyPatch
 ):
     from digitflow.tasks.data.datasets.sources import find
 

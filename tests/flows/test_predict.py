@@ -13,7 +13,7 @@ from PIL import Image
 from prefect.exceptions import ParameterTypeError
 
 from digitflow.flows.predict import predict
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.idx import arrays as idx
 from tests.registered import HALVES, register
 from tests.servers.prefect_server import PrefectServer
@@ -33,7 +33,7 @@ def images() -> np.ndarray:
 @pytest.fixture
 def scans(tmp_path: Path, images: np.ndarray) -> Path:
     """A folder of pictures, one of them blank and one unreadable; the champion is there."""
-    cache = Cache()
+    cache = Store()
     register(cache, weights=HALVES, class_names=("head", "foot"))
     cache.models.promote(1, "test")
     folder = tmp_path / "scans"
@@ -80,7 +80,7 @@ def test_a_folder(prefect_server: PrefectServer, scans: Path) -> None:
     assert [row["class"] for row in table] == ["head", "foot"]
     assert sum(row["pictures"] for row in table) == 12
 
-    (batch,) = Cache().batches.newest_first()
+    (batch,) = Store().batches.newest_first()
     assert (sum(batch.counts), batch.blank, batch.unreadable) == (12, 1, 1)
     assert batch.run == shown["name"]
     assert 0.5 < batch.confidence < 1
@@ -94,7 +94,7 @@ def test_an_idx_file_without_a_record_into_a_named_folder(
     shown, _ = run(prefect_server, **given, model=1)
     assert (shown["state_type"], shown["state_name"]) == ("COMPLETED", "Completed")
     assert len(Path("answers/predictions.csv").read_text().splitlines()) == 1 + 12
-    assert list(Cache().batches.newest_first()) == []
+    assert list(Store().batches.newest_first()) == []
 
 
 def test_images_that_are_no_squares_from_files_that_hold_them_transposed(
@@ -102,7 +102,7 @@ def test_images_that_are_no_squares_from_files_that_hold_them_transposed(
 ) -> None:
     weights = {"weights_1": np.repeat(np.eye(2), 12, axis=0) / 100, "weights_2": np.eye(2)}
     known = {"image_size": (4, 6), "transposed": True}
-    register(Cache(), weights=weights, class_names=("head", "foot"), **known)
+    register(Store(), weights=weights, class_names=("head", "foot"), **known)
     heads = np.zeros((3, 4, 6), np.uint8)
     heads[0, 0] = heads[1, 1] = heads[2, 3] = 200
     idx.write(tmp_path / "images.gz", heads.swapaxes(1, 2))

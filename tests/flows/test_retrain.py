@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from digitflow.flows.retrain import retrain
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.sample import write_sample
@@ -89,13 +89,13 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[Any], ...]
 
 
 def champion() -> int | None:
-    model = Cache().models.champion()
+    model = Store().models.champion()
     return None if model is None else model.version
 
 
 def accuracy_of_champion() -> float:
     """The champion's accuracy on the test set, which is the same all week."""
-    model = Cache().models.champion()
+    model = Store().models.champion()
     assert model is not None
     return model.metrics["test_accuracy"]
 
@@ -181,8 +181,8 @@ def test_a_week(
     # The champion never got worse, and each decision can be read afterwards.
     accuracies = [accuracy for _, accuracy in week]
     assert accuracies == sorted(accuracies)
-    assert [move.version for move in Cache().models.moves()] == [1, 2, 4]
-    rejected = [Cache().models.load(version).metrics["test_accuracy"] for version in (3, 5)]
+    assert [move.version for move in Store().models.moves()] == [1, 2, 4]
+    rejected = [Store().models.load(version).metrics["test_accuracy"] for version in (3, 5)]
     assert max(rejected) < min(accuracies[1:])
     asked = {"artifacts": {"key": {"any_": ["digitflow-decision"]}}, "sort": "CREATED_DESC"}
     kept = [each["data"] for each in prefect_server.ask("/artifacts/filter", asked)]

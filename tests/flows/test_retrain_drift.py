@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from digitflow.flows.retrain import retrain
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.prediction.predictions import Prediction, record_batch
 from tests.servers.prefect_server import PrefectServer
 from tests.walk import write_dataset
@@ -33,7 +33,7 @@ def test_drift_is_shown_beside_the_decision(prefect_server: PrefectServer, tmp_p
     assert "digitflow-drift" not in first
     assert "Drift: cannot tell" in first["digitflow-decision"]["data"]
 
-    cache = Cache()
+    cache = Store()
     champion = cache.models.champion()
     assert champion is not None
     name = champion.class_names[0]

@@ -10,7 +10,7 @@ import pytest
 from digitflow.flows import spec as specs
 from digitflow.flows.cli.app import main
 from digitflow.flows.direct import run
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.engine.events import Event, StageFinished, observing
 from tests.servers.prefect_server import PrefectServer
@@ -37,7 +37,7 @@ def test_labels_that_change_just_before_the_end_change_nothing_that_is_recorded(
 
     with observing(change):
         summary = run(str(folder), **SMALL)
-    model = Cache().models.load(summary.model or 0)
+    model = Store().models.load(summary.model or 0)
     assert list(model.class_names) == [str(number) for number in range(10)]
     written = json.loads((summary.folder / "metrics.json").read_text(encoding="utf-8"))
     assert [each["class"] for each in written["per_class"]] == [str(n) for n in range(10)]

@@ -15,7 +15,7 @@ import pytest
 from digitflow.flows.cli.app import app
 from digitflow.flows.cli.arguments import RunArguments
 from digitflow.flows.sweep import sweep
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.parameters import resolve
 from digitflow.tasks.sweeps.ranking import Outcome
@@ -63,7 +63,7 @@ def test_a_sweep(
     assert (summary.epochs, summary.all_epochs) == (8, 8)
 
     # Every point is the training that `digitflow run` would do, to the last bit.
-    cache, serial = Cache(), Cache(tmp_path / "serial")
+    cache, serial = Store(), Store(tmp_path / "serial")
     for outcome in summary.ranked:
         alone = walk(serial, tiny, parameters(outcome)).results["train"]
         assert alone.key == outcome.key
@@ -151,7 +151,7 @@ def test_successive_halving(tiny: Dataset, tiny_directory: Path, tmp_path: Path)
     statuses = [outcome.status for outcome in early.ranked]
     assert statuses == ["ran"] * 3 + ["stopped"] * 6
     # Each rung is a task of its own in the UI, named after its point.
-    records = list(Cache().records.of_stage("rung"))
+    records = list(Store().records.of_stage("rung"))
     assert sorted(record.label for record in records)[0] == (
         "rung 1 learning_rate=0.001 hidden_sizes=12"
     )
@@ -161,10 +161,10 @@ def test_successive_halving(tiny: Dataset, tiny_directory: Path, tmp_path: Path)
     assert (early.epochs, early.all_epochs) == (9 + 3 * 5, 9 * 6)
     # What was trained to the end in parts is the training that is done at once.
     for outcome in early.ranked[:3]:
-        serial = Cache(tmp_path / "serial")
+        serial = Store(tmp_path / "serial")
         alone = walk(serial, tiny, parameters(outcome, epochs=6)).results["train"]
         assert alone.key == outcome.key
-        record = Cache().records.load("train", alone.key)
+        record = Store().records.load("train", alone.key)
         assert record is not None
         assert record.outputs == alone.outputs
     # Without workers: every rung is cached.
@@ -224,6 +224,6 @@ def test_ctrl_c_keeps_what_is_finished(
     assert "stopped; the same command goes on from here" in said
     assert "Traceback" not in said
     # What is finished is served, and what was begun goes on from where it was.
-    cache = Cache(store)
+    cache = Store(store)
     assert len(list(cache.records.of_stage("train"))) == 1
     assert list((cache.root / "scratch").glob("*/*.npz"))

@@ -16,7 +16,7 @@ import pytest
 from digitflow.flows.dask.workers import Workers, WorkersError
 from digitflow.flows.spec import RunOptions
 from digitflow.flows.train import train
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.events import Event, StageNoted, StageProgressed, observing
 from digitflow.tasks.parameters import ParameterError
@@ -86,7 +86,7 @@ class TestEnsemble:
     def test_has_the_bytes_of_the_serial_pipeline(
         self, tiny: Dataset, tiny_directory: Path, tmp_path: Path
     ) -> None:
-        serial = walk(Cache(tmp_path / "other"), tiny, parameters())
+        serial = walk(Store(tmp_path / "other"), tiny, parameters())
         summary = train(**self.given(tiny_directory), workers=2)
         assert self.digests(summary) == serial.digests()
         assert summary.model == 1
@@ -100,7 +100,7 @@ class TestEnsemble:
         given = self.given(tiny_directory)
         with dask_cluster(tmp_path / "dask", DIGITFLOW_STORE=str(tmp_path / "store")) as address:
             summary = train(**given, scheduler=address)
-        serial = walk(Cache(tmp_path / "other"), tiny, parameters())
+        serial = walk(Store(tmp_path / "other"), tiny, parameters())
         assert self.digests(summary) == serial.digests()
         # Cached, it needs neither workers nor a scheduler.
         again = train(**given)
@@ -134,7 +134,7 @@ class TestEnsemble:
 
 class TestProblems:
     def enter(self, scheduler: str, root: Path) -> None:
-        with Workers(Cache(root), "run", at_most=2, scheduler=scheduler):
+        with Workers(Store(root), "run", at_most=2, scheduler=scheduler):
             pytest.fail("expected an error")
 
     def test_no_scheduler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ class TestProblems:
         environment = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "corp.example"}
         with (
             dask_cluster(tmp_path / "dask", **environment) as address,
-            Workers(Cache(tmp_path / "store"), "run", at_most=2, scheduler=address) as workers,
+            Workers(Store(tmp_path / "store"), "run", at_most=2, scheduler=address) as workers,
         ):
             found = workers._everywhere(os.getenv, "NO_PROXY")
         assert set(found.values()) == {"corp.example,127.0.0.1,localhost,::1"}

@@ -29,7 +29,7 @@ from digitflow.storage.errors import ArtifactError, RecordDamagedError
 from digitflow.storage.formats.artifacts import read_artifact, write_artifact
 from digitflow.storage.keys import differences
 from digitflow.storage.records import RECORDS
-from digitflow.storage.runs import RUNS, RunStore
+from digitflow.storage.runs import RUNS
 from digitflow.tasks.data.datasets.dataset import DatasetError
 from digitflow.tasks.data.datasets.manifest import read_manifest, write_manifest
 from digitflow.tasks.data.idx.arrays import IdxError, decode, encode
@@ -125,7 +125,7 @@ def record(data: bytes, _folder: Path) -> None:
 def run(data: bytes, folder: Path) -> None:
     """A run's record, as it is and with the digest that it ought to carry."""
     os.environ["DIGITFLOW_STORE"] = str(folder)
-    runs = RunStore(LocalDocuments(RUNS, LocalBackend(folder)))
+    runs = LocalDocuments(RUNS, LocalBackend(folder))
     runs.root.mkdir(exist_ok=True)
     for text in (data, *_signed(data, "run")):
         runs.path(RUN).write_bytes(text)

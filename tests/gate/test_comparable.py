@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.gate.candidate import check_comparable
 from tests.registered import register
 
@@ -15,12 +15,12 @@ NAMES = ("a", "b")
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "store")
+def cache(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 def model(
-    cache: Cache, pixels: int, *, class_names: tuple[str, ...] = NAMES, **known: Any
+    cache: Store, pixels: int, *, class_names: tuple[str, ...] = NAMES, **known: Any
 ) -> ModelVersion:
     """Return the next version; no two have the same weights."""
     value = float(len(list(cache.models.oldest_first())))
@@ -28,12 +28,12 @@ def model(
     return register(cache, weights=weights, class_names=class_names, **known)
 
 
-def test_the_same_classes_and_images(cache: Cache) -> None:
+def test_the_same_classes_and_images(cache: Store) -> None:
     champion, challenger = (model(cache, 63, image_size=(9, 7)) for _ in range(2))
     check_comparable(cache, challenger, champion)
 
 
-def test_other_classes(cache: Cache) -> None:
+def test_other_classes(cache: Store) -> None:
     champion = model(cache, 63, image_size=(9, 7))
     challenger = model(cache, 63, image_size=(9, 7), class_names=("x", "y"))
     said = r"the classes of the champion, version 1 \(a, b\), found x, y: keep .* promote 2$"
@@ -42,7 +42,7 @@ def test_other_classes(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("size", [(5, 40), (7, 9)])  # the second of as many pixels
-def test_images_of_another_size(cache: Cache, size: tuple[int, int]) -> None:
+def test_images_of_another_size(cache: Store, size: tuple[int, int]) -> None:
     champion = model(cache, 63, image_size=(9, 7))
     challenger = model(cache, size[0] * size[1], image_size=size)
     said = (
@@ -54,7 +54,7 @@ def test_images_of_another_size(cache: Cache, size: tuple[int, int]) -> None:
         check_comparable(cache, challenger, champion)
 
 
-def test_of_an_older_champion_only_the_number_of_pixels_may_be_known(cache: Cache) -> None:
+def test_of_an_older_champion_only_the_number_of_pixels_may_be_known(cache: Store) -> None:
     champion = model(cache, 36)  # no square is taken for granted
     check_comparable(cache, model(cache, 36, image_size=(4, 9)), champion)
     challenger = model(cache, 63, image_size=(9, 7))
@@ -62,7 +62,7 @@ def test_of_an_older_champion_only_the_number_of_pixels_may_be_known(cache: Cach
         check_comparable(cache, challenger, champion)
 
 
-def test_what_is_on_record_opens_no_weights(cache: Cache) -> None:
+def test_what_is_on_record_opens_no_weights(cache: Store) -> None:
     champion, challenger = (model(cache, 63, image_size=(9, 7)) for _ in range(2))
     for each in (champion, challenger):
         cache.objects.path(each.weights.sha256).unlink()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import Seen
 from digitflow.tasks.gate.source import _Memory
 
@@ -16,7 +16,7 @@ MEMORY = _Memory(
 
 
 def test_comes_back_as_it_went_in(tmp_path):
-    store = Cache(tmp_path / "store").sources
+    store = Store(tmp_path / "store").sources
     store.save("mnist", MEMORY.model_dump())
     assert _Memory.model_validate(store.load("mnist")) == MEMORY
 

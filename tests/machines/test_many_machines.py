@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import from_directory
 from digitflow.tasks.parameters import resolve
 from tests.patience import wait_for
@@ -54,7 +54,7 @@ class Machine:
 
     def has(self) -> set[str]:
         """Labels of the stages whose outputs lie in its own cache, made here or fetched."""
-        caches = [Cache(each) for each in (self.folder / "cache").glob("*")]
+        caches = [Store(each) for each in (self.folder / "cache").glob("*")]
         return {
             record.label
             for cache in caches
@@ -157,11 +157,11 @@ def test_one_run_on_four_machines_of_which_two_die(server: PrefectServer, tmp_pa
     assert dan.has() & TRAININGS
     # What came out is what one machine alone makes of it, to the last bit.
     alone = walk(
-        Cache(tmp_path / "alone"),
+        Store(tmp_path / "alone"),
         from_directory(dataset),
         resolve(str(PARAMETERS["preset"]), rest(PARAMETERS)),
     )
-    found = Cache(next((bob.folder / "cache").glob("*")))
+    found = Store(next((bob.folder / "cache").glob("*")))
     for label, stage in (("combine", "combine"), ("evaluate", "evaluate"), ("plot", "plot")):
         (record,) = found.records.of_stage(stage)
         assert record.outputs == alone.results[label].outputs, label

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.report import (
     drift_headline,
     drift_json,
@@ -27,19 +27,19 @@ OUTPUTS = np.tile(np.eye(3) * 0.7 + 0.1, (200, 1))
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
-    return Cache()
+    return Store()
 
 
 @pytest.fixture
-def model(cache: Cache) -> ModelVersion:
+def model(cache: Store) -> ModelVersion:
     registered = register(cache, weights=WEIGHTS, class_names=NAMES, outputs=OUTPUTS)
     cache.models.promote(registered.version, "test")
     return registered
 
 
-def record(cache: Cache, model: ModelVersion, *counts: int, sure: float = 0.9) -> None:
+def record(cache: Store, model: ModelVersion, *counts: int, sure: float = 0.9) -> None:
     predictions = [
         Prediction("private/name.png", name, sure, "one", 1 - sure)
         for name, count in zip(NAMES, counts, strict=True)
@@ -49,30 +49,30 @@ def record(cache: Cache, model: ModelVersion, *counts: int, sure: float = 0.9) -
     record_batch(cache, model, [*predictions, blank], 2, run="quiet-ant")
 
 
-def test_what_is_recorded(cache: Cache, model: ModelVersion):
+def test_what_is_recorded(cache: Store, model: ModelVersion):
     record(cache, model, 3, 0, 1)
     (batch,) = cache.batches.newest_first()
     assert batch.counts == (3, 0, 1)
     assert batch.confidence == pytest.approx(0.9)
     assert (batch.model, batch.class_names, batch.blank, batch.unreadable) == (1, NAMES, 1, 2)
-    (file,) = cache.batches.files()
+    (file,) = map(cache.batches.path, cache.batches.entries())
     assert "private" not in file.read_text()  # neither pictures nor their names
 
 
-def test_the_test_set(cache: Cache, model: ModelVersion):
+def test_the_test_set(cache: Store, model: ModelVersion):
     seen = seen_in_test(cache, model)
     assert seen.counts == (200, 200, 200)
     assert seen.confidence == pytest.approx(0.8)
 
 
-def test_nothing_recorded(cache: Cache, model: ModelVersion):
+def test_nothing_recorded(cache: Store, model: ModelVersion):
     assert report_drift(cache, model) is None
     assert "no predictions are recorded" in drift_headline(None)
     record(cache, model, 0, 0, 0)  # nothing but a blank picture
     assert report_drift(cache, model) is None
 
 
-def test_batches_each_and_together(cache: Cache, model: ModelVersion):
+def test_batches_each_and_together(cache: Store, model: ModelVersion):
     record(cache, model, 100, 100, 100)
     record(cache, model, 300, 0, 0, sure=0.6)
     report = report_drift(cache, model)
@@ -105,7 +105,7 @@ def test_batches_each_and_together(cache: Cache, model: ModelVersion):
     ],
 )
 def test_the_newest_or_all_together(
-    cache: Cache, model: ModelVersion, counts: tuple[tuple[int, ...], ...], state: str
+    cache: Store, model: ModelVersion, counts: tuple[tuple[int, ...], ...], state: str
 ):
     for each in counts:
         record(cache, model, *each)
@@ -114,13 +114,13 @@ def test_the_newest_or_all_together(
     assert report.state == state
 
 
-def test_batches_of_other_classes_do_not_count(cache: Cache, model: ModelVersion):
+def test_batches_of_other_classes_do_not_count(cache: Store, model: ModelVersion):
     other = register(cache, weights={**WEIGHTS, "weights_1": 2 * np.eye(4)}, class_names=("a",) * 3)
     record_batch(cache, other, [Prediction("x", "a", 0.9, "a", 0.1)], 0, run="ant")
     assert report_drift(cache, model) is None
 
 
-def test_markdown_and_picture(cache: Cache, model: ModelVersion):
+def test_markdown_and_picture(cache: Store, model: ModelVersion):
     record(cache, model, 100, 100, 100)
     report = report_drift(cache, model)
     assert report is not None
@@ -135,7 +135,7 @@ def test_markdown_and_picture(cache: Cache, model: ModelVersion):
 
 class TestCommand:
     def test_nothing_recorded(
-        self, cache: Cache, model: ModelVersion, capsys: pytest.CaptureFixture[str]
+        self, cache: Store, model: ModelVersion, capsys: pytest.CaptureFixture[str]
     ):
         assert main(["drift"]) == 0
         said = " ".join(capsys.readouterr().out.split())
@@ -144,7 +144,7 @@ class TestCommand:
         assert json.loads(capsys.readouterr().out) is None
 
     def test_says_what_has_drifted(
-        self, cache: Cache, model: ModelVersion, capsys: pytest.CaptureFixture[str]
+        self, cache: Store, model: ModelVersion, capsys: pytest.CaptureFixture[str]
     ):
         record(cache, model, 100, 100, 100)
         assert main(["drift"]) == 0
@@ -159,6 +159,6 @@ class TestCommand:
         assert main(["drift", "--json", "--last", "1"]) == 3
         assert json.loads(capsys.readouterr().out)["state"] == "drifted"
 
-    def test_no_champion(self, cache: Cache, capsys: pytest.CaptureFixture[str]):
+    def test_no_champion(self, cache: Store, capsys: pytest.CaptureFixture[str]):
         assert main(["drift"]) == 2
         assert "there is no champion" in capsys.readouterr().err

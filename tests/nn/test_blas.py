@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.stage import stage
 from digitflow.tasks.nn.blas import blas_threads
 
@@ -90,7 +90,7 @@ def threads_of_a_stage() -> dict[str, Any]:
 
 
 def test_a_stage_computes_with_one(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
+    cache = Store(tmp_path)
     result = threads_of_a_stage.run(cache, "threads", {}, {}, run="a-run")
     assert cache.read(result.outputs["seen"]) == [1]
 

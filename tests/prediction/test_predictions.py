@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.predictions import (
@@ -30,12 +30,12 @@ UNREADABLE = (("bad.png", "the picture is damaged"),)
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "store")
+def cache(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture
-def model(cache: Cache) -> ModelVersion:
+def model(cache: Store) -> ModelVersion:
     return register(cache, weights=WEIGHTS, class_names=NAMES)
 
 
@@ -48,19 +48,19 @@ def batch() -> Batch:
     return Batch(("a.png", "b.png", "c.png"), images, is_blank, UNREADABLE)
 
 
-def test_class_probability_runner_up(cache: Cache, model: ModelVersion, batch: Batch):
+def test_class_probability_runner_up(cache: Store, model: ModelVersion, batch: Batch):
     a, b, c = predict_batch(cache, model, batch)
     assert a == Prediction("a.png", "two", pytest.approx(0.8), "one", pytest.approx(0.2))
     assert (b.label, b.probability, b.runner_up) == ("zero", 0.5, "one")  # of equals the first
     assert c == Prediction("c.png", None, 0.0, None, 0.0)
 
 
-def test_nothing_to_predict(cache: Cache, model: ModelVersion):
+def test_nothing_to_predict(cache: Store, model: ModelVersion):
     nothing = Batch((), np.zeros((0, 2, 2), np.uint8), np.zeros(0, bool), UNREADABLE)
     assert predict_batch(cache, model, nothing) == []
 
 
-def test_csv(cache: Cache, model: ModelVersion, batch: Batch):
+def test_csv(cache: Store, model: ModelVersion, batch: Batch):
     text = predictions_csv(predict_batch(cache, model, batch), UNREADABLE)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert rows[0] == {
@@ -76,7 +76,7 @@ def test_csv(cache: Cache, model: ModelVersion, batch: Batch):
     assert "\r" not in text
 
 
-def test_json(cache: Cache, model: ModelVersion, batch: Batch):
+def test_json(cache: Store, model: ModelVersion, batch: Batch):
     document = predictions_json(model, predict_batch(cache, model, batch), UNREADABLE)
     assert document["model"] == 1
     assert [each["class"] for each in document["predictions"]] == ["two", "zero", None]
@@ -85,31 +85,31 @@ def test_json(cache: Cache, model: ModelVersion, batch: Batch):
 
 
 class TestModel:
-    def test_champion_or_the_one_that_is_named(self, cache: Cache, model: ModelVersion):
+    def test_champion_or_the_one_that_is_named(self, cache: Store, model: ModelVersion):
         other = register(cache, weights={**WEIGHTS, "weights_1": 2 * np.eye(4)}, class_names=NAMES)
         cache.models.promote(other.version, "test")
         assert model_to_use(cache, None).version == 2
         assert model_to_use(cache, 1) == model
 
-    def test_no_champion(self, cache: Cache, model: ModelVersion):
+    def test_no_champion(self, cache: Store, model: ModelVersion):
         with pytest.raises(UnknownNameError, match=r"promote 1; or choose one: --model 1$"):
             model_to_use(cache, None)
 
-    def test_no_model_at_all(self, cache: Cache):
+    def test_no_model_at_all(self, cache: Store):
         with pytest.raises(UnknownNameError, match=r"no champion .* digitflow run, then digitflow"):
             model_to_use(cache, None)
 
 
 class TestImageSize:
-    def test_on_record(self, cache: Cache):
+    def test_on_record(self, cache: Store):
         model = register(cache, weights=WEIGHTS, class_names=NAMES, image_size=(1, 4))
         assert image_size_of(cache, model) == (1, 4)  # not the square that it could be
 
-    def test_of_an_older_record_a_square_is_taken(self, cache: Cache, model: ModelVersion):
+    def test_of_an_older_record_a_square_is_taken(self, cache: Store, model: ModelVersion):
         assert model.image_size is None
         assert image_size_of(cache, model) == (2, 2)
 
-    def test_of_an_older_record_that_cannot_be_told(self, cache: Cache):
+    def test_of_an_older_record_that_cannot_be_told(self, cache: Store):
         weights = {"weights_1": np.eye(6), "weights_2": np.eye(6)[:, :3]}
         model = register(cache, weights=weights, class_names=NAMES)
         said = r"found version 1 of an older .* 6 pixels, not a square number\. Repeat the run"
@@ -121,7 +121,7 @@ class TestImageSize:
     )
     @pytest.mark.parametrize("members", [1, 2])
     def test_of_an_older_record_of_layers_and_of_an_ensemble(
-        self, cache: Cache, shape: tuple[int, ...], size: tuple[int, int], members: int
+        self, cache: Store, shape: tuple[int, ...], size: tuple[int, int], members: int
     ):
         from digitflow.tasks.nn.layers import Dense, Flatten
         from digitflow.tasks.nn.model_file import join_members, to_arrays
@@ -136,7 +136,7 @@ class TestImageSize:
         assert image_size_of(cache, model) == size
 
 
-def test_predictions_are_plain_values(cache: Cache, model: ModelVersion, batch: Batch):
+def test_predictions_are_plain_values(cache: Store, model: ModelVersion, batch: Batch):
     """Not NumPy's, which JSON cannot hold."""
     first = replace(predict_batch(cache, model, batch)[0])
     assert type(first.probability) is float

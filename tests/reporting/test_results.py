@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import ObjectDamagedError
 from digitflow.storage.formats.artifacts import PNG_SIGNATURE
 from digitflow.storage.keys import StageKey
+from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.reporting.results import (
     ResultsFolderError,
@@ -71,16 +71,16 @@ PLACES = {
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "store")
+def cache(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture
-def summary(cache: Cache, tmp_path: Path) -> RunSummary:
+def summary(cache: Store, tmp_path: Path) -> RunSummary:
     stages = []
     for stage, outputs in OUTPUTS.items():
         key = StageKey(stage, {}, {}, {})
-        outcome = cache.obtain(
+        outcome = cache.cache.obtain(
             key,
             stage,
             lambda scratch, outputs=outputs: {name: each for name, (_, each) in outputs.items()},
@@ -108,7 +108,7 @@ def places(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_every_file_is_there_with_the_bytes_of_the_store(cache: Cache, summary: RunSummary):
+def test_every_file_is_there_with_the_bytes_of_the_store(cache: Store, summary: RunSummary):
     write_results(cache, summary)
     assert places(summary.folder) == PLACES
     assert (summary.folder / "figures/gallery.png").read_bytes() == PNG + b"x"
@@ -119,7 +119,7 @@ def test_every_file_is_there_with_the_bytes_of_the_store(cache: Cache, summary: 
     assert [path.name for path in summary.folder.parent.iterdir()] == ["quiet-ant"]
 
 
-def test_the_run_tells_what_it_did(cache: Cache, summary: RunSummary):
+def test_the_run_tells_what_it_did(cache: Store, summary: RunSummary):
     write_results(cache, summary)
     run = json.loads((summary.folder / "run.json").read_text())
     assert {name: run[name] for name in ("run", "dataset", "preset", "parameters", "seconds")} == {
@@ -144,7 +144,7 @@ def test_the_run_tells_what_it_did(cache: Cache, summary: RunSummary):
     assert {"run.json", *run["files"]} == PLACES
 
 
-def test_a_decision_about_the_model_outlives_a_refresh(cache: Cache, summary: RunSummary):
+def test_a_decision_about_the_model_outlives_a_refresh(cache: Store, summary: RunSummary):
     judged = replace(summary, model=3, decision="# Version 3 is the champion")
     write_results(cache, judged)
     write_results(cache, replace(judged, decision=""))
@@ -154,14 +154,14 @@ def test_a_decision_about_the_model_outlives_a_refresh(cache: Cache, summary: Ru
     assert "champion" not in (summary.folder / "report.html").read_text()
 
 
-def test_a_run_that_stopped_early_has_what_it_made(cache: Cache, summary: RunSummary):
+def test_a_run_that_stopped_early_has_what_it_made(cache: Store, summary: RunSummary):
     write_results(cache, replace(summary, stages=summary.stages[:1], metrics={}))
     assert places(summary.folder) == {"run.json", "report.html", "history.csv", "model.npz"}
     assert read_metrics(cache, summary.stages[:1]) == {}
     assert read_metrics(cache, summary.stages)["test_accuracy"] == 0.75
 
 
-def test_later_results_replace_earlier_ones_whole(cache: Cache, summary: RunSummary):
+def test_later_results_replace_earlier_ones_whole(cache: Store, summary: RunSummary):
     write_results(cache, summary)
     write_results(cache, replace(summary, stages=summary.stages[:1]))
     assert places(summary.folder) == {"run.json", "report.html", "history.csv", "model.npz"}
@@ -169,7 +169,7 @@ def test_later_results_replace_earlier_ones_whole(cache: Cache, summary: RunSumm
     assert places(summary.folder) == PLACES
 
 
-def test_editing_results_does_not_damage_the_store(cache: Cache, summary: RunSummary):
+def test_editing_results_does_not_damage_the_store(cache: Store, summary: RunSummary):
     write_results(cache, summary)
     for place in PLACES:
         path = summary.folder / place
@@ -181,7 +181,7 @@ def test_editing_results_does_not_damage_the_store(cache: Cache, summary: RunSum
 
 
 class TestRefusal:
-    def test_of_a_file(self, cache: Cache, summary: RunSummary):
+    def test_of_a_file(self, cache: Store, summary: RunSummary):
         summary.folder.parent.mkdir()
         summary.folder.write_text("mine")
         with pytest.raises(ResultsFolderError, match="expected a folder, found a file"):
@@ -193,7 +193,7 @@ class TestRefusal:
     )
     @pytest.mark.parametrize("with_results", [True, False])
     def test_of_somebody_elses_files(
-        self, cache: Cache, summary: RunSummary, mine: str, with_results: bool
+        self, cache: Store, summary: RunSummary, mine: str, with_results: bool
     ):
         if with_results:
             write_results(cache, summary)
@@ -208,7 +208,7 @@ class TestRefusal:
         assert places(summary.folder) == before
         assert file.read_text() == "mine"
 
-    def test_of_a_folder_that_happens_to_hold_a_run_json(self, cache: Cache, summary: RunSummary):
+    def test_of_a_folder_that_happens_to_hold_a_run_json(self, cache: Store, summary: RunSummary):
         summary.folder.mkdir(parents=True)
         for text in ("{}", "not json", "[]", '{"files": 5}', "[" * 100_000):
             (summary.folder / "run.json").write_text(text)
@@ -229,14 +229,14 @@ class TestRefusal:
 
     @pytest.mark.parametrize("prepare", [lambda folder: None, Path.mkdir])
     def test_not_of_a_new_or_an_empty_folder(
-        self, cache: Cache, summary: RunSummary, prepare: Callable[[Path], None]
+        self, cache: Store, summary: RunSummary, prepare: Callable[[Path], None]
     ):
         summary.folder.parent.mkdir()
         prepare(summary.folder)
         write_results(cache, summary)
         assert places(summary.folder) == PLACES
 
-    def test_not_of_what_a_desktop_left(self, cache: Cache, summary: RunSummary):
+    def test_not_of_what_a_desktop_left(self, cache: Store, summary: RunSummary):
         write_results(cache, summary)
         (summary.folder / "figures" / ".DS_Store").write_bytes(b"x")
         write_results(cache, summary)
@@ -252,7 +252,7 @@ class TestCrash:
     @pytest.mark.parametrize("with_old", [True, False])
     def test_at_any_step_keeps_the_old_results_or_leaves_none(
         self,
-        cache: Cache,
+        cache: Store,
         summary: RunSummary,
         monkeypatch: pytest.MonkeyPatch,
         step: int,
@@ -291,7 +291,7 @@ class TestCrash:
         if summary.folder.parent.exists():
             assert set(os.listdir(summary.folder.parent)) <= {"quiet-ant"}  # noqa: PTH208
 
-    def test_a_damaged_object_keeps_the_old_results(self, cache: Cache, summary: RunSummary):
+    def test_a_damaged_object_keeps_the_old_results(self, cache: Store, summary: RunSummary):
         write_results(cache, summary)
         path = cache.objects.path(summary.stages[0].outputs["model"].sha256)
         path.chmod(0o644)
@@ -301,7 +301,7 @@ class TestCrash:
         assert json.loads((summary.folder / "run.json").read_text())["run"] == "quiet-ant"
 
 
-def test_several_runs_may_write_one_folder_at_once(cache: Cache, summary: RunSummary):
+def test_several_runs_may_write_one_folder_at_once(cache: Store, summary: RunSummary):
     errors: list[BaseException] = []
 
     def write(name: str) -> None:
@@ -322,7 +322,7 @@ def test_several_runs_may_write_one_folder_at_once(cache: Cache, summary: RunSum
     assert [path.name for path in summary.folder.parent.iterdir()] == ["quiet-ant"]
 
 
-def test_a_link_to_the_results_stays_a_link(cache: Cache, summary: RunSummary, tmp_path: Path):
+def test_a_link_to_the_results_stays_a_link(cache: Store, summary: RunSummary, tmp_path: Path):
     target = tmp_path / "elsewhere"
     target.mkdir()
     summary.folder.parent.mkdir()
@@ -333,7 +333,7 @@ def test_a_link_to_the_results_stays_a_link(cache: Cache, summary: RunSummary, t
 
 
 def test_without_being_installed(
-    cache: Cache, summary: RunSummary, monkeypatch: pytest.MonkeyPatch
+    cache: Store, summary: RunSummary, monkeypatch: pytest.MonkeyPatch
 ):
     def not_found(name: str) -> str:
         raise PackageNotFoundError(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.patience import wait_for
 from tests.servers.fixtures import Deployed
 
@@ -84,7 +84,7 @@ class LongTraining:
 
     def weights(self) -> str:
         """SHA-256 of the weights that it has trained."""
-        (model,) = Cache(self.store).models.oldest_first()
+        (model,) = Store(self.store).models.oldest_first()
         return model.weights.sha256
 
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.gc import sweep
+from digitflow.storage.store import Store
 
 
 def age(root: Path, days: float = 100) -> None:
@@ -14,6 +14,6 @@ def age(root: Path, days: float = 100) -> None:
         os.utime(path, (then, then))
 
 
-def sweep_all(cache: Cache) -> int:
+def sweep_all(store: Store) -> int:
     """Sweep what this machine keeps; return how many things went."""
-    return len(sweep(cache, 30).items)
+    return len(sweep(store, 30).items)

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from digitflow.storage.backends.remote import Remote
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.share.s3_server import S3, running_s3
 
-Machine = Callable[[str], Cache]
+Machine = Callable[[str], Store]
 
 
-def remote_of(cache: Cache) -> Remote:
+def remote_of(store: Store) -> Remote:
     """Return what lies behind a store's URL."""
-    assert cache.shared is not None
-    return cache.shared.remote
+    assert store.shared is not None
+    return store.shared.remote
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +61,10 @@ def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def machine(url: str, tmp_path: Path) -> Machine:
     """Open the shared S3 store as the machine of this name sees it."""
-    return lambda name: Cache(tmp_path / name, url)
+    return lambda name: Store(tmp_path / name, url)
 
 
 @pytest.fixture
 def any_machine(any_url: str, tmp_path: Path) -> Machine:
     """The same for each kind of place."""
-    return lambda name: Cache(tmp_path / name, any_url)
+    return lambda name: Store(tmp_path / name, any_url)

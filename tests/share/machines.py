@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.keys import StageKey
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from tests.patience import PATIENCE
 from tests.share.work import squares
 
@@ -35,17 +35,17 @@ def finish(process: ForkServerProcess) -> None:
 
 def compute_and_note(run: str) -> None:
     """Compute the squares and note the run, as a run of the pipeline does."""
-    cache = Cache()
-    cache.connect()
-    squares(cache, run=run)
-    cache.runs.save(
+    store = Store()
+    store.connect()
+    squares(store, run=run)
+    store.runs.save(
         RunRecord(run, "2026-01-01T00:00:00.000+00:00", 1.0, "p", "d", {}, (), {}, None)
     )
 
 
 def compute_large(size: int) -> None:
     """Compute one object of so many bytes."""
-    Cache().obtain(
+    Store().cache.obtain(
         StageKey("large", {}, {"size": size}, {}),
         "large",
         lambda scratch: {"bytes": np.random.default_rng(0).integers(0, 255, size, np.uint8)},

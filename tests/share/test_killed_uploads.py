@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.store import Store
 from tests.environment import CLEAN
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine
@@ -157,7 +157,7 @@ def test_killed_between_the_parts_of_a_large_object(
     finish(start(compute_large, environment("first"), LARGE))
 
     assert len(assert_whole(s3, bucket)) == 2
-    second = Cache(tmp_path / "second", url)
+    second = Store(tmp_path / "second", url)
     (record,) = second.records.of_stage("large")
     assert second.read(record.outputs["bytes"]).size == LARGE
 
@@ -168,7 +168,7 @@ def test_an_interrupted_write_to_a_folder_leaves_nothing_visible(
 ) -> None:
     """Where a write can be seen half done it goes elsewhere first."""
     share = tmp_path / "share"
-    first = Cache(tmp_path / "first", share.as_uri())
+    first = Store(tmp_path / "first", share.as_uri())
     first.connect()
     halves: list[Path] = []
 
@@ -185,5 +185,5 @@ def test_an_interrupted_write_to_a_folder_leaves_nothing_visible(
 
     assert [path.name[:5] for path in halves] == [".tmp-"]
     assert [path for path in share.rglob("*") if path.is_file()] == []
-    assert squares(Cache(tmp_path / "first", share.as_uri()))[1] == 0
-    assert squares(Cache(tmp_path / "second", share.as_uri()))[1] == 0
+    assert squares(Store(tmp_path / "first", share.as_uri()))[1] == 0
+    assert squares(Store(tmp_path / "second", share.as_uri()))[1] == 0

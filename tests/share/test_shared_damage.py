@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_json
 from digitflow.storage.errors import SharedStoreError, StorageError
 from digitflow.storage.objects import object_name
 from digitflow.storage.records import record_name
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3
 from tests.share.work import key, squares, values
@@ -53,8 +53,8 @@ def outside(s3: S3, bucket: str) -> Bucket:
     return Bucket(s3, bucket)
 
 
-def _objects(cache: Cache) -> dict[str, str]:
-    outcome, _ = squares(cache)
+def _objects(store: Store) -> dict[str, str]:
+    outcome, _ = squares(store)
     return {name: object_name(artifact.sha256) for name, artifact in outcome.record.outputs.items()}
 
 

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import SharedStoreError
 from digitflow.storage.gc import Garbage, find_garbage, sweep
 from digitflow.storage.keys import StageKey
@@ -16,6 +15,7 @@ from digitflow.storage.objects import object_name
 from digitflow.storage.places import MIN_KEEP_DAYS
 from digitflow.storage.records import record_name
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from tests.share.aging import age, sweep_all
 from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3, Refusal
@@ -68,20 +68,20 @@ def test_what_nobody_used_goes_records_first(any_machine: Machine, wait: Wait) -
 def test_an_object_of_a_record_in_use_stays(tmp_path: Path) -> None:
     """However old it is itself: a hit renews the record now and then, and that is enough."""
     share = tmp_path / "share"
-    cache = Cache(tmp_path / "first", share.as_uri())
-    cache.connect()
-    squares(cache)
+    store = Store(tmp_path / "first", share.as_uri())
+    store.connect()
+    squares(store)
     for _ in range(4):
         age(tmp_path, 8)
-        assert squares(Cache(tmp_path / "first", share.as_uri()))[1] == 0
+        assert squares(Store(tmp_path / "first", share.as_uri()))[1] == 0
     assert (
         min(path.stat().st_mtime for path in share.rglob("objects/*/*")) < time.time() - 31 * 86_400
     )
-    assert sweep(cache, 30, shared=True).items == []
-    assert squares(Cache(tmp_path / "second", share.as_uri()))[1] == 0
+    assert sweep(store, 30, shared=True).items == []
+    assert squares(Store(tmp_path / "second", share.as_uri()))[1] == 0
 
     age(share, 31)
-    assert len(sweep(cache, 30, shared=True).items) == 3
+    assert len(sweep(store, 30, shared=True).items) == 3
 
 
 def test_an_object_of_a_run_that_is_kept_stays(machine: Machine, wait: Wait) -> None:
@@ -134,7 +134,7 @@ def test_an_old_object_that_a_new_record_names_is_written_again(
     wait(8)
     other = StageKey("squares", {}, {"size": 10, "why": "another key, the same bytes"}, {})
     with s3.counting() as requests:
-        machine("second").obtain(
+        machine("second").cache.obtain(
             other,
             "squares",
             lambda scratch: {

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.keys import StageKey
 from digitflow.storage.runs import RunRecord
+from digitflow.storage.store import Store
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3
@@ -66,14 +66,14 @@ def test_the_bucket_has_the_layout_of_a_folder(
     for name, data in there.items():
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / name).write_bytes(data)
-    assert squares(Cache(tmp_path / "copy"))[1] == 0
+    assert squares(Store(tmp_path / "copy"))[1] == 0
 
 
 def test_bytes_that_are_there_are_not_sent_again(machine: Machine, s3: S3) -> None:
     squares(machine("first"))
     other = StageKey("squares", {}, {"size": 10, "why": "another key, the same bytes"}, {})
     with s3.counting() as requests:
-        machine("second").obtain(
+        machine("second").cache.obtain(
             other,
             "squares",
             lambda scratch: {
@@ -125,7 +125,7 @@ def test_runs_of_all_machines_are_listed(any_machine: Machine) -> None:
 def test_what_another_machine_has_just_written_is_seen(
     machine: Machine, s3: S3, bucket: str
 ) -> None:
-    cache, elsewhere = machine("second"), machine("third").local
+    store, elsewhere = machine("second"), machine("third").local
     for count, name in enumerate(("early-bird", "late-owl"), 1):
         elsewhere.runs.save(_run(name, "2026-01-01T00:00:00.000+00:00"))
         # By somebody else's client: our own knows what it has written itself.
@@ -134,7 +134,7 @@ def test_what_another_machine_has_just_written_is_seen(
             Key=f"team/store/runs/{name}.json",
             Body=elsewhere.runs.path(name).read_bytes(),
         )
-        assert len(list(cache.runs.newest_first())) == count
+        assert len(list(store.runs.newest_first())) == count
 
 
 def test_an_object_is_found_by_the_start_of_its_name(any_machine: Machine) -> None:
@@ -149,7 +149,7 @@ def test_promised_bytes_are_fetched_and_then_asked_for_no_more(machine: Machine,
     pinned = {"archive": digest_bytes(data)}
     wanted = StageKey("download", {}, {"sha256": pinned["archive"]}, {})
 
-    def download(cache: Cache, size: int) -> int:
+    def download(store: Store, size: int) -> int:
         ran = 0
 
         def compute(scratch: Path) -> Mapping[str, Any]:
@@ -159,7 +159,9 @@ def test_promised_bytes_are_fetched_and_then_asked_for_no_more(machine: Machine,
             return {"archive": scratch / "archive"}
 
         key = StageKey("download", {}, {**wanted.parameters, "size": size}, {})
-        cache.obtain(key, "download", compute, {"archive": "file"}, run="tests", pinned=pinned)
+        store.cache.obtain(
+            key, "download", compute, {"archive": "file"}, run="tests", pinned=pinned
+        )
         return ran
 
     assert download(machine("first"), 1) == 1
@@ -185,7 +187,7 @@ def test_of_two_machines_at_once_the_last_record_counts_and_nothing_is_mixed(
         return compute("first")
 
     def obtain(name: str, how: Any) -> None:
-        machine(name).obtain(key(3), "squares", how, FORMATS, run=name)
+        machine(name).cache.obtain(key(3), "squares", how, FORMATS, run=name)
 
     slow = threading.Thread(target=obtain, args=("first", slowly))
     slow.start()
@@ -198,10 +200,10 @@ def test_of_two_machines_at_once_the_last_record_counts_and_nothing_is_mixed(
     slow.join()
 
     for name, who in (("between", "second"), ("later", "first")):
-        cache = machine(name)
-        outcome, ran = squares(cache, 3)
+        store = machine(name)
+        outcome, ran = squares(store, 3)
         assert (ran, outcome.record.run) == (0, who)
-        assert values(cache, outcome) == ([ord(letter) for letter in who], {"who": who})
+        assert values(store, outcome) == ([ord(letter) for letter in who], {"who": who})
 
 
 def test_of_several_processes_of_a_machine_one_fetches(machine: Machine, s3: S3) -> None:
@@ -231,28 +233,28 @@ def test_a_refresh_replaces_what_is_shared(machine: Machine) -> None:
 def test_a_damaged_copy_is_fetched_again_and_that_is_said(
     any_machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = any_machine("first")
-    outcome, _ = squares(cache)
-    path = cache.objects.path(outcome.record.outputs["squares"].sha256)
+    store = any_machine("first")
+    outcome, _ = squares(store)
+    path = store.objects.path(outcome.record.outputs["squares"].sha256)
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    record = cache.records.path("squares", outcome.record.key)
+    record = store.records.path("squares", outcome.record.key)
     record.write_bytes(record.read_bytes().replace(b'"label"', b'"lapel"'))
 
     with caplog.at_level(logging.WARNING):
         again, ran = squares(any_machine("first"))
 
     assert (again.cached, ran) == (True, 0)
-    assert values(cache, again) == values(cache, outcome)
+    assert values(store, again) == values(store, outcome)
     said = [each.getMessage() for each in caplog.records]
     assert [text.partition(":")[0].split("… ")[1] for text in said] == ["is damaged"] * 2
     assert all("fetch" in text for text in said)
 
 
 def test_a_folder_in_the_place_of_a_copy_is_replaced(machine: Machine) -> None:
-    cache = machine("first")
-    outcome, _ = squares(cache)
-    path = cache.objects.path(outcome.record.outputs["summary"].sha256)
+    store = machine("first")
+    outcome, _ = squares(store)
+    path = store.objects.path(outcome.record.outputs["summary"].sha256)
     path.unlink()
     (path / "inside").mkdir(parents=True)
     assert squares(machine("first"))[1] == 0

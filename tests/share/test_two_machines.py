@@ -11,7 +11,7 @@ import pytest
 
 from digitflow.flows.cli.app import main
 from digitflow.storage.backends.remote import cache_folder
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import from_directory
 from tests.environment import CLEAN
 from tests.mnist import ROOT
@@ -39,12 +39,15 @@ class FirstMachine:
         The store as it sees it.
     done
         What it computed.
+    requests
+        How many it took to share that.
     """
 
     url: str
     dataset: Path
-    cache: Cache
+    cache: Store
     done: Walk
+    requests: int
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +59,11 @@ def first_machine(s3_session: S3, tmp_path_factory: pytest.TempPathFactory) -> F
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_session.environment.items():
             patch.setenv(name, value)
-        cache = Cache(folder / "cache", url)
-        done = walk(cache, from_directory(str(dataset)), run="busy-bee")
+        cache = Store(folder / "cache", url)
+        with s3_session.counting() as requests:
+            done = walk(cache, from_directory(str(dataset)), run="busy-bee")
     assert set(done.ran) == set(LABELS)
-    return FirstMachine(url, dataset, cache, done)
+    return FirstMachine(url, dataset, cache, done, len(requests))
 
 
 @pytest.fixture
@@ -154,6 +158,20 @@ def test_a_second_machine_has_nothing_to_do(
     assert "parameter epochs 2 → 3" in said
 
 
+def test_what_sharing_costs(first_machine: FirstMachine, s3: S3, tmp_path: Path) -> None:
+    """In requests, of which each takes its time; docs/sharing.md has the numbers."""
+    cache = Store(tmp_path / "cache", first_machine.url)
+    dataset = from_directory(str(first_machine.dataset))
+    counted = []
+    for name in ("second", "again"):
+        with s3.counting() as requests:
+            assert walk(cache, dataset, run=name).ran == []
+        counted.append(len(requests))
+    assert first_machine.requests <= 110
+    assert counted[0] <= 50
+    assert counted[1] == 0
+
+
 def test_the_store_is_shown_verified_and_swept_from_a_second_machine(
     first_machine: FirstMachine, second_machine: Command, url: str
 ) -> None:
@@ -228,7 +246,7 @@ def test_a_url_is_never_taken_for_a_path(
 ) -> None:
     monkeypatch.setenv("DIGITFLOW_CACHE", str(tmp_path))
     monkeypatch.setenv("DIGITFLOW_STORE", name)
-    cache = Cache()
+    cache = Store()
     assert cache.shared is not None
     assert cache.shared.remote.url == name
     assert cache.root == cache_folder(name)
@@ -244,13 +262,13 @@ def test_what_lies_here_needs_no_driver(tmp_path: Path, address: str) -> None:
 import os, sys
 from pathlib import Path
 from digitflow.flows.cli.app import main
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.share.work import squares
 here = Path({str(tmp_path)!r})
-squares(Cache(here))
+squares(Store(here))
 for path in here.rglob("records/*/*.json"):
     path.with_suffix(".sent").touch()
-cache = Cache(here, {address!r} or None)
+cache = Store(here, {address!r} or None)
 assert squares(cache)[1] == 0
 assert not cache.local.shared
 foreign = {{"obstore", "fsspec", "botocore"}} & set(sys.modules)

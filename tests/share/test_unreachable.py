@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from digitflow.storage.backends.remote import Remote
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.store import Store
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine
 from tests.share.s3_server import S3, Refusal, Request
@@ -27,9 +27,9 @@ def nobody_listens(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_store_that_is_down(nobody_listens: str, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache", "s3://some-bucket/store")
+    store = Store(tmp_path / "cache", "s3://some-bucket/store")
     with pytest.raises(SharedStoreError) as raised:
-        cache.connect()
+        store.connect()
     text = str(raised.value)
     assert "has not answered" not in text  # it was told at once, and no deadline has passed
     for part in ("s3://some-bucket/store", nobody_listens, "AWS_ENDPOINT_URL", "DIGITFLOW_STORE="):
@@ -38,13 +38,13 @@ def test_a_store_that_is_down(nobody_listens: str, tmp_path: Path) -> None:
 
 def test_a_store_that_is_down_is_no_miss(nobody_listens: str, tmp_path: Path) -> None:
     with pytest.raises(SharedStoreError):
-        squares(Cache(tmp_path / "cache", "s3://some-bucket/store"))
+        squares(Store(tmp_path / "cache", "s3://some-bucket/store"))
 
 
 def test_a_bucket_that_does_not_exist(s3: S3, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache", "s3://no-such-bucket/store")
+    store = Store(tmp_path / "cache", "s3://no-such-bucket/store")
     with pytest.raises(SharedStoreError, match="the bucket no-such-bucket does not exist"):
-        cache.connect()
+        store.connect()
 
 
 def test_an_empty_store_is_no_missing_bucket(machine: Machine) -> None:
@@ -211,7 +211,7 @@ def test_a_full_disk_is_no_matter_of_the_store(
 )
 def test_an_address_that_leads_nowhere(tmp_path: Path, address: str, expected: str) -> None:
     with pytest.raises(SharedStoreError, match=expected) as raised:
-        Cache(tmp_path / "cache", address).connect()
+        Store(tmp_path / "cache", address).connect()
     assert "secret" not in str(raised.value)
 
 
@@ -219,5 +219,5 @@ def test_a_folder_whose_parent_is_absent_is_not_made(tmp_path: Path) -> None:
     """Under a mount that is absent it would be another folder, on this machine."""
     missing = tmp_path / "mount" / "team"
     with pytest.raises(SharedStoreError, match=f"the folder {missing} does not exist"):
-        Cache(tmp_path / "cache", (missing / "store").as_uri()).connect()
+        Store(tmp_path / "cache", (missing / "store").as_uri()).connect()
     assert not missing.exists()

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from digitflow.storage.cache import Cache, Outcome
+from digitflow.storage.cache import Outcome
 from digitflow.storage.keys import StageKey
+from digitflow.storage.store import Store
 
 FORMATS = {"squares": "npy", "summary": "json"}
 
@@ -18,7 +19,7 @@ def key(size: int) -> StageKey:
 
 
 def squares(
-    cache: Cache, size: int = 10, *, run: str = "tests", refresh: bool = False
+    store: Store, size: int = 10, *, run: str = "tests", refresh: bool = False
 ) -> tuple[Outcome, int]:
     """Obtain the squares; return how, and how often they were computed for that."""
     ran = 0
@@ -29,11 +30,11 @@ def squares(
         numbers = np.arange(size, dtype=np.int64) ** 2
         return {"squares": numbers, "summary": {"sum": int(numbers.sum())}}
 
-    outcome = cache.obtain(key(size), "squares", compute, FORMATS, run=run, refresh=refresh)
+    outcome = store.cache.obtain(key(size), "squares", compute, FORMATS, run=run, refresh=refresh)
     return outcome, ran
 
 
-def values(cache: Cache, outcome: Outcome) -> tuple[list[int], Any]:
+def values(store: Store, outcome: Outcome) -> tuple[list[int], Any]:
     """Read the outputs back."""
     outputs = outcome.record.outputs
-    return cache.read(outputs["squares"]).tolist(), cache.read(outputs["summary"])
+    return store.read(outputs["squares"]).tolist(), store.read(outputs["summary"])

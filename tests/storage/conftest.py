@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.objects import ObjectStore
+from digitflow.storage.store import Store
 
 Put = Callable[[bytes], str]
 
@@ -29,5 +29,5 @@ def put(objects: ObjectStore) -> Put:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "store")
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache, Outcome, store_location
+from digitflow.storage.cache import Outcome
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import StageKey
 from digitflow.storage.records import RECORDS
+from digitflow.storage.store import Store, store_location
 
 FORMATS = {"array": "npy", "notes": "json"}
 DATA = b"archive"
@@ -50,7 +51,7 @@ def compute() -> Computation:
 
 
 @pytest.fixture
-def obtain(cache: Cache, compute: Computation) -> Callable[..., Outcome]:
+def obtain(store: Store, compute: Computation) -> Callable[..., Outcome]:
     def obtain(
         of: StageKey | None = None,
         label: str = "square",
@@ -58,15 +59,15 @@ def obtain(cache: Cache, compute: Computation) -> Callable[..., Outcome]:
         run: str = "first",
         **options: Any,
     ) -> Outcome:
-        return cache.obtain(
+        return store.cache.obtain(
             of or key(), label, compute, formats, run=run, on_miss=compute.reasons.append, **options
         )
 
     return obtain
 
 
-def damage(cache: Cache, artifact: Artifact) -> None:
-    path = cache.objects.path(artifact.sha256)
+def damage(store: Store, artifact: Artifact) -> None:
+    path = store.objects.path(artifact.sha256)
     path.chmod(0o644)
     path.write_bytes(b"x" + path.read_bytes()[1:])
 
@@ -75,12 +76,12 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
-def record_path(cache: Cache, outcome: Outcome) -> Path:
-    return cache.records.path(outcome.record.stage, outcome.record.key)
+def record_path(store: Store, outcome: Outcome) -> Path:
+    return store.records.path(outcome.record.stage, outcome.record.key)
 
 
 def test_computes_once_and_serves_what_it_computed(
-    cache: Cache, compute: Computation, obtain: Callable[..., Outcome]
+    store: Store, compute: Computation, obtain: Callable[..., Outcome]
 ):
     first = obtain()
     assert not first.cached
@@ -91,25 +92,25 @@ def test_computes_once_and_serves_what_it_computed(
     assert compute.count == 1
     assert second.record == first.record
     assert second.record.run == "first"
-    np.testing.assert_array_equal(cache.read(second.record.outputs["array"]), np.arange(5) ** 2)
-    assert cache.read(second.record.outputs["notes"]) == {"n": 5}
+    np.testing.assert_array_equal(store.read(second.record.outputs["array"]), np.arange(5) ** 2)
+    assert store.read(second.record.outputs["notes"]) == {"n": 5}
     assert second.record.outputs["array"].details == {"shape": [5], "dtype": "int64"}
 
 
-def test_looking_up_writes_nothing(cache: Cache):
-    assert cache.look_up(key(), "square").reasons == ("never run",)
-    assert not cache.root.exists()
+def test_looking_up_writes_nothing(store: Store):
+    assert store.cache.look_up(key(), "square").reasons == ("never run",)
+    assert not store.root.exists()
 
 
-def test_looking_up_verifies_and_computes_nothing(cache: Cache, obtain: Callable[..., Outcome]):
+def test_looking_up_verifies_and_computes_nothing(store: Store, obtain: Callable[..., Outcome]):
     outcome = obtain()
-    before = sorted((path, path.stat().st_mtime_ns) for path in cache.root.rglob("*"))
-    assert cache.look_up(key(), "square").record == outcome.record
-    assert sorted((path, path.stat().st_mtime_ns) for path in cache.root.rglob("*")) == before
+    before = sorted((path, path.stat().st_mtime_ns) for path in store.root.rglob("*"))
+    assert store.cache.look_up(key(), "square").record == outcome.record
+    assert sorted((path, path.stat().st_mtime_ns) for path in store.root.rglob("*")) == before
 
 
-def test_serving_notes_the_use(cache: Cache, obtain: Callable[..., Outcome]):
-    path = record_path(cache, obtain())
+def test_serving_notes_the_use(store: Store, obtain: Callable[..., Outcome]):
+    path = record_path(store, obtain())
     os.utime(path, (1000, 1000))
     obtain()
     assert path.stat().st_mtime > 1000
@@ -117,14 +118,14 @@ def test_serving_notes_the_use(cache: Cache, obtain: Callable[..., Outcome]):
 
 @pytest.mark.parametrize("swept", ["record", "object"])
 def test_what_was_swept_since_it_was_looked_up_is_not_served(
-    cache: Cache, obtain: Callable[..., Outcome], swept: str
+    store: Store, obtain: Callable[..., Outcome], swept: str
 ):
     outcome = obtain()
-    assert cache.serve(outcome.record)
+    assert store.cache.serve(outcome.record)
     artifact = outcome.record.outputs["array"]
-    path = record_path(cache, outcome)
-    (path if swept == "record" else cache.objects.path(artifact.sha256)).unlink()
-    assert not cache.serve(outcome.record)
+    path = record_path(store, outcome)
+    (path if swept == "record" else store.objects.path(artifact.sha256)).unlink()
+    assert not store.cache.serve(outcome.record)
 
 
 class TestReasons:
@@ -146,9 +147,9 @@ class TestReasons:
         assert obtain(key("evaluate", rate=2)).reasons == ("never run",)
 
     def test_an_unreadable_record_explains_nothing(
-        self, cache: Cache, obtain: Callable[..., Outcome]
+        self, store: Store, obtain: Callable[..., Outcome]
     ):
-        record_path(cache, obtain(key(a=1))).write_bytes(b"damaged")
+        record_path(store, obtain(key(a=1))).write_bytes(b"damaged")
         assert obtain(key(a=2)).reasons == ("never run",)
 
     def test_a_changed_input(self, obtain: Callable[..., Outcome]):
@@ -175,86 +176,86 @@ class TestRefresh:
         assert compute.count == 1
 
     def test_is_answered_by_a_record_that_appears_while_it_waits(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome]
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome]
     ):
         outcome = obtain()
         newer = replace(outcome.record, created="2999-01-01T00:00:00.000+00:00", run="other")
-        cache.records.save(newer)
+        store.records.save(newer)
         assert obtain(refresh=True).record.run == "other"
         assert compute.count == 1
 
     def test_new_bytes_replace_the_old_record(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome]
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome]
     ):
         obtain()
         compute.values = {"array": np.zeros(2), "notes": {}}
         obtain(refresh=True)
-        assert cache.read(obtain().record.outputs["notes"]) == {}
+        assert store.read(obtain().record.outputs["notes"]) == {}
 
 
 class TestDamage:
     @pytest.mark.parametrize("output", ["array", "notes"])
     def test_a_damaged_object_is_said_and_healed(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome], output: str
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome], output: str
     ):
         artifact = obtain().record.outputs[output]
-        damage(cache, artifact)
+        damage(store, artifact)
         with pytest.raises(ObjectDamagedError):
-            cache.read(artifact)
+            store.read(artifact)
         outcome = obtain()
         assert outcome.reasons == (f"object {artifact.sha256[:12]}… is damaged",)
         assert compute.count == 2
         assert obtain().cached
-        cache.objects.verify(artifact.sha256, artifact.size)
+        store.objects.verify(artifact.sha256, artifact.size)
 
     @pytest.mark.parametrize("output", ["array", "notes"])
     def test_a_deleted_object_is_said_and_healed(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome], output: str
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome], output: str
     ):
         artifact = obtain().record.outputs[output]
-        cache.objects.path(artifact.sha256).unlink()
+        store.objects.path(artifact.sha256).unlink()
         with pytest.raises(ObjectMissingError):
-            cache.read(artifact)
+            store.read(artifact)
         assert obtain().reasons == (f"object {artifact.sha256[:12]}… is missing",)
         assert obtain().cached
         assert compute.count == 2
 
     @pytest.mark.parametrize("data", [b"", b"{}", b"not json", b"\x00" * 100])
     def test_a_damaged_record_is_said_and_healed(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome], data: bytes
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome], data: bytes
     ):
         outcome = obtain()
-        record_path(cache, outcome).write_bytes(data)
+        record_path(store, outcome).write_bytes(data)
         assert obtain().reasons == (f"record {outcome.record.key[:12]}… is damaged",)
         assert obtain().cached
         assert compute.count == 2
 
     def test_a_deleted_record_is_a_miss_that_finds_its_objects_right(
-        self, cache: Cache, obtain: Callable[..., Outcome]
+        self, store: Store, obtain: Callable[..., Outcome]
     ):
-        record_path(cache, obtain()).unlink()
+        record_path(store, obtain()).unlink()
         assert obtain().reasons == ("never run",)
         assert obtain().cached
 
     def test_a_reference_with_another_size_than_the_object(
-        self, cache: Cache, obtain: Callable[..., Outcome]
+        self, store: Store, obtain: Callable[..., Outcome]
     ):
         artifact = obtain().record.outputs["array"]
         with pytest.raises(ObjectDamagedError):
-            cache.read(replace(artifact, size=artifact.size + 1))
+            store.read(replace(artifact, size=artifact.size + 1))
 
     def test_an_object_of_another_format_than_declared(
-        self, cache: Cache, obtain: Callable[..., Outcome]
+        self, store: Store, obtain: Callable[..., Outcome]
     ):
         with pytest.raises(ArtifactError, match="is not a readable npz artifact"):
-            cache.read(replace(obtain().record.outputs["array"], format="npz"))
+            store.read(replace(obtain().record.outputs["array"], format="npz"))
 
 
 class TestFailure:
     @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), SystemExit()])
     def test_leaves_no_record_and_keeps_the_scratch_folder(
         self,
-        cache: Cache,
+        store: Store,
         compute: Computation,
         obtain: Callable[..., Outcome],
         error: BaseException,
@@ -262,7 +263,7 @@ class TestFailure:
         compute.error = error
         with pytest.raises(type(error)):
             obtain()
-        assert cache.look_up(key(), "square").reasons == ("never run",)
+        assert store.cache.look_up(key(), "square").reasons == ("never run",)
         assert (compute.scratch / "half-done").read_text() == "kept"
         failed = compute.scratch
         compute.error = None
@@ -293,7 +294,7 @@ class TestFailure:
     )
     def test_values_that_were_not_declared(
         self,
-        cache: Cache,
+        store: Store,
         compute: Computation,
         obtain: Callable[..., Outcome],
         values: Any,
@@ -302,18 +303,18 @@ class TestFailure:
         compute.values = values
         with pytest.raises(ArtifactError, match=says):
             obtain()
-        assert not list(cache.records.of_stage("square"))
-        assert names(cache.root / "objects" / "tmp") == []
+        assert not list(store.records.of_stage("square"))
+        assert names(store.root / "objects" / "tmp") == []
 
     def test_a_crash_before_the_record_leaves_no_record(
-        self, cache: Cache, obtain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+        self, store: Store, obtain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
     ):
         with monkeypatch.context() as patch:
             patch.setattr("digitflow.storage.backends.local.write_bytes", raise_memory_error)
             with pytest.raises(MemoryError):
                 obtain()
-        assert len(list(cache.objects)) == 2
-        assert cache.look_up(key(), "square").reasons == ("never run",)
+        assert len(list(store.objects)) == 2
+        assert store.cache.look_up(key(), "square").reasons == ("never run",)
 
     def test_the_lock_is_free_afterwards(
         self, compute: Computation, obtain: Callable[..., Outcome]
@@ -334,7 +335,7 @@ class TestPinned:
 
     @pytest.fixture
     def fetch(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome]
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome]
     ) -> Callable[..., Outcome]:
         def fetch(data: bytes = DATA, **options: Any) -> Outcome:
             def download(scratch: Path) -> dict[str, Any]:
@@ -343,102 +344,102 @@ class TestPinned:
                 return {"archive": scratch / "archive.gz"}
 
             of = StageKey("download", {}, {"sha256": PINNED["archive"]}, {})
-            return cache.obtain(
+            return store.cache.obtain(
                 of, "download", download, {"archive": "file"}, run="r", pinned=PINNED, **options
             )
 
         return fetch
 
-    def put(self, cache: Cache, data: bytes = DATA) -> None:
-        with cache.objects.temporary() as file:
+    def put(self, store: Store, data: bytes = DATA) -> None:
+        with store.objects.temporary() as file:
             file.write_bytes(data)
-            cache.objects.add(file)
+            store.objects.add(file)
 
     def test_are_recognised_without_a_record(
-        self, cache: Cache, compute: Computation, fetch: Callable[..., Outcome]
+        self, store: Store, compute: Computation, fetch: Callable[..., Outcome]
     ):
-        self.put(cache)
+        self.put(store)
         outcome = fetch()
         assert outcome.cached
         assert compute.count == 0
-        assert cache.read(outcome.record.outputs["archive"]).read_bytes() == DATA
+        assert store.read(outcome.record.outputs["archive"]).read_bytes() == DATA
         assert outcome.record.outputs["archive"].size == len(DATA)
         # From now on there is a record.
-        assert cache.records.load("download", outcome.record.key) is not None
+        assert store.records.load("download", outcome.record.key) is not None
 
     def test_are_recognised_behind_a_damaged_record(
-        self, cache: Cache, compute: Computation, fetch: Callable[..., Outcome]
+        self, store: Store, compute: Computation, fetch: Callable[..., Outcome]
     ):
-        path = record_path(cache, fetch())
+        path = record_path(store, fetch())
         path.write_bytes(b"damaged")
         assert fetch().cached
         assert compute.count == 1
         assert RECORDS.parse(path.read_bytes()).key == path.stem
 
     def test_are_recognised_behind_a_record_of_other_outputs(
-        self, cache: Cache, compute: Computation, fetch: Callable[..., Outcome]
+        self, store: Store, compute: Computation, fetch: Callable[..., Outcome]
     ):
         record = fetch().record
-        self.put(cache, b"something else")
+        self.put(store, b"something else")
         forged = Artifact(digest_bytes(b"something else"), 14, "file")
-        cache.records.save(replace(record, outputs={"archive": forged}))
+        store.records.save(replace(record, outputs={"archive": forged}))
         outcome = fetch()
         assert outcome.record.outputs["archive"].sha256 == PINNED["archive"]
-        cache.objects.path(PINNED["archive"]).unlink()
-        cache.records.save(replace(record, outputs={"archive": forged}))
+        store.objects.path(PINNED["archive"]).unlink()
+        store.records.save(replace(record, outputs={"archive": forged}))
         assert fetch().reasons == (f"record {record.key[:12]}… is damaged",)
         assert compute.count == 2
 
     def test_are_not_recognised_if_damaged(
-        self, cache: Cache, compute: Computation, fetch: Callable[..., Outcome]
+        self, store: Store, compute: Computation, fetch: Callable[..., Outcome]
     ):
         record = fetch().record
-        damage(cache, record.outputs["archive"])
+        damage(store, record.outputs["archive"])
         outcome = fetch()
         assert outcome.reasons == (f"object {PINNED['archive'][:12]}… is damaged",)
         assert compute.count == 2
         assert fetch().cached
 
-    def test_wrong_bytes_are_refused(self, cache: Cache, fetch: Callable[..., Outcome]):
+    def test_wrong_bytes_are_refused(self, store: Store, fetch: Callable[..., Outcome]):
         with pytest.raises(
             ArtifactError,
             match=f"download: expected archive with the SHA-256 {PINNED['archive']}, found ",
         ):
             fetch(b"wrong")
-        assert not list(cache.records.of_stage("download"))
+        assert not list(store.records.of_stage("download"))
 
     @pytest.mark.parametrize("with_record", [True, False])
     def test_a_refresh_computes_them(
-        self, cache: Cache, compute: Computation, fetch: Callable[..., Outcome], with_record: bool
+        self, store: Store, compute: Computation, fetch: Callable[..., Outcome], with_record: bool
     ):
-        path = record_path(cache, fetch())
+        path = record_path(store, fetch())
         if not with_record:
             path.unlink()
         assert fetch(refresh=True).reasons == ("refresh asked for",)
         assert compute.count == 2
 
-    def test_a_plan_writes_no_record_of_them(self, cache: Cache, fetch: Callable[..., Outcome]):
-        self.put(cache)
+    def test_a_plan_writes_no_record_of_them(self, store: Store, fetch: Callable[..., Outcome]):
+        self.put(store)
         of = StageKey("download", {}, {"sha256": PINNED["archive"]}, {})
-        assert cache.look_up(of, "download", pinned=PINNED).record is not None
-        assert not (cache.root / "records").exists()
+        assert store.cache.look_up(of, "download", pinned=PINNED).record is not None
+        assert not (store.root / "records").exists()
 
 
 class TestFiles:
     FORMATS: Mapping[str, str] = {"file": "file"}
 
     def test_are_moved_into_the_store(
-        self, cache: Cache, compute: Computation, obtain: Callable[..., Outcome]
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome]
     ):
         def write(scratch: Path) -> dict[str, Any]:
             (scratch / "deep").mkdir()
             (scratch / "deep" / "digits.gz").write_bytes(DATA)
             return {"file": scratch / "deep" / "digits.gz"}
 
-        outcome = cache.obtain(key(), "draw", write, self.FORMATS, run="r")
+        outcome = store.cache.obtain(key(), "draw", write, self.FORMATS, run="r")
         artifact = outcome.record.outputs["file"]
         assert artifact.details == {"name": "digits.gz"}
-        assert cache.read(artifact).read_bytes() == DATA
+        assert store.read(artifact).read_bytes() == DATA
 
     def test_of_somebody_else_are_not_taken_away(
         self, tmp_path: Path, compute: Computation, obtain: Callable[..., Outcome]
@@ -453,7 +454,7 @@ class TestFiles:
         assert precious.read_text() == "mine"
         assert not link.exists()
 
-    def test_links_out_of_the_scratch_folder_are_refused(self, tmp_path: Path, cache: Cache):
+    def test_links_out_of_the_scratch_folder_are_refused(self, tmp_path: Path, store: Store):
         precious = tmp_path / "precious.csv"
         precious.write_text("mine")
 
@@ -462,11 +463,11 @@ class TestFiles:
             return {"file": scratch / "link"}
 
         with pytest.raises(ArtifactError, match="a file in the stage's scratch folder"):
-            cache.obtain(key(), "draw", link, self.FORMATS, run="r")
+            store.cache.obtain(key(), "draw", link, self.FORMATS, run="r")
         assert precious.read_text() == "mine"
 
 
-def test_a_computation_that_changes_its_parameters_leaves_a_valid_record(cache: Cache):
+def test_a_computation_that_changes_its_parameters_leaves_a_valid_record(store: Store):
     classes = ["b", "a"]
 
     def sort(scratch: Path) -> dict[str, Any]:
@@ -475,24 +476,24 @@ def test_a_computation_that_changes_its_parameters_leaves_a_valid_record(cache: 
 
     asked = key(classes=classes)
     digest = asked.digest()
-    cache.obtain(asked, "sort", sort, {"notes": "json"}, run="r")
-    record = cache.records.load("square", digest)
+    store.cache.obtain(asked, "sort", sort, {"notes": "json"}, run="r")
+    record = store.records.load("square", digest)
     assert record is not None
     assert record.document["parameters"] == {"classes": ["b", "a"]}
 
 
-def test_equal_outputs_are_stored_once(cache: Cache, obtain: Callable[..., Outcome]):
+def test_equal_outputs_are_stored_once(store: Store, obtain: Callable[..., Outcome]):
     obtain(key(a=1))
     obtain(key(a=2))
-    assert len(list(cache.objects)) == 2
-    assert len(list(cache.records.of_stage("square"))) == 2
+    assert len(list(store.objects)) == 2
+    assert len(list(store.records.of_stage("square"))) == 2
 
 
-def test_nothing_half_done_is_left(cache: Cache, obtain: Callable[..., Outcome]):
+def test_nothing_half_done_is_left(store: Store, obtain: Callable[..., Outcome]):
     obtain()
-    assert set(names(cache.root)) <= {"objects", "records", "scratch", "locks", "live"}
+    assert set(names(store.root)) <= {"objects", "records", "scratch", "locks", "live"}
     for folder in ("scratch", "live", "objects/tmp"):
-        assert names(cache.root / folder) == []
+        assert names(store.root / folder) == []
 
 
 @pytest.mark.parametrize(
@@ -512,7 +513,7 @@ def test_where_the_store_is(
         monkeypatch.setenv("DIGITFLOW_STORE", value)
     at = expected.format(cwd=tmp_path / "cwd", home=tmp_path / "home")
     assert str(store_location()) == at
-    assert str(Cache().root) == at
+    assert str(Store().root) == at
     assert not Path(at).exists()
 
 
@@ -525,8 +526,8 @@ def everything_below(root: Path) -> Iterable[tuple[str, bytes]]:
 
 
 def test_two_stores_that_did_the_same_hold_the_same_objects(tmp_path: Path, compute: Computation):
-    stores = [Cache(tmp_path / name) for name in "ab"]
+    stores = [Store(tmp_path / name) for name in "ab"]
     for store in stores:
-        store.obtain(key(), "square", compute, FORMATS, run="r")
+        store.cache.obtain(key(), "square", compute, FORMATS, run="r")
     one, other = (everything_below(store.root / "objects") for store in stores)
     assert one == other

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.keys import StageKey
 from digitflow.storage.locks import KeyLocks, briefly, patiently
+from digitflow.storage.store import Store
 from tests.patience import PATIENCE, wait_for
 
 KEY = StageKey("slow", {}, {"n": 1}, {})
@@ -57,7 +57,7 @@ def obtain(
             wait_for(lambda: waiting.number() >= until, f"{until} who wait")
         return {"pid": sorted(path.name for path in scratch.iterdir())}
 
-    Cache(root).obtain(
+    Store(root).cache.obtain(
         KEY, "slow", compute, FORMATS, run="r", refresh=refresh, on_wait=waiting.note
     )
 
@@ -88,14 +88,14 @@ def run_in_threads(count: int, function: Callable[..., None], *arguments: Any) -
 
 @pytest.mark.parametrize("refresh", [False, True])
 def test_threads_with_the_same_key_compute_once(
-    cache: Cache, computations: Path, waiting: Waiting, refresh: bool
+    store: Store, computations: Path, waiting: Waiting, refresh: bool
 ):
-    run_in_threads(4, obtain, cache.root, computations, waiting, 3, refresh)
+    run_in_threads(4, obtain, store.root, computations, waiting, 3, refresh)
     assert len(lines(computations)) == 1
-    assert cache.look_up(KEY, "slow").record is not None
+    assert store.cache.look_up(KEY, "slow").record is not None
 
 
-def test_threads_with_other_keys_do_not_wait_for_each_other(cache: Cache):
+def test_threads_with_other_keys_do_not_wait_for_each_other(store: Store):
     both = threading.Barrier(2, timeout=PATIENCE)
     numbers = iter(range(2))
 
@@ -105,18 +105,18 @@ def test_threads_with_other_keys_do_not_wait_for_each_other(cache: Cache):
 
     def obtain_another() -> None:
         key = StageKey("slow", {}, {"n": next(numbers)}, {})
-        cache.obtain(key, "slow", compute, FORMATS, run="r")
+        store.cache.obtain(key, "slow", compute, FORMATS, run="r")
 
     run_in_threads(2, obtain_another)
     assert not both.broken
-    assert len(list(cache.records.of_stage("slow"))) == 2
+    assert len(list(store.records.of_stage("slow"))) == 2
 
 
 def test_processes_with_the_same_key_compute_once(
-    cache: Cache, computations: Path, waiting: Waiting
+    store: Store, computations: Path, waiting: Waiting
 ):
     spawn = multiprocessing.get_context("spawn")
-    arguments = (cache.root, computations, waiting, 1)
+    arguments = (store.root, computations, waiting, 1)
     processes = [spawn.Process(target=obtain, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
@@ -127,16 +127,16 @@ def test_processes_with_the_same_key_compute_once(
 
 
 def test_when_the_one_that_computes_is_killed_the_next_takes_over(
-    cache: Cache, computations: Path, waiting: Waiting
+    store: Store, computations: Path, waiting: Waiting
 ):
     spawn = multiprocessing.get_context("spawn")
-    arguments = (cache.root, computations, waiting, None)
+    arguments = (store.root, computations, waiting, None)
     holder = spawn.Process(target=obtain, args=arguments, daemon=True)
     holder.start()
     wait_for(lambda: lines(computations) or not holder.is_alive(), "the first computation")
     assert holder.is_alive()
     waiter = threading.Thread(
-        target=obtain, args=(cache.root, computations, waiting, 0), daemon=True
+        target=obtain, args=(store.root, computations, waiting, 0), daemon=True
     )
     waiter.start()
     wait_for(waiting.number, "the one who waits")
@@ -148,10 +148,10 @@ def test_when_the_one_that_computes_is_killed_the_next_takes_over(
     waiter.join(PATIENCE)
     assert not waiter.is_alive()
     assert lines(computations) == [str(holder.pid), str(os.getpid())]
-    record = cache.look_up(KEY, "slow").record
+    record = store.cache.look_up(KEY, "slow").record
     assert record is not None
     # It found what the killed one had left in the scratch folder.
-    assert cache.read(record.outputs["pid"]) == sorted([str(holder.pid), str(os.getpid())])
+    assert store.read(record.outputs["pid"]) == sorted([str(holder.pid), str(os.getpid())])
 
 
 SHA256 = "ab" * 32

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.formats.arrays import write_npy
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.formats.mapped import file_of, pieces
 from digitflow.storage.keys import StageKey
 from digitflow.storage.objects import ObjectStore
+from digitflow.storage.store import Store
 from tests.mnist import ROOT
 
 ARRAY = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
@@ -140,11 +140,11 @@ class TestObjects:
     """Of what stages return: how it becomes an object."""
 
     @pytest.fixture
-    def plain(self, cache: Cache) -> Artifact:
+    def plain(self, store: Store) -> Artifact:
         """What an array in memory becomes."""
-        return obtain(cache, "plain", lambda scratch: {"array": ARRAY})
+        return obtain(store, "plain", lambda scratch: {"array": ARRAY})
 
-    def test_a_file_in_the_scratch_folder_is_moved(self, cache: Cache, plain: Artifact):
+    def test_a_file_in_the_scratch_folder_is_moved(self, store: Store, plain: Artifact):
         inode = 0
 
         def compute(scratch: Path) -> dict[str, Any]:
@@ -153,63 +153,65 @@ class TestObjects:
             inode = (scratch / "x.npy").stat().st_ino
             return {"array": opened(scratch / "x.npy")}
 
-        cache.objects.path(plain.sha256).unlink()
-        made = obtain(cache, "moved", compute)
-        path = cache.objects.path(made.sha256)
+        store.objects.path(plain.sha256).unlink()
+        made = obtain(store, "moved", compute)
+        path = store.objects.path(made.sha256)
         assert (made, made.details) == (plain, plain.details)
         assert (path.stat().st_ino, path.stat().st_mode & 0o777) == (inode, 0o444)
-        np.testing.assert_array_equal(cache.read(made), ARRAY)
+        np.testing.assert_array_equal(store.read(made), ARRAY)
 
     def test_an_object_is_kept_and_counts_as_used(
-        self, cache: Cache, plain: Artifact, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, plain: Artifact, monkeypatch: pytest.MonkeyPatch
     ):
-        path = cache.objects.path(plain.sha256)
+        path = store.objects.path(plain.sha256)
         os.utime(path, (1000, 1000))
         inode = path.stat().st_ino
         monkeypatch.setattr(ObjectStore, "add", lambda *_: pytest.fail("it was written again"))
-        made = obtain(cache, "kept", lambda scratch: {"array": cache.read(plain)[:4]})
+        made = obtain(store, "kept", lambda scratch: {"array": store.read(plain)[:4]})
         assert (made, made.details) == (plain, plain.details)
         assert path.stat().st_ino == inode
         assert path.stat().st_mtime > 1000
 
     @pytest.mark.parametrize("harm", ["damaged", "swept"])
     def test_an_object_that_is_lost_meanwhile_is_written_again(
-        self, cache: Cache, plain: Artifact, harm: str
+        self, store: Store, plain: Artifact, harm: str
     ):
-        path = cache.objects.path(plain.sha256)
+        path = store.objects.path(plain.sha256)
 
         def compute(scratch: Path) -> dict[str, Any]:
-            mapped = cache.read(plain)
+            mapped = store.read(plain)
             # What is mapped keeps its bytes; in its place there is another file, or none.
             path.unlink()
             if harm == "damaged":
                 path.write_bytes(bytes(plain.size))
             return {"array": mapped}
 
-        made = obtain(cache, "kept", compute)
+        made = obtain(store, "kept", compute)
         assert made == plain
-        np.testing.assert_array_equal(cache.read(made), ARRAY)
+        np.testing.assert_array_equal(store.read(made), ARRAY)
 
     def test_a_link_out_of_the_scratch_folder_is_not_followed(
-        self, cache: Cache, plain: Artifact, file: Path
+        self, store: Store, plain: Artifact, file: Path
     ):
         def compute(scratch: Path) -> dict[str, Any]:
             (scratch / "x.npy").symlink_to(file)
             return {"array": opened(scratch / "x.npy")}
 
-        cache.objects.path(plain.sha256).unlink()
-        assert obtain(cache, "linked", compute) == plain
+        store.objects.path(plain.sha256).unlink()
+        assert obtain(store, "linked", compute) == plain
         assert file.exists()
-        assert not cache.objects.path(plain.sha256).is_symlink()
+        assert not store.objects.path(plain.sha256).is_symlink()
 
-    def test_a_file_from_elsewhere_is_copied(self, cache: Cache, plain: Artifact, file: Path):
-        cache.objects.path(plain.sha256).unlink()
-        made = obtain(cache, "copied", lambda scratch: {"array": opened(file)})
+    def test_a_file_from_elsewhere_is_copied(self, store: Store, plain: Artifact, file: Path):
+        store.objects.path(plain.sha256).unlink()
+        made = obtain(store, "copied", lambda scratch: {"array": opened(file)})
         assert made == plain
-        assert file.stat().st_ino != cache.objects.path(made.sha256).stat().st_ino
+        assert file.stat().st_ino != store.objects.path(made.sha256).stat().st_ino
         assert file.stat().st_mode & 0o200
 
 
-def obtain(cache: Cache, stage: str, compute: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+def obtain(store: Store, stage: str, compute: Callable[[Path], Mapping[str, Any]]) -> Artifact:
     key = StageKey(stage, {"steps.py": {stage: "1"}}, {}, {})
-    return cache.obtain(key, stage, compute, {"array": "npy"}, run="first").record.outputs["array"]
+    return store.cache.obtain(key, stage, compute, {"array": "npy"}, run="first").record.outputs[
+        "array"
+    ]

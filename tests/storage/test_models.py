@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.cache import Cache
 from digitflow.storage.documents import checksummed, read_checksummed
 from digitflow.storage.errors import MovedMeanwhileError, RecordDamagedError, UnknownNameError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.gc import find_garbage
 from digitflow.storage.models import ModelStore, ModelVersion, Move, previous
+from digitflow.storage.store import Store
 
 DIGEST = "ab" * 32
 
@@ -203,13 +203,13 @@ def test_an_alias_cannot_become_another_path(models: ModelStore) -> None:
 
 
 def test_a_sweep_keeps_what_versions_refer_to(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    with cache.objects.temporary() as file:
+    store = Store(tmp_path)
+    with store.objects.temporary() as file:
         file.write_bytes(b"weights")
-        sha256, size = cache.objects.add(file)
-    path = cache.objects.path(sha256)
+        sha256, size = store.objects.add(file)
+    path = store.objects.path(sha256)
     old = path.stat().st_mtime - 10_000_000
     os.utime(path, (old, old))
-    assert find_garbage(cache, 0).count("object") == 1
-    cache.models.register(**fields(weights=sha256))
-    assert find_garbage(cache, 0).count("object") == 0
+    assert find_garbage(store, 0).count("object") == 1
+    store.models.register(**fields(weights=sha256))
+    assert find_garbage(store, 0).count("object") == 0

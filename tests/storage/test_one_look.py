@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.keys import StageKey
+from digitflow.storage.store import Store
 
 FORMATS = {"text": "json"}
 
@@ -16,61 +16,61 @@ def key(number: int) -> StageKey:
 
 
 @pytest.fixture
-def stored(cache: Cache) -> Path:
+def stored(store: Store) -> Path:
     """The one object that two stages made."""
 
     def compute(_scratch: Path) -> Mapping[str, Any]:
         return {"text": "x" * 1000}
 
-    outcomes = [cache.obtain(key(n), "same", compute, FORMATS, run="r") for n in (1, 2)]
+    outcomes = [store.cache.obtain(key(n), "same", compute, FORMATS, run="r") for n in (1, 2)]
     digests = {outcome.record.outputs["text"].sha256 for outcome in outcomes}
-    return cache.objects.path(digests.pop())
+    return store.objects.path(digests.pop())
 
 
 @pytest.fixture
-def verified(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def verified(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The objects that are hashed."""
     names: list[str] = []
-    real = cache.objects.verify
+    real = store.objects.verify
 
     def verify(sha256: str, size: int | None = None) -> Path:
         names.append(sha256)
         return real(sha256, size)
 
-    monkeypatch.setattr(cache.objects, "verify", verify)
+    monkeypatch.setattr(store.objects, "verify", verify)
     return names
 
 
-def hit(cache: Cache, number: int) -> bool:
-    return cache.look_up(key(number), "same").record is not None
+def hit(store: Store, number: int) -> bool:
+    return store.cache.look_up(key(number), "same").record is not None
 
 
-def test_in_one_look_no_object_is_hashed_twice(cache: Cache, stored: Path, verified: list[str]):
-    with cache.one_look():
-        assert hit(cache, 1)
-        assert hit(cache, 2)
+def test_in_one_look_no_object_is_hashed_twice(store: Store, stored: Path, verified: list[str]):
+    with store.cache.one_look():
+        assert hit(store, 1)
+        assert hit(store, 2)
     assert len(verified) == 1
-    with cache.one_look():
-        assert hit(cache, 2)
-    assert hit(cache, 1)
-    assert hit(cache, 2)
+    with store.cache.one_look():
+        assert hit(store, 2)
+    assert hit(store, 1)
+    assert hit(store, 2)
     assert len(verified) == 4
 
 
-def test_one_look_finds_damage(cache: Cache, stored: Path):
+def test_one_look_finds_damage(store: Store, stored: Path):
     data = stored.read_bytes()
     stored.chmod(0o644)
     stored.write_bytes(data.replace(b"x", b"y", 1))
     assert digest_bytes(stored.read_bytes()) != digest_bytes(data)
-    with cache.one_look():
-        assert not hit(cache, 1)
-        assert not hit(cache, 2)
+    with store.cache.one_look():
+        assert not hit(store, 1)
+        assert not hit(store, 2)
 
 
-def test_what_one_look_saw_counts_in_no_other(cache: Cache, stored: Path):
-    with cache.one_look():
-        assert hit(cache, 1)
+def test_what_one_look_saw_counts_in_no_other(store: Store, stored: Path):
+    with store.cache.one_look():
+        assert hit(store, 1)
     stored.unlink()
-    with cache.one_look():
-        assert not hit(cache, 1)
-    assert not hit(cache, 2)
+    with store.cache.one_look():
+        assert not hit(store, 1)
+    assert not hit(store, 2)

@@ -8,7 +8,7 @@ import pytest
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.runs import RUNS, RunRecord, RunStore
+from digitflow.storage.runs import RUNS, RunRecord
 
 STAGE = {
     "name": "train",
@@ -33,24 +33,24 @@ RUN = RunRecord(
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> RunStore:
-    return RunStore(LocalDocuments(RUNS, LocalBackend(tmp_path)))
+def runs(tmp_path: Path) -> LocalDocuments[RunRecord]:
+    return LocalDocuments(RUNS, LocalBackend(tmp_path))
 
 
-def test_a_run_comes_back(runs: RunStore):
+def test_a_run_comes_back(runs: LocalDocuments[RunRecord]):
     runs.save(RUN)
     assert runs.load("quiet-ant") == RUN
     assert runs.path("quiet-ant").name == "quiet-ant.json"
 
 
-def test_there_is_none(runs: RunStore):
+def test_there_is_none(runs: LocalDocuments[RunRecord]):
     with pytest.raises(FileNotFoundError):
         runs.load("quiet-ant")
     assert list(runs.newest_first()) == []
     assert not runs.root.exists()
 
 
-def test_runs_come_newest_first_and_damaged_ones_not_at_all(runs: RunStore):
+def test_runs_come_newest_first_and_damaged_ones_not_at_all(runs: LocalDocuments[RunRecord]):
     for number in (3, 1, 4, 2):
         runs.save(replace(RUN, name=f"run-{number}", created=f"2026-01-0{number}T00:00:00Z"))
     runs.path("run-3").write_text("{}")
@@ -59,7 +59,7 @@ def test_runs_come_newest_first_and_damaged_ones_not_at_all(runs: RunStore):
     assert [run.name for run in runs.newest_first()] == ["run-4", "run-2", "run-1"]
 
 
-def test_each_changed_byte_is_noticed(runs: RunStore):
+def test_each_changed_byte_is_noticed(runs: LocalDocuments[RunRecord]):
     runs.save(RUN)
     path = runs.path(RUN.name)
     data = path.read_bytes()
@@ -72,7 +72,7 @@ def test_each_changed_byte_is_noticed(runs: RunStore):
 @pytest.mark.parametrize(
     "data", [b"", b"null", b"[]", b"{}", b"[" * 100_000, b"\xff", b" " * (16 * 2**20 + 1)]
 )
-def test_what_is_no_run(runs: RunStore, data: bytes):
+def test_what_is_no_run(runs: LocalDocuments[RunRecord], data: bytes):
     runs.root.mkdir()
     runs.path(RUN.name).write_bytes(data)
     with pytest.raises(RecordDamagedError, match="the record of run quiet-ant is damaged"):
@@ -103,19 +103,19 @@ def test_what_is_no_run(runs: RunStore, data: bytes):
         {"stages": ({"name": "train"},)},
     ],
 )
-def test_a_run_that_we_never_wrote(runs: RunStore, change: dict[str, Any]):
+def test_a_run_that_we_never_wrote(runs: LocalDocuments[RunRecord], change: dict[str, Any]):
     runs.save(replace(RUN, **change))
     with pytest.raises(RecordDamagedError, match="the record of run quiet-ant is damaged"):
         runs.load(RUN.name)
 
 
-def test_a_folder_in_place_of_a_run_is_damage(runs: RunStore):
+def test_a_folder_in_place_of_a_run_is_damage(runs: LocalDocuments[RunRecord]):
     runs.path(RUN.name).mkdir(parents=True)
     with pytest.raises(RecordDamagedError, match="is damaged"):
         runs.load(RUN.name)
 
 
-def test_a_run_in_the_place_of_another_is_not_taken_for_it(runs: RunStore):
+def test_a_run_in_the_place_of_another_is_not_taken_for_it(runs: LocalDocuments[RunRecord]):
     runs.save(RUN)
     runs.path(RUN.name).replace(runs.path("other"))
     with pytest.raises(RecordDamagedError, match="holds the record of run quiet-ant"):
@@ -123,12 +123,12 @@ def test_a_run_in_the_place_of_another_is_not_taken_for_it(runs: RunStore):
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/x", "a/b", ".hidden", "a" * 201, "a\n", "a\0"])
-def test_a_name_cannot_become_another_path(runs: RunStore, name: str):
+def test_a_name_cannot_become_another_path(runs: LocalDocuments[RunRecord], name: str):
     with pytest.raises(ValueError, match="expected a run name"):
         runs.path(name)
 
 
-def test_what_is_kept_can_be_read_with_ordinary_tools(runs: RunStore):
+def test_what_is_kept_can_be_read_with_ordinary_tools(runs: LocalDocuments[RunRecord]):
     runs.save(RUN)
     body = json.loads(runs.path(RUN.name).read_text())
     assert body["metrics"] == {"test_accuracy": 0.784}

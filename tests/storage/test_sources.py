@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.gc import find_garbage
 from digitflow.storage.sources import SourceStore
+from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage, repair
 
 SERVED = {"last": {"a.gz": "00"}, "seen": {}}
@@ -15,7 +15,7 @@ SERVED = {"last": {"a.gz": "00"}, "seen": {}}
 
 @pytest.fixture
 def sources(tmp_path: Path) -> SourceStore:
-    return Cache(tmp_path).sources
+    return Store(tmp_path).sources
 
 
 def test_what_was_served_comes_back(sources: SourceStore) -> None:
@@ -36,10 +36,10 @@ def test_damage_is_said_listed_and_removed(
     path.write_bytes(damage)
     with pytest.raises(RecordDamagedError, match="damaged"):
         sources.load("mnist")
-    cache = Cache(tmp_path)
-    report = find_damage(cache)
-    assert [(each.kind, cache.root / each.name) for each in report.damaged] == [("source", path)]
-    repair(cache, report)
+    store = Store(tmp_path)
+    report = find_damage(store)
+    assert [(each.kind, store.root / each.name) for each in report.damaged] == [("source", path)]
+    repair(store, report)
     assert sources.load("mnist") is None
 
 
@@ -52,4 +52,4 @@ def test_the_record_of_another_source_is_not_served(sources: SourceStore) -> Non
 
 def test_a_sweep_keeps_them(sources: SourceStore, tmp_path: Path) -> None:
     sources.save("mnist", SERVED)
-    assert not find_garbage(Cache(tmp_path), 0).items
+    assert not find_garbage(Store(tmp_path), 0).items

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DATASETS
 from tests.answers import SET_TINY, Answer, Cli
 from tests.terminal import pretend_a_terminal
@@ -64,6 +64,6 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_tiny(cli: Cli, cache: Cache, tiny_directory: Path) -> Cli:
+def run_tiny(cli: Cli, cache: Store, tiny_directory: Path) -> Cli:
     """`digitflow run` on the tiny dataset, all of whose stages are cached."""
     return lambda *arguments: cli("run", "--dataset", str(tiny_directory), *SET_TINY, *arguments)

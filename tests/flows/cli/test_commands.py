@@ -10,7 +10,7 @@ import pytest
 from cyclopts import App, Argument
 
 from digitflow.flows.cli.app import app, main
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.answers import SET_TINY
 from tests.patience import PATIENCE
 from tests.terminal import pretend_a_terminal
@@ -111,7 +111,7 @@ def test_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     "arguments", [["--help"], ["plan"], ["run"], ["run", "--help"], ["parameters"]]
 )
 def test_little_is_loaded_before_there_is_work(
-    arguments: list[str], cache: Cache, tiny_directory: Path, tmp_path: Path
+    arguments: list[str], cache: Store, tiny_directory: Path, tmp_path: Path
 ):
     if arguments in (["plan"], ["run"]):  # and everything is cached
         arguments = [*arguments, "--dataset", str(tiny_directory), *SET_TINY]

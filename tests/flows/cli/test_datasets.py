@@ -17,7 +17,7 @@ from digitflow.flows.cli.app import main
 from digitflow.flows.cli.arguments import RunArguments
 from digitflow.flows.pipeline import SAMPLE
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.dataset import DatasetError, Images
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.sources import DATASETS, find
@@ -145,7 +145,7 @@ def test_add_a_directory_and_train_on_it(
     assert (dataset.title, dataset.class_names) == ("Three letters", ("a", "b", "c"))
     assert dataset.labels == (1, 2, 3)
     parameters = resolve("quick", {"hidden_sizes": "4", "epochs": 1})
-    cache = Cache(tmp_path / "store")
+    cache = Store(tmp_path / "store")
     done = walk(cache, dataset, parameters, Selection(until="evaluate"))
     scores = cache.read(done.output("evaluate", "metrics"))
     assert [row["class"] for row in scores["per_class"]] == ["a", "b", "c"]
@@ -230,7 +230,7 @@ def test_add_a_url(call: Call, files: Path, served: str, tmp_path: Path) -> None
     assert code == 0, text
     dataset = find("letters")
     assert dataset.mirrors == (served,)
-    cache = Cache(tmp_path / "store")
+    cache = Store(tmp_path / "store")
     assert all(cache.objects.holds(file.sha256) for file in dataset.files)
     # What a server sends another time must be the same.
     change_a_byte(files / dataset.files[0].name)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.answers import Cli, no_line_is_too_wide
 from tests.finished_runs import a_run
 from tests.walk import Walk
 
 
 @pytest.fixture
-def _two_runs(cache: Cache) -> None:
+def _two_runs(cache: Store) -> None:
     changed = {**a_run("x").parameters, "epochs": 30}
     cache.runs.save(a_run("quiet-ant"))
     cache.runs.save(

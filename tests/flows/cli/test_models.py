@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.registered import register
 
 WEIGHTS = {"weights_1": np.ones((63, 2)), "weights_2": np.eye(2)}
@@ -21,7 +21,7 @@ def test_the_images_that_a_model_takes(
     size: tuple[int, int] | None,
 ):
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path))
-    register(Cache(), weights=WEIGHTS, class_names=("a", "b"), image_size=size, transposed=True)
+    register(Store(), weights=WEIGHTS, class_names=("a", "b"), image_size=size, transposed=True)
     assert main(["models", "show", "1"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["image", "size", *(["9", "x", "7"] if size else "–")] in lines

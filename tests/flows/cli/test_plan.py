@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from tests.answers import SET_TINY, Answer, Cli, no_line_is_too_wide
 from tests.walk import LABELS, Walk
 
@@ -14,7 +14,7 @@ def plan(cli: Cli, directory: Path, *arguments: str) -> Answer:
     return cli("plan", "--dataset", str(directory), *SET_TINY, *arguments)
 
 
-def test_exit_code_tells_whether_anything_would_run(cli: Cli, cache: Cache, tiny_directory: Path):
+def test_exit_code_tells_whether_anything_would_run(cli: Cli, cache: Store, tiny_directory: Path):
     answer = plan(cli, tiny_directory)
     assert answer.code == 0
     assert answer.out.count("cached") == len(LABELS)
@@ -26,7 +26,7 @@ def test_exit_code_tells_whether_anything_would_run(cli: Cli, cache: Cache, tiny
     assert no_line_is_too_wide(answer.out)
 
 
-def test_says_what_changed(cli: Cli, cache: Cache, tiny_directory: Path):
+def test_says_what_changed(cli: Cli, cache: Store, tiny_directory: Path):
     tiny = [each for each in SET_TINY if not each.startswith("epochs=")]
     answer = cli("plan", "--dataset", str(tiny_directory), *tiny, "epochs=3")
     assert answer.code == 3
@@ -35,7 +35,7 @@ def test_says_what_changed(cli: Cli, cache: Cache, tiny_directory: Path):
     assert "waits evaluate waits for train" in lines
 
 
-def test_as_json(cli: Cli, cache: Cache, tiny_directory: Path, first: Walk):
+def test_as_json(cli: Cli, cache: Store, tiny_directory: Path, first: Walk):
     answer = plan(cli, tiny_directory, "--json", "--from", "evaluate")
     stages = {stage["label"]: stage for stage in answer.json}
     assert list(stages) == list(LABELS)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.nn.predict import predict
 from tests.mnist import ROOT
@@ -25,19 +25,19 @@ Cli = Callable[..., Answer]
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store whose champion tells heavy heads from heavy feet; the test's folder is another."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path / "store"))
-    cache = Cache()
+    cache = Store()
     register(cache, weights=HALVES, class_names=("head", "foot"))
     cache.models.promote(1, "test")
     return cache
 
 
 @pytest.fixture
-def cli(store: Cache, capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(store: Store, capsys: pytest.CaptureFixture[str]) -> Cli:
     def run(*arguments: str) -> Answer:
         capsys.readouterr()
         code = main(["predict", *arguments])
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(cli: Cli):
     assert "notes.txt: expected a picture (PNG, JPEG" in err
 
 
-def test_idx_gives_a_line_an_image_and_the_very_predictions(cli: Cli, store: Cache):
+def test_idx_gives_a_line_an_image_and_the_very_predictions(cli: Cli, store: Store):
     images = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE)).astype(np.uint8)
     idx.write(Path("images.gz"), images)
     save("third.png", images[3] * (np.pad(np.ones((26, 26), np.uint8), 1)))
@@ -135,7 +135,7 @@ class TestNoSquare:
     WEIGHTS = {"weights_1": np.repeat(np.eye(2), 12, axis=0) / 100, "weights_2": np.eye(2)}
 
     @pytest.fixture(autouse=True)
-    def _champion(self, store: Cache) -> None:
+    def _champion(self, store: Store) -> None:
         known = {"image_size": (4, 6), "transposed": True}
         register(store, weights=self.WEIGHTS, class_names=("head", "foot"), **known)
         store.models.promote(2, "test")
@@ -156,7 +156,7 @@ class TestNoSquare:
         save("photo.png", photo)
         assert self.said(cli, "photo.png") == ["head"]
 
-    def test_a_version_of_an_older_digitflow(self, cli: Cli, store: Cache):
+    def test_a_version_of_an_older_digitflow(self, cli: Cli, store: Store):
         weights = {name: 2 * array for name, array in self.WEIGHTS.items()}
         register(store, weights=weights, class_names=("head", "foot"))
         save("a.png", image(20, 5))
@@ -196,7 +196,7 @@ class TestRefused:
         assert "both print" in err
 
 
-def test_starts_without_prefect_pandas_and_matplotlib(store: Cache):
+def test_starts_without_prefect_pandas_and_matplotlib(store: Store):
     save("a.png", image(20, 5))
     script = (
         "import sys; from digitflow.flows.cli.app import main; code = main(['predict', 'a.png']);"
@@ -213,7 +213,7 @@ def test_starts_without_prefect_pandas_and_matplotlib(store: Cache):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_records_only_if_asked(cli: Cli, store: Cache):
+def test_records_only_if_asked(cli: Cli, store: Store):
     save("a.png", image(20, 5))
     cli("a.png")
     assert list(store.batches.newest_first()) == []

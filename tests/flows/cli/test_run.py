@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from digitflow.flows.selection import Selection
-from digitflow.storage.cache import Cache
+from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DATASETS
 from digitflow.tasks.parameters import Parameters
 from tests.answers import SET_TINY, Cli, no_line_is_too_wide
@@ -18,7 +18,7 @@ from tests.walk import LABELS, TINY, Walk, walk
 class TestNothingToDo:
     @pytest.mark.usefixtures("terminal")
     def test_shows_every_stage_as_cached_and_the_result(
-        self, run_tiny: Cli, first: Walk, cache: Cache
+        self, run_tiny: Cli, first: Walk, cache: Store
     ):
         answer = run_tiny()
         assert (answer.code, answer.err) == (0, "")
@@ -31,7 +31,7 @@ class TestNothingToDo:
         assert f"tiny: test accuracy {accuracy * 100:.1f} % of 20 images" in answer.out
         assert answer.out.splitlines()[0] == "tiny · preset tutorial"
 
-    def test_writes_the_results(self, run_tiny: Cli, first: Walk, cache: Cache):
+    def test_writes_the_results(self, run_tiny: Cli, first: Walk, cache: Store):
         answer = run_tiny("--output", "out")
         assert f"Results: {Path.cwd() / 'out'}" in answer.out.replace("\n", "")
         found = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
@@ -56,7 +56,7 @@ class TestNothingToDo:
         assert Path("out/model.npz").read_bytes() == again
 
     def test_goes_into_the_folder_of_the_run_that_made_it(
-        self, run_tiny: Cli, first: Walk, cache: Cache
+        self, run_tiny: Cli, first: Walk, cache: Store
     ):
         stages = tuple(
             {"name": label, "key": result.key, "cached": False}
@@ -111,7 +111,7 @@ class TestNothingToDo:
 
 class TestOffline:
     @pytest.fixture
-    def _sample_is_cached(self, alone: None, empty: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _sample_is_cached(self, alone: None, empty: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             "digitflow.flows.pipeline.SAMPLE", {"training": 40, "test": 20, "seed": 1}
         )
