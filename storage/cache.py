@@ -29,8 +29,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.batches import BatchStore
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.batches import BATCHES, BatchStore
 from digitflow.storage.digests import short
+from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import (
     ArtifactError,
     ObjectDamagedError,
@@ -54,12 +56,12 @@ from digitflow.storage.models import ModelStore
 from digitflow.storage.objects import ObjectStore
 from digitflow.storage.os_errors import explaining, explaining_full_disk
 from digitflow.storage.quarantine import settle
-from digitflow.storage.records import Record, RecordStore, now
-from digitflow.storage.runs import RunStore
-from digitflow.storage.sources import SourceStore
+from digitflow.storage.records import RECORDS, Record, RecordStore, now
+from digitflow.storage.runs import RUNS, RunStore
+from digitflow.storage.sources import SOURCES, SourceStore
 
 if TYPE_CHECKING:
-    from digitflow.storage.remote.store import SharedStore
+    from digitflow.storage.shared import SharedStore
 
 # What a shared store needs is imported where it is used: most stores are folders.
 
@@ -142,7 +144,7 @@ class Cache:
     def __init__(self, root: Path | None = None, url: str | None = None) -> None:
         url = url or (shared_url() if root is None else None)
         if root is None and url is not None:
-            from digitflow.storage.remote.location import cache_folder
+            from digitflow.storage.backends.remote import cache_folder
 
             root = cache_folder(url)
         self.root = root or store_location()
@@ -157,22 +159,25 @@ class Cache:
                 "name another place: DIGITFLOW_STORE"
             )
             raise StoreUnusableError(message)
-        self.objects = ObjectStore(self.root / "objects", partial(settle, self.root))
-        self.records = RecordStore(self.root / "records")
-        self.runs = RunStore(self.root / "runs")
-        self.models = ModelStore(self.root / "models")
-        self.sources = SourceStore(self.root / "sources")
-        self.batches = BatchStore(self.root / "batches")
+        folder = LocalBackend(self.root)
+        settled = partial(settle, self.root)
+        self.models = ModelStore(folder)
+        self.sources = SourceStore(LocalDocuments(SOURCES, folder))
+        self.batches = BatchStore(LocalDocuments(BATCHES, folder))
         self.locks = KeyLocks(self.root / "locks")
         self._verified: set[Artifact] | None = None
         self.shared: SharedStore | None = None
-        if url is not None:
-            from digitflow.storage.remote.store import SharedStore
+        if url is None:
+            self.objects = ObjectStore(self.root / "objects", settled)
+            self.records = RecordStore(LocalDocuments(RECORDS, folder))
+            self.runs = RunStore(LocalDocuments(RUNS, folder))
+            return
+        from digitflow.storage.shared import SharedStore
 
-            self.shared = SharedStore(self.root, url, partial(settle, self.root))
-            self.objects = self.shared.objects
-            self.records = self.shared.records
-            self.runs = self.shared.runs
+        self.shared = SharedStore(folder, url, settled)
+        self.objects = self.shared.objects
+        self.records = RecordStore(self.shared.records)
+        self.runs = RunStore(self.shared.runs)
 
     @property
     def local(self) -> Cache:

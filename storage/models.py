@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from digitflow.storage.checksummed import read_sealed, write_sealed
-from digitflow.storage.errors import (
-    ArtifactError,
-    MovedMeanwhileError,
-    RecordDamagedError,
-    UnknownNameError,
-)
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.documents import Document, Kind, LocalDocuments
+from digitflow.storage.errors import MovedMeanwhileError, UnknownNameError
+from digitflow.storage.fields import Number
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.locks import briefly
 from digitflow.storage.records import now
@@ -31,11 +27,10 @@ CHAMPION = "champion"
 ANY = 0  # no version has this number
 
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,49}")
-_FILE = re.compile(r"\d{6}\.json")
 
 
 @dataclass(frozen=True)
-class ModelVersion:
+class ModelVersion(Document):
     """One trained model.
 
     Attributes
@@ -74,7 +69,7 @@ class ModelVersion:
     preset: str
     dataset: str
     parameters: Mapping[str, Any]
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Number]
     training: str
     data: Mapping[str, str]
     class_names: tuple[str, ...]
@@ -93,11 +88,45 @@ class Move:
     why: str
 
 
-class ModelStore:
-    """Model versions and aliases in one folder."""
+@dataclass(frozen=True)
+class Alias(Document):
+    """Where an alias stands, last, and where it stood before."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    alias: str
+    moves: tuple[Move, ...]
+
+
+VERSIONS = Kind(
+    ModelVersion,
+    folder="models/versions",
+    is_name=re.compile(r"\d{6}").fullmatch,
+    expected="a number of six digits",
+    title=lambda name: f"model version {int(name)}",
+    name_of=lambda model: f"{model.version:06d}",
+)
+ALIASES = Kind(
+    Alias,
+    folder="models/aliases",
+    is_name=_ALIAS.fullmatch,
+    expected="an alias of lower-case letters, digits, dashes",
+    title=lambda name: f"alias {name}",
+    name_of=lambda alias: alias.alias,
+)
+
+
+class ModelStore:
+    """Model versions and aliases.
+
+    Parameters
+    ----------
+    backend
+        The store's folder.
+    """
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self.root = backend.path("models")
+        self.versions = LocalDocuments(VERSIONS, backend)
+        self.aliases = LocalDocuments(ALIASES, backend)
 
     def register(self, **fields: Any) -> ModelVersion:
         """Make a trained model a version, or return the version that it is already.
@@ -109,21 +138,19 @@ class ModelStore:
         **fields
             Those of `ModelVersion`, apart from `version` and `created`.
         """
-        versions = self.root / "versions"
-        versions.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         with briefly(self.root / "register.lock", "the registry of models"):
-            last = 0
             for known in self.oldest_first():
-                last = known.version
                 if (known.training, known.weights, known.data) == (
                     fields["training"],
                     fields["weights"],
                     fields["data"],
                 ):
                     return self._completed(known, fields)
-            last = max([last, *(int(path.stem) for path in self._files())])
+            # A damaged version keeps its number.
+            last = max(map(int, self.versions.entries()), default=0)
             model = ModelVersion(version=last + 1, created=now(), **fields)
-            self._write(model)
+            self.versions.save(model)
         return model
 
     def load(self, version: int) -> ModelVersion:
@@ -136,65 +163,33 @@ class ModelStore:
         RecordDamagedError
             If its record cannot be trusted.
         """
-        path = self._path(version)
         try:
-            body = read_sealed(path)
-            for name in ("weights", "predictions"):
-                body[name] = Artifact.from_json(body[name])
-            body["class_names"] = tuple(body["class_names"])
-            if body.get("image_size") is not None:
-                height, width = body["image_size"]
-                body["image_size"] = (height, width)
-            model = ModelVersion(**body)
-        except FileNotFoundError:
+            return self.versions.load(f"{version:06d}")
+        except (FileNotFoundError, ValueError):
             known = ", ".join(str(each.version) for each in self.oldest_first()) or "none yet"
             message = f"expected the number of a model version, found {version}; there are {known}"
             raise UnknownNameError(message) from None
-        except (TypeError, KeyError, ValueError, ArtifactError) as error:
-            message = f"model version {version} is damaged: {path}: {error}"
-            raise RecordDamagedError(message) from error
-        if model.version != version:
-            message = f"model version {version} is damaged: {path} is that of {model.version}"
-            raise RecordDamagedError(message)
-        return model
 
     def oldest_first(self) -> Iterator[ModelVersion]:
         """Iterate over the readable versions, in order."""
-        for path in self._files():
-            try:
-                yield self.load(int(path.stem))
-            except (RecordDamagedError, UnknownNameError):
-                continue
-
-    def damaged(self) -> Iterator[Path]:
-        """Iterate over what lies here and cannot be trusted."""
-        for path in self._files():
-            try:
-                self.load(int(path.stem))
-            except RecordDamagedError:
-                yield path
-        for path in sorted(self.root.glob("aliases/*.json")):
-            try:
-                self.moves(path.stem)
-            except (RecordDamagedError, UnknownNameError):
-                yield path
+        yield from self.versions.readable()
 
     def moves(self, alias: str = CHAMPION) -> tuple[Move, ...]:
         """Return where an alias stands, last, and where it stood before.
 
         Raises
         ------
+        UnknownNameError
+            If the text cannot name an alias.
         RecordDamagedError
             If its record cannot be trusted.
         """
-        path = self._alias(alias)
         try:
-            return tuple(Move(**move) for move in read_sealed(path)["moves"])
+            return self.aliases.load(alias).moves
         except FileNotFoundError:
             return ()
-        except (TypeError, KeyError) as error:
-            message = f"alias {alias} is damaged: {path}: {error}"
-            raise RecordDamagedError(message) from error
+        except ValueError as error:
+            raise UnknownNameError(str(error)) from None
 
     def champion(self) -> ModelVersion | None:
         """Return the version that the alias `champion` stands at, or None."""
@@ -233,8 +228,7 @@ class ModelStore:
                 )
                 raise MovedMeanwhileError(message)
             move = Move(model.version, now(), why)
-            moves = [asdict(each) for each in (*before, move)]
-            write_sealed(self._alias(alias), {"alias": alias, "moves": moves})
+            self.aliases.save(Alias(alias, (*before, move)))
         return move
 
     def rollback(self, alias: str = CHAMPION) -> Move:
@@ -265,29 +259,8 @@ class ModelStore:
             return known
         of_images = {name: fields[name] for name in ("image_size", "transposed") if name in fields}
         completed = replace(known, **of_images)
-        self._write(completed)
+        self.versions.save(completed)
         return completed
-
-    def _write(self, model: ModelVersion) -> None:
-        body = asdict(model)
-        for name in ("weights", "predictions"):
-            body[name] = getattr(model, name).to_json()
-        write_sealed(self._path(model.version), body)
-
-    def _files(self) -> list[Path]:
-        folder = self.root / "versions"
-        if not folder.is_dir():
-            return []
-        return sorted(path for path in folder.iterdir() if _FILE.fullmatch(path.name))
-
-    def _path(self, version: int) -> Path:
-        return self.root / "versions" / f"{version:06d}.json"
-
-    def _alias(self, alias: str) -> Path:
-        if not _ALIAS.fullmatch(alias):
-            message = f"expected an alias of lower-case letters, digits, dashes, found {alias!r}"
-            raise UnknownNameError(message)
-        return self.root / "aliases" / f"{alias}.json"
 
 
 def previous(moves: tuple[Move, ...]) -> int | None:

@@ -9,9 +9,38 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from digitflow.storage.atomic import commit_file, temporary_file
+from digitflow.storage.backends.base import Backend, Entry
+from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_file, is_sha256, short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
 from digitflow.storage.safe_open import open_regular
+
+
+def object_name(sha256: str) -> str:
+    """Return where an object lies below a store's root.
+
+    Raises
+    ------
+    StorageError
+        If `sha256` is not a digest: a name from a record must never become another path.
+    """
+    if not is_sha256(sha256):
+        message = f"expected a SHA-256 of 64 hexadecimal digits, found {sha256!r}"
+        raise StorageError(message)
+    return f"objects/{sha256[:2]}/{sha256[2:]}"
+
+
+def object_entries(backend: Backend) -> dict[str, Entry]:
+    """Return what a backend holds of objects, by their digests and in order."""
+    entries = {
+        entry.name.removeprefix("objects/").replace("/", "", 1): entry
+        for entry in backend.list("objects", depth=2)
+    }
+    return {
+        sha256: entry
+        for sha256, entry in entries.items()
+        if is_sha256(sha256) and object_name(sha256) == entry.name
+    }
 
 
 class ObjectStore:
@@ -20,7 +49,7 @@ class ObjectStore:
     Parameters
     ----------
     root
-        Folder of the objects. It is created when the first object is written.
+        Folder ``objects``. It is created when the first object is written.
     settle
         Called before an object counts as missing: returns when none is aside for a moment.
     """
@@ -30,17 +59,8 @@ class ObjectStore:
         self._settle = settle
 
     def path(self, sha256: str) -> Path:
-        """Return where the object lies or would lie.
-
-        Raises
-        ------
-        StorageError
-            If `sha256` is not a digest: a name from a record must never become another path.
-        """
-        if not is_sha256(sha256):
-            message = f"expected a SHA-256 of 64 hexadecimal digits, found {sha256!r}"
-            raise StorageError(message)
-        return self.root / sha256[:2] / sha256[2:]
+        """Return where the object lies or would lie; `StorageError` if it is no digest."""
+        return self.root.parent / object_name(sha256)
 
     def temporary(self, suffix: str = "") -> AbstractContextManager[Path]:
         """Return a temporary file on the store's file system, to be filled and then added."""
@@ -172,11 +192,4 @@ class ObjectStore:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of all objects, in order."""
-        if not self.root.is_dir():
-            return
-        for folder in sorted(self.root.iterdir()):
-            if len(folder.name) != 2 or not folder.is_dir():
-                continue
-            for file in sorted(folder.iterdir()):
-                if is_sha256(folder.name + file.name):
-                    yield folder.name + file.name
+        yield from object_entries(LocalBackend(self.root.parent))

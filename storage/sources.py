@@ -1,4 +1,4 @@
-"""What sources of data served when they were last asked: one sealed JSON file a source.
+"""What sources of data served when they were last asked: one checksummed JSON file a source.
 
 Whose ETags, times and digests these are, and what they mean, is the caller's matter. They are this
 machine's own, in a shared store too: each machine asks for itself.
@@ -6,24 +6,56 @@ machine's own, in a shared store too: each machine asks for itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from digitflow.storage.checksummed import read_sealed, write_sealed
 from digitflow.storage.digests import digest_bytes
-from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.documents import Document, Kind, LocalDocuments
+
+_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class SourceRecord(Document):
+    """What a source served when it was last asked: JSON values by name."""
+
+    source: str
+    served: Mapping[str, Any]
+
+
+def _name(source: str) -> str:
+    """Return the name of a source's record; that of a source may be any text."""
+    return digest_bytes(source.encode(errors="replace"))[:_DIGITS]
+
+
+SOURCES = Kind(
+    SourceRecord,
+    folder="sources",
+    is_name=re.compile(f"[0-9a-f]{{{_DIGITS}}}").fullmatch,
+    expected=f"{_DIGITS} hexadecimal digits",
+    title=lambda name: f"the record of source {name[:12]}…",
+    name_of=lambda record: _name(record.source),
+)
 
 
 class SourceStore:
-    """Records of sources in one folder."""
+    """Records of sources in one folder.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Parameters
+    ----------
+    documents
+        Where they lie.
+    """
+
+    def __init__(self, documents: LocalDocuments[SourceRecord]) -> None:
+        self.documents = documents
 
     def path(self, source: str) -> Path:
-        """Return where the record of a source lies; its name may be any text."""
-        return self.root / f"{digest_bytes(source.encode(errors='replace'))[:32]}.json"
+        """Return where the record of a source lies."""
+        return self.documents.path(_name(source))
 
     def save(self, source: str, served: Mapping[str, Any]) -> None:
         """Remember what a source served, in place of what it served before.
@@ -35,7 +67,7 @@ class SourceStore:
         served
             JSON values.
         """
-        write_sealed(self.path(source), {"source": source, "served": dict(served)})
+        self.documents.save(SourceRecord(source, dict(served)))
 
     def load(self, source: str) -> dict[str, Any] | None:
         """Return what a source served when it was last asked, or None if it never was.
@@ -45,30 +77,7 @@ class SourceStore:
         RecordDamagedError
             If the record cannot be trusted.
         """
-        path = self.path(source)
         try:
-            body = read_sealed(path)
+            return dict(self.documents.load(_name(source)).served)
         except FileNotFoundError:
             return None
-        served = body.get("served")
-        if body.get("source") != source or not isinstance(served, dict):
-            message = f"{path} is damaged: it is not the record of {source}"
-            raise RecordDamagedError(message)
-        return served
-
-    def damaged(self) -> Iterator[Path]:
-        """Iterate over what lies here and cannot be trusted."""
-        for path in sorted(self.root.glob("*.json")):
-            if not is_sound(path):
-                yield path
-
-
-def is_sound(path: Path) -> bool:
-    """Tell whether a file is as it was written; True if it has gone meanwhile."""
-    try:
-        read_sealed(path)
-    except FileNotFoundError:
-        return True
-    except RecordDamagedError:
-        return False
-    return True

@@ -1,26 +1,20 @@
-"""Hash everything in the store again, and remove what is damaged."""
+"""Read everything in a store again, and repair or remove what is damaged."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from typing import Any
 
-from digitflow.storage.batches import load_batch
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import short
-from digitflow.storage.errors import (
-    ObjectDamagedError,
-    ObjectMissingError,
-    RecordDamagedError,
-    StorageError,
-)
-from digitflow.storage.objects import ObjectStore
+from digitflow.storage.documents import Documents
+from digitflow.storage.errors import RecordDamagedError, StorageError
+from digitflow.storage.objects import object_entries, object_name
 from digitflow.storage.os_errors import explaining
-from digitflow.storage.quarantine import remove_unless, settle
-from digitflow.storage.records import RecordStore
-from digitflow.storage.runs import RunStore
-from digitflow.storage.sources import is_sound
+from digitflow.storage.places import Here, Place, There
+from digitflow.storage.records import Record
 
 
 @dataclass(frozen=True)
@@ -31,15 +25,18 @@ class Damage:
     ----------
     kind
         ``object``, ``record``, ``run``, ``source``, ``batch`` or ``model``.
-    path
-        Where it lies.
+    name
+        Where it lies, below the store's root or URL.
     problem
         What is wrong, in a sentence.
+    lacks
+        Digests of what a sound record names and the store does not have.
     """
 
     kind: str
-    path: Path
+    name: str
     problem: str
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass
@@ -62,92 +59,122 @@ class Report:
     damaged: list[Damage] = field(default_factory=list)
 
 
-def find_damage(cache: Cache) -> Report:
-    """Verify every object, every stage's record and every run's record.
+def find_damage(cache: Cache, *, shared: bool = False) -> Report:
+    """Verify every object, every stage's record, every run's record, and the rest.
 
-    Of a shared store that is what this machine keeps of it, which need not be all of it.
+    Parameters
+    ----------
+    cache
+        The store.
+    shared
+        Whether to download and hash what lies behind the store's URL. Otherwise it is what this
+        machine keeps of it, which need not be all of it.
+
+    Raises
+    ------
+    SharedStoreError
+        If there is no shared store, or it cannot be used.
     """
+    place = _place(cache, shared)
     report = Report()
-    is_whole = cache.shared is None
-    cache = cache.local
-    for sha256 in cache.objects:
-        path = cache.objects.path(sha256)
-        try:
-            report.size += cache.objects.verify(sha256).stat().st_size
-        except ObjectDamagedError as error:
-            report.damaged.append(Damage("object", path, str(error)))
-        except ObjectMissingError:
-            continue  # swept meanwhile
+    # Before the objects: what a record names is there before the record is.
+    records = _verify_documents(report, "record", place.records)
+    _verify_documents(report, "run", place.runs)
+    sizes = {}
+    for sha256, entry in object_entries(place.backend).items():
+        sizes[sha256] = entry.size
         report.objects += 1
-    for path in sorted(cache.records.root.glob("*/*.json")):
-        report.records += 1
-        try:
-            record = cache.records.load(path.parent.name, path.stem)
-        except (RecordDamagedError, ValueError) as error:
-            report.damaged.append(Damage("record", path, str(error)))
-            continue
-        for name, artifact in record.outputs.items() if record is not None else ():
-            if is_whole and _is_missing(cache, artifact.sha256):
-                problem = f"{path} names {name}, object {short(artifact.sha256)}…, which is missing"
-                report.damaged.append(Damage("record", path, problem))
-    for path in sorted(cache.runs.root.glob("*.json")):
-        report.records += 1
-        try:
-            cache.runs.load(path.stem)
-        except FileNotFoundError:
-            continue
-        except (RecordDamagedError, ValueError) as error:
-            report.damaged.append(Damage("run", path, str(error)))
-    for path in cache.sources.damaged():
-        report.damaged.append(Damage("source", path, f"{path} is damaged"))
-    for path in cache.batches.damaged():
-        report.damaged.append(Damage("batch", path, f"{path} is damaged"))
-    # Nothing makes a version's record again, so one that is damaged is listed and left.
-    for path in cache.models.damaged():
-        report.damaged.append(Damage("model", path, f"{path} is damaged"))
+        report.size += entry.size
+        problem = _object_problem(place, sha256, entry.name)
+        if problem is not None:
+            report.damaged.append(Damage("object", entry.name, problem))
+    for file, record in records.items() if place.is_whole else ():
+        lacks = _lacks(place, record, sizes)
+        if lacks and place.holds(file):
+            names = ", ".join(f"object {short(sha256)}…" for sha256 in lacks)
+            problem = f"{place.backend}/{file} names {names}, which is missing"
+            report.damaged.append(Damage("record", file, problem, lacks))
+    for noun, documents in place.others:
+        _verify_documents(report, noun, documents)
     return report
 
 
-def remove_damage(cache: Cache, report: Report) -> None:
-    """Remove what is damaged: the stages that made it will miss it and make it again.
+def repair(cache: Cache, report: Report, *, shared: bool = False) -> None:
+    """Put right what this machine has sound, and remove what else is damaged.
 
-    What a run has healed since it was found damaged is left alone.
+    What is removed is missed by the stages that made it, and made again. What has been healed
+    since it was found damaged is left alone. Nothing makes a model version's record again, so one
+    that is damaged stays.
 
     Raises
     ------
     StoreUnusableError
         If the store cannot be written.
     """
+    place = _place(cache, shared)
     with explaining("the store", cache.root):
         for damage in report.damaged:
             if damage.kind == "model":
                 continue
-            remove_unless(cache.root, damage.path, partial(_is_sound, cache.local, damage.kind))
+            wanted = damage.lacks
+            if damage.kind == "object":
+                wanted = (_sha256(damage.name),)
+            if not wanted or not all([place.heal(sha256) for sha256 in wanted]):
+                place.remove_unless(damage.name, partial(_is_sound, place, damage))
 
 
-def _is_missing(cache: Cache, sha256: str) -> bool:
-    path = cache.objects.path(sha256)
-    if not path.exists():
-        settle(cache.root)  # a sweep may be looking at it
-    return not path.exists()
+def _place(cache: Cache, shared: bool) -> Place:
+    return There(cache) if shared else Here(cache)
 
 
-def _is_sound(cache: Cache, kind: str, aside: Path) -> bool:
-    """Look once more at what lies aside, where it has the same path as in the store."""
+def _verify_documents(report: Report, noun: str, documents: Documents[Any]) -> dict[str, Any]:
+    """Read documents, note what is damaged, and return the others by their files."""
+    sound = {}
+    for name in documents.entries():
+        file = documents.kind.file(name)
+        try:
+            sound[file] = documents.load(name)
+        except FileNotFoundError:  # gone meanwhile
+            continue
+        except RecordDamagedError as error:
+            report.damaged.append(Damage(noun, file, str(error)))
+        report.records += noun in ("record", "run")
+    return sound
+
+
+def _object_problem(place: Place, sha256: str, name: str) -> str | None:
     try:
-        if kind == "object":
-            return ObjectStore(aside.parents[1]).holds(aside.parent.name + aside.name)
-        if kind == "batch":
-            load_batch(aside)
-            return True
-        if kind == "run":
-            RunStore(aside.parent).load(aside.stem)
-            return True
-        if kind == "source":
-            return is_sound(aside)
-        record = RecordStore(aside.parents[1]).load(aside.parent.name, aside.stem)
-    except (StorageError, ValueError):
-        return False
-    return record is not None and all(
-        cache.objects.path(artifact.sha256).exists() for artifact in record.outputs.values()
+        actual = place.backend.digest(name)
+    except FileNotFoundError:  # swept meanwhile
+        return None
+    except OSError as error:  # unreadable medium, no permission, or no regular file
+        return f"object {short(sha256)}… is damaged: {error}"
+    if actual == sha256:
+        return None
+    where = f"{place.backend}/{name}"
+    return f"object {short(sha256)}… is damaged: the bytes of {where} hash to {short(actual)}…"
+
+
+def _lacks(place: Place, record: Record, there: Container[str]) -> tuple[str, ...]:
+    return tuple(
+        artifact.sha256
+        for artifact in record.outputs.values()
+        if artifact.sha256 not in there and not place.holds(object_name(artifact.sha256))
     )
+
+
+def _is_sound(place: Place, damage: Damage, lies_at: str) -> bool:
+    """Look once more at what was damaged, under the name that it has meanwhile."""
+    try:
+        if damage.kind == "object":
+            return place.backend.digest(lies_at) == _sha256(damage.name)
+        documents = place.documents()[damage.kind]
+        name = documents.kind.name_in(damage.name)
+        document = documents.parse(str(name), place.backend.read(lies_at))
+    except (OSError, StorageError):
+        return False
+    return damage.kind != "record" or not _lacks(place, document, ())
+
+
+def _sha256(object_file: str) -> str:
+    return "".join(object_file.split("/")[1:])

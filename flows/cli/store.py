@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,21 +10,10 @@ from rich.console import Console
 from digitflow.flows.cli.arguments import Json
 from digitflow.flows.cli.render import megabytes, plain_console, print_text
 from digitflow.storage.cache import Cache
-from digitflow.storage.gc import Item, find_garbage, sweep
-from digitflow.storage.remote.gc import (
-    MIN_KEEP_DAYS,
-    SharedItem,
-    find_shared_garbage,
-    sweep_shared,
-)
-from digitflow.storage.remote.store import SharedStore
-from digitflow.storage.remote.verify import (
-    SharedDamage,
-    SharedReport,
-    find_shared_damage,
-    repair_shared,
-)
-from digitflow.storage.verify import Damage, Report, find_damage, remove_damage
+from digitflow.storage.gc import find_garbage, sweep
+from digitflow.storage.places import MIN_KEEP_DAYS
+from digitflow.storage.verify import find_damage
+from digitflow.storage.verify import repair as repair_damage
 from digitflow.tasks.parameters import ParameterError
 
 SOUND, DAMAGED = 0, 1
@@ -65,25 +53,21 @@ def gc(
         If the store is not shared but should be, or `keep_days` is less than is safe there.
     """
     cache = Cache()
-    items: Sequence[Item | SharedItem]
-    if shared:
-        if keep_days < MIN_KEEP_DAYS:
-            message = (
-                f"--keep-days {keep_days:g}: expected at least {MIN_KEEP_DAYS:g} with --shared, "
-                "because other machines may be using what is younger"
-            )
-            raise ParameterError(message)
-        remote = _shared_store(cache).remote
-        in_use = set(cache.models.references())
-        items = (sweep_shared if apply else find_shared_garbage)(remote, keep_days, in_use)
-        place, command = str(remote), "digitflow gc --shared --apply"
-    else:
-        items = (sweep if apply else find_garbage)(cache, keep_days).items
-        place, command = str(cache.root), "digitflow gc --apply"
+    if shared and keep_days < MIN_KEEP_DAYS:
+        message = (
+            f"--keep-days {keep_days:g}: expected at least {MIN_KEEP_DAYS:g} with --shared, "
+            "because other machines may be using what is younger"
+        )
+        raise ParameterError(message)
+    place, option = _place(cache, shared)
+    items = (sweep if apply else find_garbage)(cache, keep_days, shared=shared).items
     console = plain_console()
     size = sum(item.size for item in items)
     if json:
-        found = [{**_place(each), "bytes": each.size} for each in items]
+        found = [
+            {"kind": each.kind, **_where(cache, shared, each.name), "bytes": each.size}
+            for each in items
+        ]
         document = {"store": place, "applied": apply, "bytes": size, "items": found}
         console.print_json(data=document)
         return
@@ -96,9 +80,8 @@ def gc(
     elif apply:
         print_text(console, f"deleted {megabytes(size)} from {place}")
     else:
-        print_text(
-            console, f"{megabytes(size)} can be deleted from {place}\ndelete with: {command}"
-        )
+        can_go = f"{megabytes(size)} can be deleted from {place}"
+        print_text(console, f"{can_go}\ndelete with: digitflow gc{option} --apply")
     if not shared:
         _say_whose(console, cache, "is left alone; sweep it with: digitflow gc --shared")
 
@@ -124,22 +107,13 @@ def verify(
         If the store is not shared but should be.
     """
     cache = Cache()
-    report: Report | SharedReport
+    place, option = _place(cache, shared)
+    report = find_damage(cache, shared=shared)
+    if repair:
+        repair_damage(cache, report, shared=shared)
+    repaired = "what is damaged was removed, the next run builds it again"
     if shared:
-        store = _shared_store(cache)
-        report = damage = find_shared_damage(store)
-        if repair:
-            repair_shared(store, damage)
-        place = str(store.remote)
         repaired = "what this machine has was sent again, the next run builds the rest again"
-        command = "digitflow verify --shared --repair"
-    else:
-        report = found = find_damage(cache)
-        if repair:
-            remove_damage(cache, found)
-        place = str(cache.root)
-        repaired = "what is damaged was removed, the next run builds it again"
-        command = "digitflow verify --repair"
     console = plain_console()
     if json:
         document = {
@@ -147,7 +121,10 @@ def verify(
             "objects": report.objects,
             "records": report.records,
             "bytes": report.size,
-            "damaged": [{**_place(each), "problem": each.problem} for each in report.damaged],
+            "damaged": [
+                {"kind": each.kind, **_where(cache, shared, each.name), "problem": each.problem}
+                for each in report.damaged
+            ],
             "repaired" if shared else "removed": repair,
         }
         console.print_json(data=document)
@@ -161,28 +138,28 @@ def verify(
         + (f"; {repaired}" if repair and report.damaged else ""),
     )
     if report.damaged and not repair:
-        console.print(f"repair with: {command}")
+        console.print(f"repair with: digitflow verify{option} --repair")
     if not shared:
         _say_whose(console, cache, "was not read; verify it with: digitflow verify --shared")
     return DAMAGED if report.damaged else SOUND
 
 
-def _place(found: Item | SharedItem | Damage | SharedDamage) -> dict[str, str]:
-    """Return what something in a store is and where it lies, for JSON."""
-    if isinstance(found, SharedItem | SharedDamage):
-        return {"kind": found.kind, "name": found.name}
-    return {"kind": found.kind, "path": str(found.path)}
-
-
-def _shared_store(cache: Cache) -> SharedStore:
+def _place(cache: Cache, shared: bool) -> tuple[str, str]:
+    """Return what is looked at, for people, and the option that asks for it."""
+    if not shared:
+        return str(cache.root), ""
     if cache.shared is None:
         message = (
             f"--shared: expected DIGITFLOW_STORE to be a URL such as s3://bucket/prefix, found "
             f"the folder {cache.root}; leave --shared out"
         )
         raise ParameterError(message)
-    cache.connect()
-    return cache.shared
+    return str(cache.shared.remote), " --shared"
+
+
+def _where(cache: Cache, shared: bool, name: str) -> dict[str, str]:
+    """Return where something in a store lies, for JSON."""
+    return {"name": name} if shared else {"path": str(cache.root / name)}
 
 
 def _say_whose(console: Console, cache: Cache, what_of_it: str) -> None:

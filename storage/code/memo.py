@@ -8,7 +8,6 @@ another version wrote, is as good as none.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from digitflow.storage.atomic import write_bytes
-from digitflow.storage.digests import digest_bytes, digest_json, is_sha256
-from digitflow.storage.safe_open import open_regular
+from digitflow.storage.digests import digest_bytes, is_sha256
+from digitflow.storage.documents import checksummed, read_checksummed
+from digitflow.storage.errors import RecordDamagedError
 
 # A module's definitions with their digests, and the names of what it imports.
 Findings = tuple[Mapping[str, str], frozenset[str]]
 
-_MAX_BYTES = 16 * 1024 * 1024
 _MAX_SOURCES = 2_000  # many times what a project has; older ones go when there are more
 
 
@@ -70,9 +69,8 @@ class CodeMemo:
                 for key, (definitions, imports) in sorted(known.items())
             },
         }
-        text = json.dumps({**body, "sha256": digest_json(body)}, ensure_ascii=False)
         try:
-            write_bytes(self._path, text.encode())
+            write_bytes(self._path, checksummed(body))
         except OSError:
             # Nothing is lost but time. Where the store cannot be written at all, whoever has
             # outputs to write says so.
@@ -93,17 +91,14 @@ def key_of(source: bytes, name: str, is_package: bool) -> str:
 
 def _load(path: Path) -> dict[str, Findings]:
     try:
-        with open_regular(path) as file:
-            text = file.read(_MAX_BYTES)
-        body = json.loads(text)
-        digest = body.pop("sha256")
-        if digest_json(body) != digest or body["looked_at_by"] != _observer():
+        body = read_checksummed(path)
+        if body["looked_at_by"] != _observer():
             return {}
         found: dict[str, Findings] = {
             key: (dict(definitions), frozenset(imports))
             for key, (definitions, imports) in body["found"].items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, RecordDamagedError, ValueError, TypeError, KeyError, AttributeError):
         return {}
     sound = all(
         is_sha256(key)

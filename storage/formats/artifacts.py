@@ -10,12 +10,16 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from digitflow.storage.digests import check_keys, is_sha256
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+
+from digitflow.storage.digests import check_keys
 from digitflow.storage.errors import ArtifactError
+from digitflow.storage.fields import Count, Sha256
 from digitflow.storage.formats.arrays import read_npy, read_npz, write_npy, write_npz
 
 if TYPE_CHECKING:
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
 # pandas is imported where it is used: planning a run and serving a cached one need no tables.
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def _known(name: str) -> str:
+    if name not in FORMATS:
+        message = f"expected one of the formats {', '.join(FORMATS)}"
+        raise ValueError(message)
+    return name
 
 
 @dataclass(frozen=True)
@@ -42,19 +53,16 @@ class Artifact:
         What people want to know without opening it: shape and dtype, columns and rows.
     """
 
-    sha256: str
-    size: int
-    format: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    sha256: Sha256
+    size: Count
+    format: Annotated[str, AfterValidator(_known)]
     details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the reference as a JSON object."""
-        return {
-            "sha256": self.sha256,
-            "size": self.size,
-            "format": self.format,
-            "details": dict(self.details),
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, document: Any) -> Artifact:
@@ -66,20 +74,16 @@ class Artifact:
             If the document is not a reference: a name that is no digest, an unknown format,
             a negative size.
         """
-        if (
-            not isinstance(document, dict)
-            or set(document) != {"sha256", "size", "format", "details"}
-            or not is_sha256(document["sha256"])
-            or not isinstance(document["size"], int)
-            or isinstance(document["size"], bool)
-            or document["size"] < 0
-            or not isinstance(document["format"], str)
-            or document["format"] not in FORMATS
-            or not isinstance(document["details"], dict)
-        ):
+        try:
+            return _references().validate_python(document)
+        except ValidationError as error:
             message = f"expected a reference (sha256, size, format, details), found {document!r}"
-            raise ArtifactError(message[:500])
-        return cls(**document)
+            raise ArtifactError(message[:500]) from error
+
+
+@cache
+def _references() -> TypeAdapter[Artifact]:
+    return TypeAdapter(Artifact)
 
 
 @dataclass(frozen=True)

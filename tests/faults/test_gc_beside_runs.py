@@ -22,7 +22,7 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.keys import StageKey
 from digitflow.storage.quarantine import remove_unless
-from digitflow.storage.verify import find_damage, remove_damage
+from digitflow.storage.verify import find_damage, repair
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import flip
 from tests.faults.killing import kill_when
@@ -90,7 +90,7 @@ class Sweeps:
     stop: Path
 
     def __call__(self, store: Path, log: Path) -> None:
-        storage.gc._GRACE_SECONDS = TICK
+        storage.places._GRACE_SECONDS = TICK
         os.environ["DIGITFLOW_STORE"] = str(store)
         while not self.stop.exists():
             said = io.StringIO()
@@ -242,7 +242,7 @@ def test_what_is_used_while_a_sweep_goes_on_stays(
     filled: Cache, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run begins to use everything just after the sweep has found it old."""
-    plain = storage.gc.remove_unless
+    plain = storage.places.remove_unless
     served = []
 
     def late(root: Path, path: Path, needed: Callable[[Path], bool]) -> bool:
@@ -250,8 +250,8 @@ def test_what_is_used_while_a_sweep_goes_on_stays(
             served.append(replace(undisturbed.walk, name="again")(filled.root, filled.root / "log"))
         return plain(root, path, needed)
 
-    monkeypatch.setattr(storage.gc, "remove_unless", late)
-    monkeypatch.setattr(storage.gc, "_GRACE_SECONDS", TICK)
+    monkeypatch.setattr(storage.places, "remove_unless", late)
+    monkeypatch.setattr(storage.places, "_GRACE_SECONDS", TICK)
     with filled.in_use():
         assert sweep(filled, keep_days=0).count("record") == 0
     assert served[0].ran == []
@@ -304,7 +304,7 @@ def test_a_run_in_progress_counts_from_its_start(filled: Cache) -> None:
         after = time.time()
         (lock,) = (filled.root / "live").iterdir()
         os.utime(lock, (before + 3600, before + 3600))
-        start = storage.gc.oldest_start(filled.root / "live")
+        start = storage.places.oldest_start(filled.root / "live")
     assert start is not None
     assert before <= start <= after
 
@@ -316,7 +316,7 @@ def test_a_killed_run_counts_no_more(filled: Cache, undisturbed: Undisturbed) ->
         filled.root / "log-of-other",
         lambda: any((filled.root / "other").glob("live/*.lock")),
     )
-    assert storage.gc.oldest_start(filled.root / "other" / "live") is None
+    assert storage.places.oldest_start(filled.root / "other" / "live") is None
     assert not list((filled.root / "other").glob("live/*.lock"))
 
 
@@ -326,7 +326,7 @@ def test_repair_leaves_alone_what_a_run_has_healed(filled: Cache, undisturbed: U
     report = find_damage(filled)
     assert len(report.damaged) == 1
     undisturbed.walk(filled.root, filled.root / "log")
-    remove_damage(filled, report)
+    repair(filled, report)
     assert filled.objects.holds(sha256)
     check_sound(filled.root)
 

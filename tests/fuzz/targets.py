@@ -22,12 +22,14 @@ import numpy as np
 
 from digitflow.flows.cli import history
 from digitflow.flows.cli.render import age, local_time
+from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_json
+from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import ArtifactError, RecordDamagedError
 from digitflow.storage.formats.artifacts import read_artifact, write_artifact
 from digitflow.storage.keys import differences
-from digitflow.storage.records import Record
-from digitflow.storage.runs import RunStore
+from digitflow.storage.records import RECORDS
+from digitflow.storage.runs import RUNS, RunStore
 from digitflow.tasks.data.datasets.dataset import DatasetError
 from digitflow.tasks.data.datasets.manifest import read_manifest, write_manifest
 from digitflow.tasks.data.idx.arrays import IdxError, decode, encode
@@ -104,11 +106,11 @@ def record(data: bytes, _folder: Path) -> None:
     """A stage's record, as it is and with the digests that it ought to carry."""
     for text in (data, *_signed(data, "record")):
         try:
-            found = Record.from_json(text)
+            found = RECORDS.parse(text)
         except RecordDamagedError as error:
             check_refusal(error)
             continue
-        if Record.from_json(json.dumps(found.to_json())) != found:
+        if RECORDS.parse(RECORDS.dump(found)) != found:
             raise FindingError("it does not come back as it was read")
         # What `plan`, `show` and the results folder do with a record that was accepted.
         age(found.created)
@@ -123,7 +125,7 @@ def record(data: bytes, _folder: Path) -> None:
 def run(data: bytes, folder: Path) -> None:
     """A run's record, as it is and with the digest that it ought to carry."""
     os.environ["DIGITFLOW_STORE"] = str(folder)
-    runs = RunStore(folder / "runs")
+    runs = RunStore(LocalDocuments(RUNS, LocalBackend(folder)))
     runs.root.mkdir(exist_ok=True)
     for text in (data, *_signed(data, "run")):
         runs.path(RUN).write_bytes(text)

@@ -18,6 +18,7 @@ import atheris
 # makes each start take seconds.
 _RECORD = (
     "json.decoder",
+    "digitflow.storage.documents",
     "digitflow.storage.fields",
     "digitflow.storage.digests",
     "digitflow.storage.formats.artifacts",

@@ -1,18 +1,22 @@
 """Shared stores: a bucket on a real S3 server, and machines with caches of their own."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from digitflow.storage.backends.remote import Remote
 from digitflow.storage.cache import Cache
-from digitflow.storage.remote.driver import open_driver
 from tests.share.s3_server import S3, running_s3
 
 Machine = Callable[[str], Cache]
+
+
+def remote_of(cache: Cache) -> Remote:
+    """Return what lies behind a store's URL."""
+    assert cache.shared is not None
+    return cache.shared.remote
 
 
 @pytest.fixture(scope="session")
@@ -30,30 +34,6 @@ def s3(s3_session: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     return s3_session
 
 
-@pytest.fixture(scope="session")
-def drivers() -> dict[tuple[str | None, ...], Any]:
-    """The file systems that were opened, by what they were opened with."""
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def _kept_drivers(
-    drivers: dict[tuple[str | None, ...], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keep S3 clients from test to test: each takes half a second to make."""
-
-    def open_once(url: str) -> tuple[Any, str]:
-        names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")
-        what = tuple(os.environ.get(name) for name in names)
-        if not url.startswith("s3://"):
-            return open_driver(url)
-        if what not in drivers:
-            drivers[what] = open_driver(url)[0]
-        return drivers[what], url.partition("://")[2]
-
-    monkeypatch.setattr("digitflow.storage.remote.remote.open_driver", open_once)
-
-
 @pytest.fixture
 def bucket(s3: S3) -> str:
     """A new, empty bucket."""
@@ -69,7 +49,7 @@ def url(bucket: str) -> str:
 
 @pytest.fixture(params=["s3", "file", "memory"])
 def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A shared store behind each of three drivers."""
+    """A shared store in each of three kinds of places."""
     if request.param == "s3":
         bucket: str = request.getfixturevalue("bucket")
         return f"s3://{bucket}/team/store"
@@ -86,5 +66,5 @@ def machine(url: str, tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def any_machine(any_url: str, tmp_path: Path) -> Machine:
-    """The same for each driver."""
+    """The same for each kind of place."""
     return lambda name: Cache(tmp_path / name, any_url)

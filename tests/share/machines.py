@@ -21,7 +21,7 @@ def start(
     work: Callable[..., object], environment: Mapping[str, str], *arguments: object
 ) -> ForkServerProcess:
     """Start a process that has only this environment."""
-    _FORK_SERVER.set_forkserver_preload(["tests.share.machines", "s3fs", "filelock"])
+    _FORK_SERVER.set_forkserver_preload(["tests.share.machines", "obstore", "filelock"])
     process = _FORK_SERVER.Process(target=_work, args=(work, dict(environment), *arguments))
     process.start()
     return process

@@ -14,6 +14,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 Environment = dict[str, Any]
 Disturb = Callable[["Request"], "Refusal | None"]
 
+_PIECE = 64 * 1024
+
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "tests",
@@ -67,12 +69,21 @@ class S3:
         Called with each request before it is handled; may wait, or refuse it.
     after
         Called once it has been handled and before the answer is sent.
+    sent
+        Bytes of answers that were taken from the server.
     """
 
     endpoint: str
     requests: list[Request] = field(default_factory=list)
     before: Disturb | None = None
     after: Callable[["Request"], None] | None = None
+    sent: int = 0
+
+    def sending(self, body: bytes) -> Iterator[bytes]:
+        """Yield an answer, and count what is taken of it."""
+        for start in range(0, len(body), _PIECE):
+            yield body[start : start + _PIECE]
+            self.sent += len(body[start : start + _PIECE])
 
     @property
     def environment(self) -> dict[str, str]:
@@ -137,7 +148,7 @@ def running_s3() -> Iterator[S3]:
         body = list(backend(environment, start))
         if s3.after is not None:
             s3.after(request)
-        return body
+        return s3.sending(b"".join(body))
 
     server: BaseWSGIServer = make_server(
         "127.0.0.1", 0, application, threaded=True, request_handler=_Quiet

@@ -11,7 +11,6 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.digests import digest_bytes
@@ -173,18 +172,18 @@ def test_an_interrupted_write_to_a_folder_leaves_nothing_visible(
     first.connect()
     halves: list[Path] = []
 
-    def half(self: object, source: str, target: str, **options: object) -> None:
-        data = Path(source).read_bytes()
-        Path(target).write_bytes(data[: len(data) // 2])
-        halves.append(Path(target))
+    def half(source: Path, target: Path) -> None:
+        data = source.read_bytes()
+        target.write_bytes(data[: len(data) // 2])
+        halves.append(target)
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalFileSystem, "put_file", half)
+        patch.setattr("digitflow.storage.backends.local.shutil.copyfile", half)
         with pytest.raises((SharedStoreError, KeyboardInterrupt)):
             squares(first)
 
-    assert [path.parent for path in halves] == [share / "unfinished"]
+    assert [path.name[:5] for path in halves] == [".tmp-"]
     assert [path for path in share.rglob("*") if path.is_file()] == []
     assert squares(Cache(tmp_path / "first", share.as_uri()))[1] == 0
     assert squares(Cache(tmp_path / "second", share.as_uri()))[1] == 0

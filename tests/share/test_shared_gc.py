@@ -10,15 +10,14 @@ import pytest
 
 from digitflow.storage.cache import Cache
 from digitflow.storage.errors import SharedStoreError
-from digitflow.storage.gc import find_garbage
+from digitflow.storage.gc import Garbage, find_garbage, sweep
 from digitflow.storage.keys import StageKey
-from digitflow.storage.remote.gc import MIN_KEEP_DAYS, SharedItem, find_shared_garbage, sweep_shared
-from digitflow.storage.remote.objects import object_name
-from digitflow.storage.remote.records import record_name
-from digitflow.storage.remote.remote import Remote
+from digitflow.storage.objects import object_name
+from digitflow.storage.places import MIN_KEEP_DAYS
+from digitflow.storage.records import record_name
 from digitflow.storage.runs import RunRecord
 from tests.share.aging import age, sweep_all
-from tests.share.conftest import Machine
+from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3, Refusal
 from tests.share.work import FORMATS, key, squares
 
@@ -34,26 +33,21 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
         nonlocal passed
         passed += days * 86_400
         clock = SimpleNamespace(time=lambda: time.time() + passed)
-        for module in ("remote_gc", "remote_sent", "remote_objects"):
-            monkeypatch.setattr(f"storage.{module}.time", clock)
+        for module in ("places", "sync_state"):
+            monkeypatch.setattr(f"digitflow.storage.{module}.time", clock)
 
     return wait
 
 
-def remote_of(cache: Cache) -> Remote:
-    assert cache.shared is not None
-    return cache.shared.remote
-
-
-def names(items: list[SharedItem]) -> list[str]:
-    return [item.name for item in items]
+def names(garbage: Garbage) -> list[str]:
+    return [item.name for item in garbage.items]
 
 
 def test_what_is_young_stays(any_machine: Machine, wait: Wait) -> None:
     first = any_machine("first")
     squares(first)
     wait(MIN_KEEP_DAYS - 1)
-    assert sweep_shared(remote_of(first), MIN_KEEP_DAYS) == []
+    assert sweep(first, MIN_KEEP_DAYS, shared=True).items == []
 
 
 def test_what_nobody_used_goes_records_first(any_machine: Machine, wait: Wait) -> None:
@@ -63,11 +57,11 @@ def test_what_nobody_used_goes_records_first(any_machine: Machine, wait: Wait) -
     wait(31)
     expected = [record_name("squares", key(10).digest()), *objects]
 
-    assert names(find_shared_garbage(remote_of(first), 30)) == expected
+    assert names(find_garbage(first, 30, shared=True)) == expected
     assert squares(any_machine("second"))[1] == 0  # only said so far
-    assert names(sweep_shared(remote_of(first), 30)) == expected
+    assert names(sweep(first, 30, shared=True)) == expected
 
-    assert find_shared_garbage(remote_of(first), 30) == []
+    assert find_garbage(first, 30, shared=True).items == []
     assert squares(any_machine("third"))[1] == 1
 
 
@@ -83,11 +77,11 @@ def test_an_object_of_a_record_in_use_stays(tmp_path: Path) -> None:
     assert (
         min(path.stat().st_mtime for path in share.rglob("objects/*/*")) < time.time() - 31 * 86_400
     )
-    assert sweep_shared(remote_of(cache), 30) == []
+    assert sweep(cache, 30, shared=True).items == []
     assert squares(Cache(tmp_path / "second", share.as_uri()))[1] == 0
 
     age(share, 31)
-    assert len(sweep_shared(remote_of(cache), 30)) == 3
+    assert len(sweep(cache, 30, shared=True).items) == 3
 
 
 def test_an_object_of_a_run_that_is_kept_stays(machine: Machine, wait: Wait) -> None:
@@ -107,17 +101,29 @@ def test_an_object_of_a_run_that_is_kept_stays(machine: Machine, wait: Wait) -> 
     first.runs.save(run)
     wait(31)
     # The newest run is what people want to compare the next one with.
-    assert names(sweep_shared(remote_of(first), 30)) == [record_name("squares", key(10).digest())]
+    assert names(sweep(first, 30, shared=True)) == [record_name("squares", key(10).digest())]
 
 
 def test_an_object_of_a_model_of_this_machine_stays(machine: Machine, wait: Wait) -> None:
     first = machine("first")
     outcome, _ = squares(first)
     weights = outcome.record.outputs["squares"].sha256
+    first.models.register(
+        run="tests",
+        preset="p",
+        dataset="d",
+        parameters={},
+        metrics={},
+        training="",
+        data={},
+        class_names=(),
+        weights=outcome.record.outputs["squares"],
+        predictions=outcome.record.outputs["squares"],
+    )
     wait(31)
-    assert object_name(weights) not in names(find_shared_garbage(remote_of(first), 30, {weights}))
-    assert object_name(weights) not in names(sweep_shared(remote_of(first), 30, {weights}))
-    assert remote_of(first).look(object_name(weights)) is not None
+    assert object_name(weights) not in names(find_garbage(first, 30, shared=True))
+    assert object_name(weights) not in names(sweep(first, 30, shared=True))
+    assert remote_of(first).stat(object_name(weights)) is not None
 
 
 def test_an_old_object_that_a_new_record_names_is_written_again(
@@ -151,14 +157,14 @@ def test_what_was_written_since_it_was_listed_stays(
     wait(31)
     remote = remote_of(first)
     # To the sweep everything was written just now when it looks for the second time.
-    look = remote.look
+    stat = remote.stat
 
     def young(name: str) -> object:
-        found = look(name)
+        found = stat(name)
         return found and type(found)(found.name, found.size, time.time() + 31 * 86_400)
 
-    monkeypatch.setattr(remote, "look", young)
-    assert sweep_shared(remote, 30) == []
+    monkeypatch.setattr(remote, "stat", young)
+    assert sweep(first, 30, shared=True).items == []
 
 
 def test_a_renewal_puts_back_what_the_store_lost(machine: Machine, wait: Wait, s3: S3) -> None:
@@ -187,26 +193,26 @@ def test_a_machine_that_may_only_read_is_served(
 
 def test_ages_that_are_not_safe_are_refused(machine: Machine) -> None:
     with pytest.raises(ValueError, match="at least 14 days"):
-        find_shared_garbage(remote_of(machine("first")), 13)
+        find_garbage(machine("first"), 13, shared=True)
     with pytest.raises(ValueError, match="at least 14 days"):
-        sweep_shared(remote_of(machine("first")), 0)
+        sweep(machine("first"), 0, shared=True)
 
 
 def test_foreign_files_are_left_alone(machine: Machine, s3: S3, bucket: str, wait: Wait) -> None:
     for name in ("objects/ab/readme.txt", "records/Notes/x.json", "runs/.x.json", "other/y"):
         s3.client().put_object(Bucket=bucket, Key=f"team/store/{name}", Body=b"mine")
     wait(100)
-    assert sweep_shared(remote_of(machine("first")), 30) == []
+    assert sweep(machine("first"), 30, shared=True).items == []
 
 
 def test_an_upload_that_was_interrupted_goes(any_machine: Machine, wait: Wait) -> None:
     """Only where a put is a write and a rename is anything left of it that can be seen."""
     first = any_machine("first")
     first.connect()
-    remote_of(first).write(b"half", "unfinished/0123")
-    assert sweep_shared(remote_of(first), 30) == []
+    remote_of(first).write("unfinished/0123", b"half")
+    assert sweep(first, 30, shared=True).items == []
     wait(MIN_KEEP_DAYS + 1)
-    assert names(sweep_shared(remote_of(first), 30)) == ["unfinished/0123"]
+    assert names(sweep(first, 30, shared=True)) == ["unfinished/0123"]
 
 
 def test_a_sweep_of_this_machine_leaves_the_shared_store_alone(
@@ -245,5 +251,5 @@ def test_marks_without_a_record_go(machine: Machine) -> None:
     squares(first)
     first.records.path("squares", key(10).digest()).unlink()
     age(first.root)
-    found = {item.path.suffix: item.kind for item in find_garbage(first, 30).items}
+    found = {Path(item.name).suffix: item.kind for item in find_garbage(first, 30).items}
     assert found[".sent"] == "temporary"

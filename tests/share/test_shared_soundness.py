@@ -1,29 +1,21 @@
 """A shared store is read whole on request, and repaired from what this machine has."""
 
-from digitflow.storage.cache import Cache
-from digitflow.storage.remote.objects import object_name
-from digitflow.storage.remote.records import record_name
-from digitflow.storage.remote.store import SharedStore
-from digitflow.storage.remote.verify import find_shared_damage, repair_shared
+from digitflow.storage.objects import object_name
+from digitflow.storage.records import record_name
 from digitflow.storage.runs import RunRecord
-from digitflow.storage.verify import find_damage
-from tests.share.conftest import Machine
+from digitflow.storage.verify import find_damage, repair
+from tests.share.conftest import Machine, remote_of
 from tests.share.work import key, squares
 
 RUN = RunRecord("ok", "2026-01-01T00:00:00.000+00:00", 1.0, "p", "d", {}, (), {}, None)
 RECORD = record_name("squares", key(10).digest())
 
 
-def shared(cache: Cache) -> SharedStore:
-    assert cache.shared is not None
-    return cache.shared
-
-
 def test_a_sound_store(any_machine: Machine) -> None:
     first = any_machine("first")
     outcome, _ = squares(first)
     first.runs.save(RUN)
-    report = find_shared_damage(shared(any_machine("second")))
+    report = find_damage(any_machine("second"), shared=True)
     assert (report.objects, report.records, report.damaged) == (2, 2, [])
     assert report.size == sum(each.size for each in outcome.record.outputs.values())
     # Nothing of that stays on the machine that looked.
@@ -34,39 +26,39 @@ def test_damage_is_found_and_healed_from_here(any_machine: Machine) -> None:
     first = any_machine("first")
     outcome, _ = squares(first)
     first.runs.save(RUN)
-    remote = shared(first).remote
+    remote = remote_of(first)
     one, other = (object_name(each.sha256) for each in outcome.record.outputs.values())
-    remote.write(b"x", one)
+    remote.write(one, b"x")
     remote.delete(other)
-    remote.write(b"{}", "runs/ok.json")
-    report = find_shared_damage(shared(first))
+    remote.write("runs/ok.json", b"{}")
+    report = find_damage(first, shared=True)
     assert [(each.kind, each.name) for each in report.damaged] == [
         ("run", "runs/ok.json"),
         ("object", one),
         ("record", RECORD),
     ]
-    assert "does not have" in report.damaged[2].problem
+    assert "is missing" in report.damaged[2].problem
 
-    repair_shared(shared(first), report)
+    repair(first, report, shared=True)
 
-    assert find_shared_damage(shared(first)).damaged == []
+    assert find_damage(first, shared=True).damaged == []
     assert squares(any_machine("second"))[1] == 0
 
 
 def test_what_this_machine_lacks_is_removed_and_built_again(any_machine: Machine) -> None:
     first = any_machine("first")
     outcome, _ = squares(first)
-    remote = shared(first).remote
+    remote = remote_of(first)
     one, other = (object_name(each.sha256) for each in outcome.record.outputs.values())
-    remote.write(b"x", one)
+    remote.write(one, b"x")
     second = any_machine("second")
-    repair_shared(shared(second), find_shared_damage(shared(second)))
-    assert remote.look(one) is None
+    repair(second, find_damage(second, shared=True), shared=True)
+    assert remote.stat(one) is None
     # The record now names what is missing.
-    repair_shared(shared(second), find_shared_damage(shared(second)))
-    assert remote.look(RECORD) is None
-    assert remote.look(other) is not None
-    assert find_shared_damage(shared(second)).damaged == []
+    repair(second, find_damage(second, shared=True), shared=True)
+    assert remote.stat(RECORD) is None
+    assert remote.stat(other) is not None
+    assert find_damage(second, shared=True).damaged == []
     assert squares(second)[1] == 1
     assert squares(any_machine("third"))[1] == 0
 
@@ -74,26 +66,26 @@ def test_what_this_machine_lacks_is_removed_and_built_again(any_machine: Machine
 def test_damaged_records_are_removed(any_machine: Machine) -> None:
     first = any_machine("first")
     squares(first)
-    remote = shared(first).remote
-    remote.write(b"not a record", RECORD)
-    report = find_shared_damage(shared(first))
+    remote = remote_of(first)
+    remote.write(RECORD, b"not a record")
+    report = find_damage(first, shared=True)
     assert [(each.kind, each.name) for each in report.damaged] == [("record", RECORD)]
-    repair_shared(shared(first), report)
-    assert remote.look(RECORD) is None
+    repair(first, report, shared=True)
+    assert remote.stat(RECORD) is None
 
 
 def test_what_was_healed_meanwhile_stays(any_machine: Machine) -> None:
     first = any_machine("first")
     outcome, _ = squares(first)
-    remote = shared(first).remote
+    remote = remote_of(first)
     artifact = outcome.record.outputs["squares"]
     name = object_name(artifact.sha256)
-    remote.write(b"x", name)
+    remote.write(name, b"x")
     second = any_machine("second")
-    report = find_shared_damage(shared(second))
-    remote.send(first.objects.path(artifact.sha256), name)
-    repair_shared(shared(second), report)
-    assert remote.look(name) is not None
+    report = find_damage(second, shared=True)
+    remote.upload(first.objects.path(artifact.sha256), name)
+    repair(second, report, shared=True)
+    assert remote.stat(name) is not None
 
 
 def test_copies_need_not_be_all(any_machine: Machine) -> None:

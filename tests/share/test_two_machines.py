@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from digitflow.flows.cli.app import main
+from digitflow.storage.backends.remote import cache_folder
 from digitflow.storage.cache import Cache
-from digitflow.storage.remote.location import cache_folder
 from digitflow.tasks.data.datasets.sources import from_directory
 from tests.environment import CLEAN
 from tests.mnist import ROOT
@@ -253,10 +253,10 @@ for path in here.rglob("records/*/*.json"):
 cache = Cache(here, {address!r} or None)
 assert squares(cache)[1] == 0
 assert not cache.local.shared
-foreign = {{"fsspec", "s3fs", "botocore", "aiohttp"}} & set(sys.modules)
+foreign = {{"obstore", "fsspec", "botocore"}} & set(sys.modules)
 assert not foreign, foreign
 if not {address!r}:
-    ours = [name for name in sys.modules if name.startswith("digitflow.storage.remote.")]
+    ours = {{"digitflow.storage.shared", "digitflow.storage.backends.remote"}} & set(sys.modules)
     assert not ours, ours
 """
     done = subprocess.run(

@@ -108,7 +108,7 @@ def test_another_process_on_another_day_writes_the_same_bytes(tmp_path: Path):
     script = (
         "import sys, time; from pathlib import Path; import numpy as np, pandas as pd\n"
         "time.localtime = lambda *now: time.gmtime(0)\n"
-        "from storage.artifacts import write_artifact\n"
+        "from digitflow.storage.formats.artifacts import write_artifact\n"
         "where = Path(sys.argv[1])\n"
         "write_artifact('npz', where / 'npz', {'a': np.eye(3), 'b': np.array('x')})\n"
         "write_artifact('npy', where / 'npy', np.eye(3))\n"

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from digitflow.storage.batches import BatchRecord, BatchStore, load_batch
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.batches import BATCHES, BatchRecord, BatchStore
 from digitflow.storage.cache import Cache
-from digitflow.storage.checksummed import seal
+from digitflow.storage.documents import LocalDocuments, checksummed
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.gc import KEPT_BATCHES, find_garbage, sweep
-from digitflow.storage.verify import find_damage, remove_damage
+from digitflow.storage.verify import find_damage, repair
 
 BATCH = BatchRecord(
     created="2026-11-23T07:00:00.123+00:00",
@@ -27,13 +28,13 @@ BATCH = BatchRecord(
 
 @pytest.fixture
 def batches(tmp_path: Path) -> BatchStore:
-    return BatchStore(tmp_path / "batches")
+    return BatchStore(LocalDocuments(BATCHES, LocalBackend(tmp_path)))
 
 
 def test_a_batch_comes_back(batches: BatchStore):
     path = batches.save(BATCH)
     assert path.name.startswith("20261123T070000123-")
-    assert load_batch(path) == BATCH
+    assert batches.documents.load(path.stem) == BATCH
 
 
 def test_newest_first_by_their_time_and_damaged_ones_not_at_all(batches: BatchStore):
@@ -41,9 +42,9 @@ def test_newest_first_by_their_time_and_damaged_ones_not_at_all(batches: BatchSt
     days = [replace(BATCH, created=f"2026-11-0{day}T07:00:00+00:00") for day in (2, 3, 1)]
     paths = [batches.save(day) for day in days]
     paths[1].write_text("{}")
-    (batches.root / "notes.json").write_text("{}")
+    (batches.documents.root / "notes.json").write_text("{}")
     assert list(batches.newest_first()) == [days[0], days[2]]
-    assert list(batches.damaged()) == [paths[1]]
+    assert [name for name, _ in batches.documents.damaged()] == [paths[1].stem]
 
 
 def test_two_of_the_same_moment_are_two(batches: BatchStore):
@@ -57,7 +58,7 @@ def test_each_changed_byte_is_noticed(batches: BatchStore):
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         with pytest.raises(RecordDamagedError, match="is damaged"):
-            load_batch(path)
+            batches.documents.load(path.stem)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,9 @@ def test_what_is_whole_but_was_never_ours(batches: BatchStore, change: dict[str,
     path = batches.save(BATCH)
     body = json.loads(path.read_text())
     body.pop("sha256")
-    path.write_text(json.dumps(seal({**body, **change})))
+    path.write_bytes(checksummed({**body, **change}))
     with pytest.raises(RecordDamagedError, match="is damaged"):
-        load_batch(path)
+        batches.documents.load(path.stem)
 
 
 class TestInTheStore:
@@ -102,15 +103,15 @@ class TestInTheStore:
 
     def test_what_a_killed_writer_left_goes(self, cache: Cache):
         cache.batches.save(BATCH)
-        left = cache.batches.root / ".tmp-abc"
+        left = cache.batches.documents.root / ".tmp-abc"
         left.write_text("half")
         os.utime(left, (0, 0))
-        assert [item.path for item in sweep(cache, keep_days=30).items] == [left]
+        assert [cache.root / item.name for item in sweep(cache, keep_days=30).items] == [left]
 
     def test_damage_is_found_and_removed(self, cache: Cache):
         good, bad = cache.batches.save(BATCH), cache.batches.save(BATCH)
         bad.write_text(bad.read_text().replace('"counts": [4, 6]', '"counts": [4, 7]'))
         report = find_damage(cache)
-        assert [(each.kind, each.path) for each in report.damaged] == [("batch", bad)]
-        remove_damage(cache, report)
+        assert [(each.kind, cache.root / each.name) for each in report.damaged] == [("batch", bad)]
+        repair(cache, report)
         assert cache.batches.files() == [good]

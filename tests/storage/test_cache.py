@@ -12,7 +12,7 @@ from digitflow.storage.digests import digest_bytes
 from digitflow.storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import StageKey
-from digitflow.storage.records import Record
+from digitflow.storage.records import RECORDS
 
 FORMATS = {"array": "npy", "notes": "json"}
 DATA = b"archive"
@@ -309,7 +309,7 @@ class TestFailure:
         self, cache: Cache, obtain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
     ):
         with monkeypatch.context() as patch:
-            patch.setattr("digitflow.storage.records.write_bytes", raise_memory_error)
+            patch.setattr("digitflow.storage.backends.local.write_bytes", raise_memory_error)
             with pytest.raises(MemoryError):
                 obtain()
         assert len(list(cache.objects)) == 2
@@ -373,7 +373,7 @@ class TestPinned:
         path.write_bytes(b"damaged")
         assert fetch().cached
         assert compute.count == 1
-        assert Record.from_json(path.read_bytes()).key == path.stem
+        assert RECORDS.parse(path.read_bytes()).key == path.stem
 
     def test_are_recognised_behind_a_record_of_other_outputs(
         self, cache: Cache, compute: Computation, fetch: Callable[..., Outcome]

@@ -21,5 +21,5 @@ def test_a_temporary_file_goes_once_it_is_old(cache: Cache, folder: str) -> None
     left.write_text("half")
     assert find_garbage(cache, keep_days=30).items == []
     os.utime(left, (0, 0))
-    assert [item.path for item in sweep(cache, keep_days=30).items] == [left]
+    assert [cache.root / item.name for item in sweep(cache, keep_days=30).items] == [left]
     assert not left.exists()

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.cache import Cache
-from digitflow.storage.checksummed import read_sealed, write_sealed
+from digitflow.storage.documents import checksummed, read_checksummed
 from digitflow.storage.errors import MovedMeanwhileError, RecordDamagedError, UnknownNameError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.gc import find_garbage
@@ -38,7 +39,7 @@ def fields(weights: str = DIGEST, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def models(tmp_path: Path) -> ModelStore:
-    return ModelStore(tmp_path / "models")
+    return ModelStore(LocalBackend(tmp_path))
 
 
 def test_versions_count_from_one_and_come_back_as_they_went_in(models: ModelStore) -> None:
@@ -66,9 +67,9 @@ def older(models: ModelStore, **changes: Any) -> ModelVersion:
     """Register a version, and make its record one of a digitflow that kept no image size."""
     model = models.register(**fields(**changes))
     path = models.root / "versions" / f"{model.version:06d}.json"
-    body = read_sealed(path)
+    body = read_checksummed(path)
     del body["image_size"], body["transposed"]
-    write_sealed(path, body)
+    path.write_bytes(checksummed(body))
     return model
 
 
@@ -76,7 +77,7 @@ def test_a_record_of_an_older_digitflow_is_read(models: ModelStore) -> None:
     model = older(models)
     assert models.load(1) == model
     assert (models.load(1).image_size, models.load(1).transposed) == (None, False)
-    assert list(models.damaged()) == []
+    assert list(models.versions.damaged()) == []
 
 
 def test_trained_once_more_an_older_version_learns_its_image_size_and_nothing_else(
@@ -97,7 +98,7 @@ def test_trained_once_more_an_older_version_learns_its_image_size_and_nothing_el
 def test_an_image_size_that_is_none_is_damage(models: ModelStore, size: Any) -> None:
     models.register(**fields(image_size=(9, 7)))
     path = models.root / "versions" / "000001.json"
-    write_sealed(path, {**read_sealed(path), "image_size": size})
+    path.write_bytes(checksummed({**read_checksummed(path), "image_size": size}))
     with pytest.raises(RecordDamagedError, match="model version 1 is damaged"):
         models.load(1)
 
@@ -179,7 +180,7 @@ def test_a_damaged_version_is_not_served_and_its_number_not_reused(
     )
     with pytest.raises(RecordDamagedError, match="damaged"):
         models.load(2)
-    assert list(models.damaged()) == [path]
+    assert [name for name, _ in models.versions.damaged()] == [path.stem]
     assert models.register(**fields("78" * 32)).version == 3
 
 
@@ -192,7 +193,7 @@ def test_a_damaged_alias_is_said_and_never_guessed(models: ModelStore) -> None:
     path.write_text(json.dumps(body))
     with pytest.raises(RecordDamagedError, match="does not match its digest"):
         models.champion()
-    assert list(models.damaged()) == [path]
+    assert [name for name, _ in models.aliases.damaged()] == [path.stem]
 
 
 def test_an_alias_cannot_become_another_path(models: ModelStore) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.runs import RunRecord, RunStore
+from digitflow.storage.runs import RUNS, RunRecord, RunStore
 
 STAGE = {
     "name": "train",
@@ -32,7 +34,7 @@ RUN = RunRecord(
 
 @pytest.fixture
 def runs(tmp_path: Path) -> RunStore:
-    return RunStore(tmp_path / "runs")
+    return RunStore(LocalDocuments(RUNS, LocalBackend(tmp_path)))
 
 
 def test_a_run_comes_back(runs: RunStore):
@@ -63,7 +65,7 @@ def test_each_changed_byte_is_noticed(runs: RunStore):
     data = path.read_bytes()
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
+        with pytest.raises(RecordDamagedError, match="the record of run quiet-ant is damaged"):
             runs.load(RUN.name)
 
 
@@ -73,7 +75,7 @@ def test_each_changed_byte_is_noticed(runs: RunStore):
 def test_what_is_no_run(runs: RunStore, data: bytes):
     runs.root.mkdir()
     runs.path(RUN.name).write_bytes(data)
-    with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
+    with pytest.raises(RecordDamagedError, match="the record of run quiet-ant is damaged"):
         runs.load(RUN.name)
 
 
@@ -103,7 +105,7 @@ def test_what_is_no_run(runs: RunStore, data: bytes):
 )
 def test_a_run_that_we_never_wrote(runs: RunStore, change: dict[str, Any]):
     runs.save(replace(RUN, **change))
-    with pytest.raises(RecordDamagedError, match="run record .* is damaged"):
+    with pytest.raises(RecordDamagedError, match="the record of run quiet-ant is damaged"):
         runs.load(RUN.name)
 
 
@@ -116,7 +118,7 @@ def test_a_folder_in_place_of_a_run_is_damage(runs: RunStore):
 def test_a_run_in_the_place_of_another_is_not_taken_for_it(runs: RunStore):
     runs.save(RUN)
     runs.path(RUN.name).replace(runs.path("other"))
-    with pytest.raises(RecordDamagedError, match="is that of the run 'quiet-ant'"):
+    with pytest.raises(RecordDamagedError, match="holds the record of run quiet-ant"):
         runs.load("other")
 
 

@@ -8,7 +8,7 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.gc import find_garbage
 from digitflow.storage.sources import SourceStore
-from digitflow.storage.verify import find_damage, remove_damage
+from digitflow.storage.verify import find_damage, repair
 
 SERVED = {"last": {"a.gz": "00"}, "seen": {}}
 
@@ -24,7 +24,7 @@ def test_what_was_served_comes_back(sources: SourceStore) -> None:
     sources.save("../../b", {})
     assert sources.load("mnist https://a/") == SERVED
     assert sources.load("../../b") == {}
-    assert len(list(sources.root.iterdir())) == 2
+    assert len(list(sources.documents.root.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"sha256": "00"}'])
@@ -38,15 +38,15 @@ def test_damage_is_said_listed_and_removed(
         sources.load("mnist")
     cache = Cache(tmp_path)
     report = find_damage(cache)
-    assert [(each.kind, each.path) for each in report.damaged] == [("source", path)]
-    remove_damage(cache, report)
+    assert [(each.kind, cache.root / each.name) for each in report.damaged] == [("source", path)]
+    repair(cache, report)
     assert sources.load("mnist") is None
 
 
 def test_the_record_of_another_source_is_not_served(sources: SourceStore) -> None:
     sources.save("a", SERVED)
     sources.path("a").rename(sources.path("b"))
-    with pytest.raises(RecordDamagedError, match="not the record of b"):
+    with pytest.raises(RecordDamagedError, match="holds the record of source"):
         sources.load("b")
 
 

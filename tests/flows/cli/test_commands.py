@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 from tests.terminal import pretend_a_terminal
 
 ROOT = Path(__file__).resolve().parents[3]
-HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "fsspec", "requests", "httpx"}
+HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "obstore", "requests", "httpx"}
 
 Options = list[tuple[Argument, str]]
 

@@ -1,4 +1,4 @@
-"""Which records of this machine the shared store has: a file ``….sent`` lies beside each."""
+"""Which documents of this machine the shared store has: a file ``….sent`` lies beside each."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from digitflow.storage.errors import SharedStoreError
-from digitflow.storage.remote.listing import RemoteFile
 
 # Nobody can touch an object of S3: what is in use is written again, so often at most. A sweep
 # of the shared store spares what was written in twice that time.
 RENEWAL_SECONDS = 7 * 86_400.0
+MARK = ".sent"
 
 
 @contextmanager
 def sending(path: Path, what: str) -> Iterator[None]:
-    """Note that the record at `path` was sent, unless the context fails.
+    """Note that the document at `path` was sent, unless the context fails.
 
     Raises
     ------
@@ -34,22 +34,26 @@ def sending(path: Path, what: str) -> Iterator[None]:
 
 
 def is_sent(path: Path) -> bool:
-    """Tell whether the shared store has the record at `path`."""
-    return path.with_suffix(".sent").exists()
+    """Tell whether the shared store has the document at `path`."""
+    return path.with_suffix(MARK).exists()
+
+
+def is_old(written: float) -> bool:
+    """Tell whether something was written so long ago (seconds since 1970) that it is renewed."""
+    return time.time() - written > RENEWAL_SECONDS
 
 
 def is_to_be_renewed(path: Path) -> bool:
-    """Tell whether the shared store has not been told for days that the record is in use."""
+    """Tell whether the shared store has not been told for days that the document is in use."""
     try:
-        sent = path.with_suffix(".sent").stat().st_mtime
+        return is_old(path.with_suffix(MARK).stat().st_mtime)
     except FileNotFoundError:
         return False
-    return time.time() - sent > RENEWAL_SECONDS
 
 
 def mark_sent(path: Path, written: float | None = None) -> None:
     """Note that it has, since `written` (seconds since 1970) or since now."""
-    mark = path.with_suffix(".sent")
+    mark = path.with_suffix(MARK)
     mark.touch()
     if written is not None:
         os.utime(mark, (written, written))
@@ -57,10 +61,4 @@ def mark_sent(path: Path, written: float | None = None) -> None:
 
 def mark_unsent(path: Path) -> None:
     """Note that it has not."""
-    path.with_suffix(".sent").unlink(missing_ok=True)
-
-
-def date(path: Path, listed: RemoteFile) -> None:
-    """Give a copy the time of its original: nobody has used it on this machine yet."""
-    if listed.modified is not None:
-        os.utime(path, (listed.modified, listed.modified))
+    path.with_suffix(MARK).unlink(missing_ok=True)

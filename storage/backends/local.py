@@ -1,0 +1,128 @@
+"""A folder of this machine, or of a drive that it has mounted."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from digitflow.storage.atomic import commit_file, remove, sync_folder, temporary_file, write_bytes
+from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
+from digitflow.storage.backends.base import check_name as checked
+from digitflow.storage.locks import briefly
+from digitflow.storage.safe_open import open_regular
+
+# What file systems without hard links say.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+class LocalBackend(Backend):
+    """Files in a folder: written beside their place, synchronised, and renamed.
+
+    Parameters
+    ----------
+    root
+        The folder; created when something is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __str__(self) -> str:
+        """Return the folder."""
+        return str(self.root)
+
+    def path(self, name: str) -> Path:
+        """Return where something lies or would lie."""
+        return self.root / checked(name)
+
+    def list(self, folder: str, depth: int = 1) -> list[Entry]:
+        """Return what lies there: files, and whatever lies in a file's place."""
+        return sorted(self._listed(folder, depth), key=lambda entry: entry.name)
+
+    def stat(self, name: str) -> Entry | None:
+        """Return what is known of something, or None; links are not followed."""
+        try:
+            found = self.path(name).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Entry(name, found.st_size, found.st_mtime)
+
+    def fetch(self, name: str, limit: int = MAX_DOCUMENT_BYTES) -> tuple[Entry, bytes]:
+        """Return a small file; `OSError` if no regular file lies there."""
+        with open_regular(self.path(name)) as file:
+            status = os.fstat(file.fileno())
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            message = f"it is larger than {limit} bytes"
+            raise TooLargeError(message)
+        return Entry(name, len(data), status.st_mtime), data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write bytes, whole or not at all."""
+        write_bytes(self.path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write bytes if nothing lies there."""
+        path = self.path(name)
+        with temporary_file(path.parent) as temporary:
+            write_bytes(temporary, data)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with briefly(path.parent / ".create.lock", f"what is created beside {name}"):
+                    if os.path.lexists(path):
+                        return False
+                    commit_file(temporary, path)
+            sync_folder(path.parent)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete what lies there, a folder in a file's place as well."""
+        remove(self.path(name))
+
+    def upload(self, file: Path, name: str) -> None:
+        """Copy a file to its place, whole or not at all."""
+        path = self.path(name)
+        with temporary_file(path.parent) as temporary:
+            shutil.copyfile(file, temporary)
+            temporary.chmod(0o644)
+            commit_file(temporary, path)
+
+    def download(self, name: str, file: Path, size: int) -> None:
+        """Copy what lies there to another file."""
+        with open_regular(self.path(name)) as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file."""
+        with open_regular(self.path(name)) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def touch(self, name: str) -> None:
+        """Note that a file is used now: its time of change is that of its last use."""
+        os.utime(self.path(name))
+
+    def _listed(self, folder: str, depth: int) -> Iterator[Entry]:
+        try:
+            with os.scandir(self.root / folder) as found:
+                for each in found:
+                    name = f"{folder}/{each.name}".lstrip("/")
+                    if depth > 1:
+                        if each.is_dir(follow_symlinks=False):
+                            yield from self._listed(name, depth - 1)
+                        continue
+                    try:
+                        status = each.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # gone meanwhile
+                        continue
+                    yield Entry(name, status.st_size, status.st_mtime)
+        except (FileNotFoundError, NotADirectoryError):
+            return

@@ -1,0 +1,325 @@
+"""Documents: frozen dataclasses, kept as JSON files that carry the digest of their own contents.
+
+A kind of document is declared once: its class, whose annotations say what each field may be, its
+folder, and its names. Writing, reading back, and refusing what is damaged or was never ours are
+the same for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.digests import canonical_json, digest_bytes, digest_json
+from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.os_errors import explaining
+from digitflow.storage.safe_open import open_regular
+
+_DIGEST = "sha256"
+_SUFFIX = ".json"
+_LONGEST_PROBLEM = 300  # characters
+
+T = TypeVar("T", bound="Document")
+
+
+@dataclass(frozen=True)
+class Document:
+    """Base of what is kept as a document: other fields than its own are refused."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """One kind of document.
+
+    Attributes
+    ----------
+    of
+        Its class.
+    folder
+        Where its files lie below a store's root.
+    is_name
+        Tells whether a text can name one, and so a file below `folder`, without ``.json``.
+    expected
+        What a name is, for the error.
+    title
+        How people call the one of a name, such as ``record 3fa9…``.
+    name_of
+        The name that a document must have, or None if nothing in it says so.
+    check
+        Raises `ValueError` for what the types of its fields do not tell.
+    depth
+        How many levels below `folder` the files lie.
+    """
+
+    of: type[T]
+    folder: str
+    is_name: Callable[[str], object]
+    expected: str
+    title: Callable[[str], str]
+    name_of: Callable[[T], str] | None = None
+    check: Callable[[T], None] = lambda document: None
+    depth: int = 1
+
+    def file(self, name: str) -> str:
+        """Return the file of a document below the store's root.
+
+        Raises
+        ------
+        ValueError
+            If the name could become another path.
+        """
+        if not self.is_name(name):
+            message = f"expected {self.expected}, found {name!r}"
+            raise ValueError(message)
+        return f"{self.folder}/{name}{_SUFFIX}"
+
+    def name_in(self, file: str) -> str | None:
+        """Return the name of the document in a file below the store's root, or None."""
+        name = file.removeprefix(f"{self.folder}/").removesuffix(_SUFFIX)
+        return name if self.is_name(name) and self.file(name) == file else None
+
+    def dump(self, document: T) -> bytes:
+        """Return a document as the bytes of its file."""
+        return checksummed(asdict(document))
+
+    def parse(self, data: bytes) -> T:
+        """Read a document back, trusting nothing.
+
+        Raises
+        ------
+        RecordDamagedError
+            Saying what is wrong, if it is not JSON, is not what its own digest promises, or has
+            fields that we never wrote.
+        """
+        body = verified(data)
+        try:
+            # Of the very bytes that were digested.
+            document = self._adapter.validate_json(canonical_json(body), strict=True)
+            self.check(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            message = f"{place}: {first['msg']}, found {first['input']!r}"
+            raise RecordDamagedError(message[:_LONGEST_PROBLEM]) from error
+        except ValueError as error:
+            raise RecordDamagedError(str(error)) from error
+        return document
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        return TypeAdapter(self.of)
+
+
+class Documents(Generic[T]):
+    """The documents of one kind that a backend holds.
+
+    Parameters
+    ----------
+    kind
+        Their kind.
+    backend
+        Where they lie.
+    """
+
+    def __init__(self, kind: Kind[T], backend: Backend) -> None:
+        self.kind = kind
+        self.backend = backend
+
+    def place(self, name: str) -> str:
+        """Return where a document lies, for people."""
+        return f"{self.backend}/{self.kind.file(name)}"
+
+    def load(self, name: str) -> T:
+        """Read a document.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        RecordDamagedError
+            If there is one that cannot be trusted.
+        """
+        return self.fetch(name)[0]
+
+    def fetch(self, name: str) -> tuple[T, Entry, bytes]:
+        """Read a document; return also what is known of its file, and that file's bytes."""
+        try:
+            entry, data = self.backend.fetch(self.kind.file(name), MAX_DOCUMENT_BYTES)
+        except FileNotFoundError:
+            raise
+        except (OSError, TooLargeError) as error:
+            raise self._damaged(name, f"cannot be read ({error})") from error
+        return self.parse(name, data), entry, data
+
+    def parse(self, name: str, data: bytes) -> T:
+        """Read a document from the bytes of its file.
+
+        Raises
+        ------
+        RecordDamagedError
+            If it cannot be trusted, or is that of another name.
+        """
+        try:
+            document = self.kind.parse(data)
+        except RecordDamagedError as error:
+            raise self._damaged(name, str(error)) from error
+        if self.kind.name_of is not None and self.kind.name_of(document) != name:
+            raise self._damaged(name, f"holds {self.kind.title(self.kind.name_of(document))}")
+        return document
+
+    def save(self, document: T, name: str | None = None) -> str:
+        """Write a document whole or not at all; return its name.
+
+        Parameters
+        ----------
+        document
+            What to write.
+        name
+            Its name, where nothing in it says so.
+
+        Raises
+        ------
+        StorageFullError, StoreUnusableError
+            If the disk is full, or the store cannot be written.
+        """
+        name = self._name(document, name)
+        with explaining(self.kind.title(name), Path(str(self.backend))):
+            self.backend.write(self.kind.file(name), self.kind.dump(document))
+        return name
+
+    def entries(self, within: str = "") -> dict[str, Entry]:
+        """Return what is known of each document without reading it, by name and in order.
+
+        Parameters
+        ----------
+        within
+            A folder of the names, such as that of a stage, or all of them.
+        """
+        folder = f"{self.kind.folder}/{within}".rstrip("/")
+        listed = self.backend.list(folder, self.kind.depth - bool(within))
+        named = {self.kind.name_in(entry.name): entry for entry in listed}
+        return {name: entry for name, entry in named.items() if name is not None}
+
+    def readable(self, but_not: Collection[str] = ()) -> Iterator[T]:
+        """Iterate over the documents that can be trusted, in order of their names.
+
+        Parameters
+        ----------
+        but_not
+            Files of documents that are left out.
+        """
+        names = {self.kind.file(name): name for name in self.entries()}
+        wanted = [file for file in names if file not in but_not]
+        for entry, data in self.backend.fetch_many(wanted):
+            try:
+                yield self.parse(names[entry.name], data)
+            except RecordDamagedError:
+                continue  # said by whoever asks for that one, and by `verify`
+
+    def damaged(self) -> Iterator[tuple[str, str]]:
+        """Iterate over the names of those that cannot be trusted, and what is wrong with them."""
+        for name in self.entries():
+            try:
+                self.load(name)
+            except FileNotFoundError:
+                continue
+            except RecordDamagedError as error:
+                yield name, str(error)
+
+    def _name(self, document: T, name: str | None) -> str:
+        if name is not None:
+            return name
+        if self.kind.name_of is None:
+            message = f"expected the name of a {self.kind.of.__name__}, which does not name itself"
+            raise ValueError(message)
+        return self.kind.name_of(document)
+
+    def _damaged(self, name: str, problem: str) -> RecordDamagedError:
+        return RecordDamagedError(
+            f"{self.kind.title(name)} is damaged: {self.place(name)}: {problem}"
+        )
+
+
+class LocalDocuments(Documents[T]):
+    """The documents of one kind in a folder of this machine."""
+
+    def __init__(self, kind: Kind[T], backend: LocalBackend) -> None:
+        super().__init__(kind, backend)
+        self.local = backend
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.local.path(self.kind.folder)
+
+    def path(self, name: str) -> Path:
+        """Return where a document lies or would lie; `ValueError` if the name leads elsewhere."""
+        return self.local.path(self.kind.file(name))
+
+    def mark_used(self, document: T) -> None:
+        """Note that a document was served now; `FileNotFoundError` if it is no longer there."""
+        self.local.touch(self.kind.file(self._name(document, None)))
+
+    def newest_first(self, within: str = "") -> Iterator[T]:
+        """Iterate over the documents that can be trusted, those written or used last first."""
+        entries = self.entries(within)
+        for name in sorted(entries, key=lambda each: entries[each].modified, reverse=True):
+            try:
+                yield self.load(name)
+            except (RecordDamagedError, FileNotFoundError):
+                continue
+
+    def everywhere(self) -> list[str]:
+        """Return the names of all documents that can be loaded."""
+        return list(self.entries())
+
+
+def checksummed(body: Mapping[str, Any]) -> bytes:
+    """Return a JSON object together with its digest, as the bytes of a file."""
+    sealed = {**body, _DIGEST: digest_json(body)}
+    return json.dumps(sealed, sort_keys=True, ensure_ascii=False).encode()
+
+
+def verified(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in such a file, without its digest.
+
+    Raises
+    ------
+    RecordDamagedError
+        If it is not what its digest promises.
+    """
+    try:
+        body: dict[str, Any] = json.loads(data)
+        digest = body.pop(_DIGEST)
+        is_intact = digest_bytes(canonical_json(body)) == digest
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        message = f"it is no document ({type(error).__name__}: {error})"
+        raise RecordDamagedError(message[:_LONGEST_PROBLEM]) from error
+    if not is_intact:
+        message = "it does not match its digest"
+        raise RecordDamagedError(message)
+    return body
+
+
+def read_checksummed(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of its own, without its digest.
+
+    Raises
+    ------
+    OSError
+        If there is no regular file that can be read.
+    RecordDamagedError
+        If it is not what its digest promises.
+    """
+    with open_regular(path) as file:
+        return verified(file.read(MAX_DOCUMENT_BYTES))

@@ -1,0 +1,223 @@
+"""The two places that are swept and verified, and what protects what is in use in each.
+
+On this machine locks do: runs in progress are known, and what is to be removed is moved aside and
+looked at once more. Nobody can lock a bucket, nor touch an object in it. There age decides alone:
+machines write a record again that they have used for `sync_state.RENEWAL_SECONDS`, and an object
+that a new record names and that lay there for as long; nothing goes that was written in twice that
+time. Who serves a record all the same that goes at that very moment loses a hit, not a result.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from digitflow.storage.backends.base import Backend
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.batches import BATCHES
+from digitflow.storage.documents import Documents
+from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.liveness import oldest_start
+from digitflow.storage.models import ALIASES, VERSIONS
+from digitflow.storage.quarantine import remove_unless, settle
+from digitflow.storage.records import RECORDS, Record
+from digitflow.storage.runs import RUNS, RunRecord
+from digitflow.storage.sources import SOURCES
+from digitflow.storage.sync_state import RENEWAL_SECONDS, is_sent
+
+if TYPE_CHECKING:
+    from digitflow.storage.cache import Cache
+
+MIN_KEEP_DAYS = 2 * RENEWAL_SECONDS / 86_400.0
+# What a starting run has just made and not yet recorded must never look abandoned.
+_GRACE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Times before which things are old, in seconds since 1970.
+
+    Attributes
+    ----------
+    documents
+        For records and runs.
+    others
+        For everything else.
+    """
+
+    documents: float
+    others: float
+
+
+class Place(ABC):
+    """What a store holds in one place.
+
+    Attributes
+    ----------
+    backend
+        Where everything lies.
+    records, runs
+        What stages gave, and what runs did.
+    others
+        The other documents, by what people call them.
+    is_whole
+        Whether all that a record names has to be there as well.
+    temporary
+        Folders in which killed writers leave files, each with how many levels below.
+    """
+
+    backend: Backend
+    records: Documents[Record]
+    runs: Documents[RunRecord]
+    others: tuple[tuple[str, Documents[Any]], ...] = ()
+    is_whole = True
+    temporary: tuple[tuple[str, int], ...] = (("records", 2), ("runs", 1), ("objects", 2))
+
+    def documents(self) -> dict[str, Documents[Any]]:
+        """Return all documents, by what people call them."""
+        return {"record": self.records, "run": self.runs, **dict(self.others)}
+
+    @abstractmethod
+    def cutoffs(self, keep_days: float) -> Cutoffs:
+        """Return what counts as old, where documents used in so many days are kept."""
+
+    @abstractmethod
+    def remove_unless(self, name: str, needed: Callable[[str], bool]) -> bool:
+        """Remove something, unless it proves to be needed; return whether it was removed.
+
+        Parameters
+        ----------
+        name
+            What to remove.
+        needed
+            Told the name that it has meanwhile; says whether it must stay.
+        """
+
+    @abstractmethod
+    def in_use(self) -> Iterator[str]:
+        """Yield the digests of objects that are kept, beside those of records and runs."""
+
+    def only_here(self, name: str) -> bool:
+        """Tell whether a document must stay because a shared store does not have it yet."""
+        return False
+
+    def holds(self, name: str) -> bool:
+        """Tell whether something is there."""
+        return self.backend.stat(name) is not None
+
+    def heal(self, sha256: str) -> bool:
+        """Put an object back in its place from elsewhere, if that can be done."""
+        return False
+
+
+class Here(Place):
+    """What this machine holds; of a shared store that need not be all of it."""
+
+    def __init__(self, store: Cache) -> None:
+        self.root = store.root
+        self.backend = self.folder = LocalBackend(store.root)
+        self.records = Documents(RECORDS, self.backend)
+        self.runs = Documents(RUNS, self.backend)
+        self.batches = Documents(BATCHES, self.backend)
+        self.models = store.models
+        self.locks = store.locks
+        self.is_whole = store.shared is None
+        self.others = (
+            ("source", Documents(SOURCES, self.backend)),
+            ("batch", self.batches),
+            ("model", Documents(VERSIONS, self.backend)),
+            ("model", Documents(ALIASES, self.backend)),
+        )
+        self.temporary = (("", 1), ("objects/tmp", 1), ("records", 2), ("models", 2))
+        self.temporary += tuple((folder, 1) for folder in ("runs", "sources", "batches"))
+
+    def cutoffs(self, keep_days: float) -> Cutoffs:
+        """Return what counts as old: nothing that was made or used since a run started."""
+        moment = time.time()
+        live = oldest_start(self.root / "live")
+        # Without a run in progress nothing is half done, but one may start any moment.
+        others = min(moment, live if live is not None else moment) - _GRACE_SECONDS
+        return Cutoffs(min(moment - keep_days * 86_400, others), others)
+
+    def remove_unless(self, name: str, needed: Callable[[str], bool]) -> bool:
+        """Remove something that lies aside while it is looked at."""
+        return remove_unless(
+            self.root,
+            self.folder.path(name),
+            lambda aside: needed(str(aside.relative_to(self.root))),
+        )
+
+    def in_use(self) -> Iterator[str]:
+        """Yield what the versions of models refer to."""
+        return self.models.references()
+
+    def only_here(self, name: str) -> bool:
+        """Tell whether a shared store is still to be sent this document."""
+        return not self.is_whole and not is_sent(self.folder.path(name))
+
+    def holds(self, name: str) -> bool:
+        """Tell whether something is there, or is aside for a moment."""
+        if not super().holds(name):
+            settle(self.root)
+        return super().holds(name)
+
+
+class There(Place):
+    """What lies behind the URL of a shared store.
+
+    Raises
+    ------
+    SharedStoreError
+        If the store has no URL, or cannot be reached.
+    """
+
+    temporary = (*Place.temporary, ("unfinished", 1))
+
+    def __init__(self, store: Cache) -> None:
+        if store.shared is None:
+            message = f"expected a store with a URL such as s3://bucket/prefix, found {store.root}"
+            raise SharedStoreError(message)
+        store.connect()
+        self.backend = store.shared.remote
+        self.records = Documents(RECORDS, self.backend)
+        self.runs = Documents(RUNS, self.backend)
+        self.models = store.models
+        self._here = store.shared.objects
+
+    def cutoffs(self, keep_days: float) -> Cutoffs:
+        """Return what counts as old.
+
+        Raises
+        ------
+        ValueError
+            If `keep_days` is less than is safe beside machines that use the store.
+        """
+        if keep_days < MIN_KEEP_DAYS:
+            message = (
+                f"expected at least {MIN_KEEP_DAYS:g} days for a shared store, found "
+                f"{keep_days:g}: other machines may be using what is younger"
+            )
+            raise ValueError(message)
+        moment = time.time()
+        return Cutoffs(moment - keep_days * 86_400, moment - MIN_KEEP_DAYS * 86_400)
+
+    def remove_unless(self, name: str, needed: Callable[[str], bool]) -> bool:
+        """Remove something after another look at it."""
+        if not self.holds(name) or needed(name):
+            return False
+        self.backend.delete(name)
+        return True
+
+    def in_use(self) -> Iterator[str]:
+        """Yield what this machine's versions of models refer to."""
+        return self.models.references()
+
+    def heal(self, sha256: str) -> bool:
+        """Send an object again that this machine has sound."""
+        if not self._here.holds_here(sha256):
+            return False
+        self._here.send_again(sha256)
+        return True
