@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 SEVERAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-all test-hostile test-newest test-ui lint types check format lock install clean
+.PHONY: help run up test test-all test-hostile test-newest test-ui lint types check docs format lock install clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ lint: $(VENV)/.dev ## Check style.
 
 types: $(VENV)/.dev ## Check types.
 	@$(RUN) -m mypy
+
+docs: $(VENV)/.dev ## Make the API reference from the docstrings, in build/api.
+	@$(RUN) -W error::UserWarning -m pdoc --docformat numpy -o build/api digitflow \
+		digitflow.tasks.engine digitflow.tasks.stages digitflow.tasks.nn digitflow.tasks.parameters
 
 check: lint types test ## Everything that CI checks, but for the browser.
 

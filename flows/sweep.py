@@ -28,6 +28,7 @@ from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset
 from digitflow.tasks.engine.call import Call, Context, Handle, using
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.prefect_task import submit
+from digitflow.tasks.parameters import as_typed
 from digitflow.tasks.reporting.publish import publish
 from digitflow.tasks.reporting.results import check_results_folder
 from digitflow.tasks.stages.compare import compare
@@ -217,15 +218,8 @@ def winners_command(options: RunOptions, winner: Point, dataset: Dataset) -> str
         words += ["--dataset", options.dataset]
     if options.mirror is not None:
         words += ["--mirror", options.mirror]
-    words += ["--set", *(f"{name}={_typed(value)}" for name, value in settings.items())]
+    words += ["--set", *(f"{name}={as_typed(value)}" for name, value in settings.items())]
     return shlex.join(words)
-
-
-def _typed(value: Any) -> str:
-    """Return a value as `--set` takes it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _all_failed(outcomes: Sequence[Outcome]) -> str:

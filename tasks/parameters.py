@@ -51,6 +51,29 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 _BASE_OF_A_FILE = "mlp"
 _TUTORIAL_TAKES = ("hidden_sizes", "learning_rate", "epochs", "seed", "relu_derivative")
 
+# What does not go with the tutorial's other settings, and what is a good start beside it.
+_NEEDED_BESIDE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "patience": {"validation_size": 200},
+        "batch_normalization": {"batch_size": 32},
+        "nesterov": {"momentum": 0.9},
+        "global_average_pooling": {"convolution_channels": (8,)},
+    }
+)
+
+# Names that others have for a parameter and that are not spelt like it.
+_OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "conv": "convolution_channels",
+        "early_stopping": "patience",
+        "filters": "convolution_channels",
+        "l2": "weight_decay",
+        "layers": "hidden_sizes",
+        "lr": "learning_rate",
+        "samples": "training_sample",
+    }
+)
+
 
 class Parameters(TrainingSettings):
     """What decides a run's result, beside the data and the code."""
@@ -106,26 +129,40 @@ class Parameters(TrainingSettings):
         """Read what is shown as the default."""
         return None if value in ("None", "none") else value
 
-    @model_validator(mode="after")
-    def _keep_the_tutorial(self) -> Parameters:
-        if self.network != "tutorial":
-            return self
-        tutorial = {**TrainingSettings().model_dump(), **TUTORIAL}
-        differing = [
-            name for name in TrainingSettings.model_fields if getattr(self, name) != tutorial[name]
+    def _check_fit(self) -> None:
+        # Whoever sets what the tutorial's network does not take is told that, and all of it.
+        if self.network == "tutorial":
+            self._keep_the_tutorial()
+        else:
+            super()._check_fit()
+
+    def _keep_the_tutorial(self) -> None:
+        tutorial = {**Parameters.model_construct().model_dump(), **TUTORIAL}
+        differing = {
+            name: getattr(self, name)
+            for name in Parameters.model_fields
+            if getattr(self, name) != tutorial[name]
+        }
+        changed = [
+            name
+            for name in differing
+            if name in TrainingSettings.model_fields and name not in _TUTORIAL_TAKES
         ]
-        changed = [name for name in differing if name not in _TUTORIAL_TAKES]
         changed += ["hidden_sizes"] if len(self.hidden_sizes) != 1 else []
-        if changed:
-            settings = " ".join(f"{name}={as_typed(getattr(self, name))}" for name in differing)
-            message = (
-                f"the tutorial's network has {', '.join(changed)} fixed; it takes "
-                f"{', '.join(_TUTORIAL_TAKES)} (hidden_sizes of one layer). To change it and keep "
-                f"the tutorial's other settings, add network=layers: --set network=layers "
-                f"{settings}"
-            )
-            raise ValueError(message)
-        return self
+        if not changed:
+            return
+        for name in changed:
+            for other, value in _NEEDED_BESIDE.get(name, {}).items():
+                differing.setdefault(other, value)
+        differing.pop("relu_derivative", None)  # layers have the correct one
+        settings = " ".join(f"{name}={as_typed(value)}" for name, value in differing.items())
+        message = (
+            f"the tutorial's network has {', '.join(changed)} fixed; it takes "
+            f"{', '.join(_TUTORIAL_TAKES)} (hidden_sizes of one layer). To change it and keep "
+            f"the tutorial's other settings, add network=layers (docs/next-steps.md has tuned "
+            f"settings): --set network=layers {settings}"
+        )
+        raise ValueError(message)
 
     @model_validator(mode="after")
     def _have_a_seed_for_each_member(self) -> Parameters:
@@ -180,7 +217,9 @@ def allowed(name: str) -> str:
 
 def as_typed(value: Any) -> str:
     """Return a parameter's value as people type it: ``512,256`` for several numbers."""
-    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class ParameterError(ValueError):
@@ -231,18 +270,36 @@ def read_preset(preset: str) -> tuple[str, dict[str, Any]]:
     path = Path(preset)
     if path.suffix != ".toml":
         return preset, {}
+    values = read_toml("preset", path, "a parameter a line")
+    return str(values.pop("preset", _BASE_OF_A_FILE)), values
+
+
+def read_toml(kind: str, path: Path, contents: str) -> dict[str, Any]:
+    """Return what is in a TOML file that somebody named.
+
+    Parameters
+    ----------
+    kind, contents
+        What the file is for and what is in it, for people: ``preset``, ``a parameter a line``.
+    path
+        Of the file.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be read.
+    """
     if path.exists() and not path.is_file():  # reading a pipe or a device would not end
-        message = f"preset {preset}: expected a TOML file there, found no regular file"
+        message = f"{kind} {path}: expected a TOML file there, found no regular file"
         raise ParameterError(message)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        message = f"preset {preset}: expected a TOML file there, found none"
+        message = f"{kind} {path}: expected a TOML file there, found none"
         raise ParameterError(message) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        message = f"preset {preset}: expected a TOML file with a parameter a line: {error}"
+        message = f"{kind} {path}: expected a TOML file with {contents}: {error}"
         raise ParameterError(message) from error
-    return str(values.pop("preset", _BASE_OF_A_FILE)), values
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:
@@ -274,13 +331,14 @@ def _describe(problem: Any) -> str:
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         known = Parameters.model_fields
-        return (
-            f"{key}: no such parameter{_nearest(key, known)}. The parameters are {', '.join(known)}"
-        )
+        hint = _nearest(key, known) or "."
+        return f"{key}: no such parameter{hint} The parameters are {', '.join(known)}"
     field = Parameters.model_fields[key]
     return f"{key}: should be {demand}, found {problem['input']!r} ({field.description})"
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    if _OTHER_NAMES.get(name) in known:
+        return f"; did you mean {_OTHER_NAMES[name]!r}?"
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -215,6 +215,19 @@ class TestLayout:
             assert link.is_dir()
             assert not link.is_symlink() or link.readlink() == Path("..", folder)
 
+    def test_every_file_that_a_document_names_is_there(self):
+        documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+        named = re.compile(
+            r"`((?:flows|tasks|storage|tests|benchmarks|docs)/[\w/.-]+?\.\w+)(?:::|`)"
+        )
+        assert len(documents) > 10
+        assert [
+            f"{name(path)}: {each}"
+            for path in documents
+            for each in named.findall(path.read_text(encoding="utf-8"))
+            if not (ROOT / each).exists()
+        ] == []
+
     def test_no_grab_bags(self):
         for path in SOURCES:
             assert path.stem not in ("utils", "helpers", "common", "misc", "util"), name(path)

@@ -18,7 +18,14 @@ from digitflow.tasks.data.datasets.sources import (
     added,
     is_path,
 )
-from digitflow.tasks.parameters import DEFAULT_PRESET, PRESETS, parse_assignments, read_preset
+from digitflow.tasks.parameters import (
+    DEFAULT_PRESET,
+    PRESETS,
+    ParameterError,
+    parse_assignments,
+    read_preset,
+)
+from digitflow.tasks.sweeps.file import read_sweep
 from digitflow.tasks.sweeps.halving import EarlyStop
 from digitflow.tasks.sweeps.ranking import METRICS, Metric
 
@@ -174,6 +181,35 @@ class SweepArguments(DataArguments):
             help="Stop poor points early: after each rung the best third goes on.",
         ),
     ] = None
+
+    def with_file(self, file: Path) -> SweepArguments:
+        """Return the sweep of a file with what was typed beside it.
+
+        What is typed for a parameter or for the dataset takes the place of the file's.
+
+        Raises
+        ------
+        ParameterError
+            If it is not the file of a sweep, or a preset was typed as well.
+        """
+        sweep = read_sweep(file)
+        if self.preset not in (SweepArguments().preset, sweep.preset):
+            message = (
+                f"preset: the sweep {file} has its own, {sweep.preset}; change it "
+                "there, or leave --preset out"
+            )
+            raise ParameterError(message)
+        typed = {row.partition("=")[0].strip() for row in self.grid or ()}
+        rows = [row for row in sweep.rows() if row.partition("=")[0] not in typed]
+        changed = parse_assignments(self._assignments())
+        kept = [text for text in sweep.assignments() if text.partition("=")[0] not in changed]
+        return replace(
+            self,
+            preset=sweep.preset,
+            dataset=self.dataset or sweep.dataset,
+            assignments=[*kept, *(self.assignments or ())],
+            grid=[*rows, *(self.grid or ())],
+        )
 
 
 def _absolute_dataset(dataset: str) -> str:

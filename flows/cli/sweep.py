@@ -5,7 +5,10 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -35,7 +38,18 @@ _INDENT = 19
 
 
 def sweep(
-    arguments: SweepArguments | None = None, *, quiet: Quiet = False, verbose: Verbose = False
+    file: Annotated[
+        Path | None,
+        Parameter(
+            metavar="FILE.toml",
+            help="A sweep as a file: preset, dataset, and the tables set and grid.",
+        ),
+    ] = None,
+    /,
+    arguments: SweepArguments | None = None,
+    *,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run a sweep as typed, and show it.
 
@@ -47,6 +61,7 @@ def sweep(
         If Ctrl-C stopped it.
     """
     arguments = arguments or SweepArguments()
+    arguments = arguments if file is None else arguments.with_file(file)
     spec = arguments.spec()
     grid = list(arguments.grid or ())
     points = plan_points(

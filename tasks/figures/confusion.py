@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from digitflow.tasks.figures.style import (
     HIGHLIGHT,
     SMALLEST_SIZE,
     WRONG,
-    render,
+    look,
 )
 
 # White for no error, darker for more: the order survives a grey-scale print. A few dozen steps
@@ -41,10 +40,9 @@ _SCALE = 1.15  # colour scale with its labels
 _LINE = 0.2
 
 
-def draw_confusion(
-    confusion: pd.DataFrame, *, dataset: str, accuracy: float, dpi: int = 110
-) -> bytes:
-    """Draw a confusion matrix as PNG bytes.
+@look()
+def confusion_figure(confusion: pd.DataFrame, *, dataset: str, accuracy: float) -> Figure:
+    """Draw a confusion matrix.
 
     Off the diagonal, colour is the share of the true class's images that went to the predicted
     one; the scale ends at the largest such share, so that rare errors show too. The diagonal, far
@@ -59,19 +57,12 @@ def draw_confusion(
         Name for the title.
     accuracy : float
         Share of correct predictions, 0 to 1, for the title.
-    dpi : int
-        Dots per inch; the figure is at most 9 inches wide.
 
     Raises
     ------
     ValueError
         If the matrix is not square or is empty, or `accuracy` lies outside 0 to 1.
     """
-    return render(partial(confusion_figure, confusion, dataset=dataset, accuracy=accuracy), dpi=dpi)
-
-
-def confusion_figure(confusion: pd.DataFrame, *, dataset: str, accuracy: float) -> Figure:
-    """Build the figure of `draw_confusion`."""
     counts = confusion.to_numpy(dtype=np.int64)
     classes = len(counts)
     if classes == 0 or counts.shape != (classes, classes):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Figure
 from digitflow.tasks.figures.captions import fit, set_title
-from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, render
+from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, look
 from digitflow.tasks.figures.tiles import Pixels, brightness, check_images, show_tile
 
 _COLUMNS = 8
@@ -58,7 +57,8 @@ def choose_for_sheet(
     return chosen
 
 
-def draw_contact_sheet(
+@look()
+def contact_sheet_figure(
     images: Pixels,
     labels: Sequence[str],
     probabilities: Sequence[float],
@@ -66,9 +66,8 @@ def draw_contact_sheet(
     *,
     total: int,
     title: str,
-    dpi: int = 110,
-) -> bytes:
-    """Draw pictures as the network saw them, each with its class and probability, as PNG bytes.
+) -> Figure:
+    """Draw pictures as the network saw them, each with its class and probability.
 
     Parameters
     ----------
@@ -84,30 +83,12 @@ def draw_contact_sheet(
         How many pictures the batch has.
     title : str
         What stands first in the title, such as the model.
-    dpi : int
-        Dots per inch; the figure is 9 inches wide, eight pictures a row.
 
     Raises
     ------
     ValueError
         If there is no picture, the lengths differ, or a pixel is not finite.
     """
-    build = partial(
-        contact_sheet_figure, images, labels, probabilities, names, total=total, title=title
-    )
-    return render(build, dpi=dpi)
-
-
-def contact_sheet_figure(
-    images: Pixels,
-    labels: Sequence[str],
-    probabilities: Sequence[float],
-    names: Sequence[str],
-    *,
-    total: int,
-    title: str,
-) -> Figure:
-    """Build the figure of `draw_contact_sheet`."""
     check_images(images, dimensions=3)
     count, height, width = images.shape
     if not count == len(labels) == len(probabilities) == len(names) or count == 0:

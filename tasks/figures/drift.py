@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from digitflow.tasks.agg import Axes, Figure, MaxNLocator, PercentFormatter
 from digitflow.tasks.figures.captions import set_title, shorten
-from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, MUTED, RIGHT, WRONG, render
+from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, MUTED, RIGHT, WRONG, look
 
 _MOST_NAME = 12  # characters of a class's name
 
 
-def draw_drift(
+@look()
+def drift_figure(
     class_names: Sequence[str],
     then: Sequence[float],
     now: Sequence[float],
@@ -24,9 +24,8 @@ def draw_drift(
     confidence_then: float,
     thresholds: tuple[float, float],
     title: str,
-    dpi: int = 110,
-) -> bytes:
-    """Draw shares of the classes, and each batch's stability index and confidence, as PNG bytes.
+) -> Figure:
+    """Draw shares of the classes, and each batch's stability index and confidence.
 
     Parameters
     ----------
@@ -41,40 +40,12 @@ def draw_drift(
         Indices from which on a batch is to be watched, and counts as drifted.
     title : str
         What stands first in the title, such as the model.
-    dpi : int
-        Dots per inch; the figure is 9 inches wide.
 
     Raises
     ------
     ValueError
         If lengths differ or there is no batch.
     """
-    build = partial(
-        drift_figure,
-        class_names,
-        then,
-        now,
-        indices,
-        confidences,
-        confidence_then=confidence_then,
-        thresholds=thresholds,
-        title=title,
-    )
-    return render(build, dpi=dpi)
-
-
-def drift_figure(
-    class_names: Sequence[str],
-    then: Sequence[float],
-    now: Sequence[float],
-    indices: Sequence[float],
-    confidences: Sequence[float],
-    *,
-    confidence_then: float,
-    thresholds: tuple[float, float],
-    title: str,
-) -> Figure:
-    """Build the figure of `draw_drift`."""
     if not len(class_names) == len(then) == len(now) or not len(indices) == len(confidences) > 0:
         message = (
             "expected two shares a class, and at least one batch with an index and a confidence: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Figure
 from digitflow.tasks.figures.captions import set_title
-from digitflow.tasks.figures.style import FULL_WIDTH, render
+from digitflow.tasks.figures.style import FULL_WIDTH, look
 
 MOST_FILTERS = 40
 _COLUMNS = 10  # of square filters
@@ -54,8 +53,9 @@ def first_layer_filters(
     raise ValueError(message)
 
 
-def draw_filters(filters: NDArray[np.float64], *, dataset: str, dpi: int = 110) -> bytes:
-    """Draw the first layer's filters, those with the largest weights first, as PNG bytes.
+@look()
+def filters_figure(filters: NDArray[np.float64], *, dataset: str) -> Figure:
+    """Draw the first layer's filters, those with the largest weights first.
 
     Parameters
     ----------
@@ -63,19 +63,12 @@ def draw_filters(filters: NDArray[np.float64], *, dataset: str, dpi: int = 110) 
         At most `MOST_FILTERS` are drawn, on one scale around 0.
     dataset : str
         Name for the title.
-    dpi : int
-        Dots per inch; the figure is 9 inches wide.
 
     Raises
     ------
     ValueError
         If there are no filters, or a weight is not finite.
     """
-    return render(partial(filters_figure, filters, dataset=dataset), dpi=dpi)
-
-
-def filters_figure(filters: NDArray[np.float64], *, dataset: str) -> Figure:
-    """Build the figure of `draw_filters`."""
     if filters.ndim != 3 or not filters.size or not np.isfinite(filters).all():
         message = f"expected finite filters of shape (n, height, width), found {filters.shape}"
         raise ValueError(message)

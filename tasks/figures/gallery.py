@@ -1,10 +1,9 @@
-"""A handful of training images, drawn at random, with their labels."""
+"""Training images with their labels: a handful chosen at random, or one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Figure
 from digitflow.tasks.figures.captions import fit, set_title
-from digitflow.tasks.figures.style import FULL_WIDTH, render
+from digitflow.tasks.figures.style import FULL_WIDTH, look
 from digitflow.tasks.figures.tiles import (
     CAPTION_SIZE,
     COLUMNS,
@@ -59,15 +58,15 @@ def choose_gallery(images_flat: NDArray[Any], *, size: int, seed: int) -> NDArra
     return np.random.default_rng(seed).choice(images, size=size, replace=False)
 
 
-def draw_gallery(
+@look()
+def gallery_figure(
     images: Pixels,
     labels: Sequence[object] | NDArray[Any],
     numbers: Sequence[int] | NDArray[np.integer[Any]],
     *,
     dataset: str,
-    dpi: int = 110,
-) -> bytes:
-    """Draw training images side by side, each with its label and index, as PNG bytes.
+) -> Figure:
+    """Draw training images side by side, each with its label and index.
 
     Parameters
     ----------
@@ -78,25 +77,12 @@ def draw_gallery(
         Index of each in the training set, counted from 0, as `choose_gallery` returns them.
     dataset : str
         Name for the title.
-    dpi : int
-        Dots per inch; the figure is 9 inches wide, five images a row.
 
     Raises
     ------
     ValueError
         If there is no image, the lengths differ, or a pixel is not finite.
     """
-    return render(partial(gallery_figure, images, labels, numbers, dataset=dataset), dpi=dpi)
-
-
-def gallery_figure(
-    images: Pixels,
-    labels: Sequence[object] | NDArray[Any],
-    numbers: Sequence[int] | NDArray[np.integer[Any]],
-    *,
-    dataset: str,
-) -> Figure:
-    """Build the figure of `draw_gallery`."""
     check_images(images, dimensions=3)
     if not len(images) == len(labels) == len(numbers) or len(images) == 0:
         message = (
@@ -114,4 +100,32 @@ def gallery_figure(
         axes = figure.add_subplot(rows, COLUMNS, place + 1)
         above = fit(f"labelled {label}", TILE_WIDTH, CAPTION_SIZE)
         show_tile(axes, image, limits, above, f"index {number:,}")
+    return figure
+
+
+@look()
+def image_figure(image: Pixels, label: object, *, number: int, dataset: str) -> Figure:
+    """Draw one training image, grey on black.
+
+    Parameters
+    ----------
+    image : array, shape (height, width)
+        Grey values, integer or float.
+    label : int or str
+        Its class.
+    number : int
+        Which training image it is, counted from 1: 60,000 is the image at index 59,999.
+    dataset : str
+        Name for the title.
+
+    Raises
+    ------
+    ValueError
+        If `image` is not two-dimensional, is empty or holds a value that is not finite.
+    """
+    check_images(image, dimensions=2)
+    height, width = image.shape
+    figure = Figure(figsize=(5.0, min(8.0, max(0.8, 4.8 * height / width)) + 0.4))
+    set_title(figure, dataset, f"training image {number:,}", f"labelled {label}")
+    show_tile(figure.add_subplot(), image, brightness(image))
     return figure

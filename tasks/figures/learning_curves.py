@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Axes, Figure, FuncFormatter
 from digitflow.tasks.figures.captions import set_title
-from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, INK, MUTED, RIGHT, WRONG, render
+from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, INK, MUTED, RIGHT, WRONG, look
 
 # Beyond this many epochs, markers would touch and hide the dashes.
 _MARKED_EPOCHS = 30
@@ -39,8 +38,9 @@ _ERROR = _Quantity("error", "error (mean loss per image)", WRONG, "--", "s")
 _Curves = dict[_Quantity, NDArray[np.float64]]
 
 
-def draw_learning_curves(history: pd.DataFrame, *, dataset: str, dpi: int = 110) -> bytes:
-    """Draw accuracy and error over the epochs, training set beside test set, as PNG bytes.
+@look()
+def learning_curves_figure(history: pd.DataFrame, *, dataset: str) -> Figure:
+    """Draw accuracy and error over the epochs, training set beside test set.
 
     As in the NumPy tutorial "Deep learning on MNIST", both quantities share one axis while that
     shows them well. Where it does not (every accuracy above 0.9, or an error above 1.5), they get
@@ -56,19 +56,12 @@ def draw_learning_curves(history: pd.DataFrame, *, dataset: str, dpi: int = 110)
         finite interrupt their line, and a note counts them.
     dataset : str
         Name for the title.
-    dpi : int
-        Dots per inch; the figure is 9 inches wide.
 
     Raises
     ------
     ValueError
         If a column is missing or there is no epoch.
     """
-    return render(partial(learning_curves_figure, history, dataset=dataset), dpi=dpi)
-
-
-def learning_curves_figure(history: pd.DataFrame, *, dataset: str) -> Figure:
-    """Build the figure of `draw_learning_curves`."""
     held_out = _held_out(history)
     epochs = history["epoch"].to_numpy(dtype=np.int64) + 1
     parts = {part: _curves(history, part) for part in ("train", held_out)}

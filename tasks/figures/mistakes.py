@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Figure
 from digitflow.tasks.figures.captions import drawable, fit, set_title, width
-from digitflow.tasks.figures.style import FULL_WIDTH, MUTED, render
+from digitflow.tasks.figures.style import FULL_WIDTH, MUTED, look
 from digitflow.tasks.figures.tiles import (
     CAPTION_SIZE,
     COLUMNS,
@@ -37,18 +36,18 @@ def worst_mistakes(
     return wrong[np.argsort(-losses[wrong], kind="stable")]
 
 
-def draw_mistakes(
+@look()
+def mistakes_figure(
     images: Pixels,
     labels: ClassIds,
     predicted: ClassIds,
     losses: NDArray[np.floating[Any]],
     class_names: Sequence[str],
     *,
-    count: int = 15,
+    count: int,
     dataset: str,
-    dpi: int = 110,
-) -> bytes:
-    """Draw the wrongly classified test images with the largest losses as PNG bytes.
+) -> Figure:
+    """Draw the wrongly classified test images with the largest losses.
 
     Parameters
     ----------
@@ -64,38 +63,12 @@ def draw_mistakes(
         Images to show at most; at least 1. Fewer mistakes are all shown, and none is said.
     dataset : str
         Name for the title.
-    dpi : int
-        Dots per inch; the figure is 9 inches wide, five images a row.
 
     Raises
     ------
     ValueError
         If `count` is below 1, a shape does not fit, or a loss or a shown pixel is not finite.
     """
-    build = partial(
-        mistakes_figure,
-        images,
-        labels,
-        predicted,
-        losses,
-        class_names,
-        count=count,
-        dataset=dataset,
-    )
-    return render(build, dpi=dpi)
-
-
-def mistakes_figure(
-    images: Pixels,
-    labels: ClassIds,
-    predicted: ClassIds,
-    losses: NDArray[np.floating[Any]],
-    class_names: Sequence[str],
-    *,
-    count: int,
-    dataset: str,
-) -> Figure:
-    """Build the figure of `draw_mistakes`."""
     _check(images, labels, predicted, losses, count)
     ranked = worst_mistakes(labels, predicted, losses)
     if ranked.size == 0:

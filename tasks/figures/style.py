@@ -1,16 +1,13 @@
-"""The look all figures share, and the one way from a figure to PNG bytes."""
+"""The look that all figures share."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from digitflow.tasks.agg import Figure, FigureCanvasAgg, matplotlib
-from digitflow.tasks.figures.palette import encode_png
+from digitflow.tasks.agg import matplotlib
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour vision.
 # One meaning each throughout: blue is right, vermillion is wrong.
@@ -64,9 +61,10 @@ _settings_lock = threading.RLock()
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Apply the shared look to what is built and drawn inside; the user's own settings do not.
+    """Apply the shared look to what is built or drawn inside, and not the user's own settings.
 
-    A figure reads some settings when built and others when drawn, so both must happen inside.
+    A figure reads some settings when it is built and others when it is drawn, so both happen
+    inside: ``@look()`` stands above every function that builds a figure, and `to_png` draws in it.
     One thread at a time; the settings found are put back.
     """
     # Starting from Matplotlib's defaults keeps a matplotlibrc file from changing our bytes.
@@ -78,32 +76,3 @@ def look() -> Iterator[None]:
     settings.update(LOOK)
     with _settings_lock, matplotlib.rc_context(rc=settings):
         yield
-
-
-def render(build: Callable[[], Figure], *, dpi: int) -> bytes:
-    """Draw the figure that `build` returns as a PNG file.
-
-    The same figure gives the same bytes: no date, no software version, one look, bundled fonts.
-
-    Parameters
-    ----------
-    build : callable
-        Makes the figure; called inside `look`.
-    dpi : int
-        Dots per inch, at least 1. Figures are at most 9 inches wide: 990 pixels at 110 dpi.
-
-    Raises
-    ------
-    ValueError
-        If `dpi` is not positive, or `build` refuses its data.
-    """
-    if dpi < 1:
-        message = f"dpi must be at least 1 dot per inch: found {dpi}. A good value is 110."
-        raise ValueError(message)
-    with look():
-        figure = build()
-        figure.set_dpi(dpi)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()  # type: ignore[no-untyped-call]
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
-    return encode_png(pixels, dpi)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from digitflow.tasks.figures.style import (
     RIGHT,
     SMALLEST_SIZE,
     WRONG,
-    render,
+    look,
 )
 
 # More distinct numbers than this get a scale; fewer stand at even distances, as a grid lists them.
@@ -49,15 +48,11 @@ class Line:
     complete: bool = True
 
 
-def draw_sweep(
-    names: Sequence[str],
-    lines: Sequence[Line],
-    *,
-    metric: str,
-    dataset: str,
-    dpi: int = 110,
-) -> bytes:
-    """Draw a sweep as PNG bytes.
+@look()
+def sweep_figure(
+    names: Sequence[str], lines: Sequence[Line], *, metric: str, dataset: str
+) -> Figure:
+    """Draw a sweep.
 
     Parameters
     ----------
@@ -69,21 +64,12 @@ def draw_sweep(
         What the score is, such as ``validation_accuracy``; a loss is drawn with its least on top.
     dataset
         Name for the title.
-    dpi
-        Dots per inch; the figure is 9 inches wide.
 
     Raises
     ------
     ValueError
         If there are no lines, or one does not have a value for each name.
     """
-    return render(partial(sweep_figure, names, lines, metric=metric, dataset=dataset), dpi=dpi)
-
-
-def sweep_figure(
-    names: Sequence[str], lines: Sequence[Line], *, metric: str, dataset: str
-) -> Figure:
-    """Build the figure of `draw_sweep`."""
     if not lines or any(len(line.values) != len(names) for line in lines):
         message = f"expected at least one line of {len(names)} values, found {len(lines)} lines"
         raise ValueError(message)

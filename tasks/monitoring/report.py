@@ -153,17 +153,20 @@ def drift_markdown(report: DriftReport, png: bytes) -> str:
 
 def drift_picture(report: DriftReport, dpi: int = 110) -> bytes:
     """Return the report's picture as PNG bytes."""
-    from digitflow.tasks.figures.drift import draw_drift
+    from digitflow.tasks.figures.drift import drift_figure
+    from digitflow.tasks.figures.png import to_png
 
-    return draw_drift(
-        report.model.class_names,
-        report.then.shares,
-        report.now.shares,
-        [drift.psi for _, drift in report.batches],
-        [batch.confidence for batch, _ in report.batches],
-        confidence_then=report.then.confidence,
-        thresholds=(WATCH, DRIFTED),
-        title=f"model {report.model.version}",
+    return to_png(
+        drift_figure(
+            report.model.class_names,
+            report.then.shares,
+            report.now.shares,
+            [drift.psi for _, drift in report.batches],
+            [batch.confidence for batch, _ in report.batches],
+            confidence_then=report.then.confidence,
+            thresholds=(WATCH, DRIFTED),
+            title=f"model {report.model.version}",
+        ),
         dpi=dpi,
     )
 

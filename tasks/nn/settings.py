@@ -55,7 +55,8 @@ class TrainingSettings(BaseModel):
 
     # The loss
     loss: Annotated[
-        Literal["cross_entropy", "squared_error"], Field(description="Loss function.")
+        Literal["cross_entropy", "squared_error"],
+        Field(description="Loss function that training minimises."),
     ] = "cross_entropy"
     label_smoothing: Annotated[
         float, Field(ge=0, lt=1, description="Fraction of each target spread over all classes.")
@@ -64,7 +65,9 @@ class TrainingSettings(BaseModel):
     # Optimisation
     epochs: Annotated[int, Field(ge=1, le=10_000, description="Passes over the training set.")] = 10
     batch_size: Annotated[int, Field(ge=1, le=65_536, description="Images per step.")] = 128
-    optimizer: Annotated[Literal["sgd", "adam", "adamw"], Field(description="Optimiser.")] = "adam"
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw"], Field(description="Optimiser that updates the weights.")
+    ] = "adam"
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Peak learning rate of the schedule.")
     ] = 0.001
@@ -126,7 +129,9 @@ class TrainingSettings(BaseModel):
             description="BLAS threads for training; the last bits of the weights depend on it.",
         ),
     ] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Random seed.")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="Seed of all random numbers of a training.")
+    ] = 0
 
     def held_back(self, images: int, classes: int) -> int:
         """Return how many of so many training images are held back for validation.
@@ -142,6 +147,10 @@ class TrainingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainingSettings:
+        self._check_fit()
+        return self
+
+    def _check_fit(self) -> None:
         if self.patience and self.validation_size == 0:
             message = "patience needs a validation set: set validation_size above 0, or patience=0"
             raise ValueError(message)
@@ -163,4 +172,3 @@ class TrainingSettings(BaseModel):
         if self.kernel_size % 2 == 0:
             message = "kernel_size must be odd, so that height and width stay as they are"
             raise ValueError(message)
-        return self

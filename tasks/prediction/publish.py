@@ -15,7 +15,8 @@ from digitflow.storage.cache import Cache
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.engine.step import step
-from digitflow.tasks.figures.contact_sheet import choose_for_sheet, draw_contact_sheet
+from digitflow.tasks.figures.contact_sheet import choose_for_sheet, contact_sheet_figure
+from digitflow.tasks.figures.png import to_png
 from digitflow.tasks.prediction.predictions import Prediction, predictions_csv, record_batch
 from digitflow.tasks.reporting.render import render
 from digitflow.tasks.reporting.results import replace_folder
@@ -143,13 +144,15 @@ def _contact_sheet(done: Predicted, count: int) -> bytes | None:
     shares = np.array([done.predictions[i].probability for i in seen])
     chosen = [seen[i] for i in choose_for_sheet(shares, count=count, seed=_SHEET_SEED)]
     shown = [done.predictions[i] for i in chosen]
-    return draw_contact_sheet(
-        done.batch.images[chosen],
-        [str(each.label) for each in shown],
-        [each.probability for each in shown],
-        [Path(each.picture).name for each in shown],
-        total=len(seen),
-        title=f"model {done.model.version}",
+    return to_png(
+        contact_sheet_figure(
+            done.batch.images[chosen],
+            [str(each.label) for each in shown],
+            [each.probability for each in shown],
+            [Path(each.picture).name for each in shown],
+            total=len(seen),
+            title=f"model {done.model.version}",
+        )
     )
 
 

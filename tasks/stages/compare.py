@@ -17,7 +17,8 @@ def compare(
     """
     import pandas as pd
 
-    from digitflow.tasks.figures.sweep import Line, draw_sweep
+    from digitflow.tasks.figures.png import to_png
+    from digitflow.tasks.figures.sweep import Line, sweep_figure
 
     lines = [
         Line(
@@ -29,7 +30,7 @@ def compare(
     ]
     return {
         "points": pd.DataFrame(points),
-        "sweep": draw_sweep(names, lines, metric=metric, dataset=dataset, dpi=dpi),
+        "sweep": to_png(sweep_figure(names, lines, metric=metric, dataset=dataset), dpi=dpi),
     }
 
 

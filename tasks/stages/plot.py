@@ -42,12 +42,12 @@ def plot(
 ) -> dict[str, bytes]:
     """Draw learning curves, confusion, worst mistakes, first layer and training images."""
     from digitflow.tasks.data.preparation import class_ids
-    from digitflow.tasks.figures.confusion import draw_confusion
-    from digitflow.tasks.figures.filters import draw_filters, first_layer_filters
-    from digitflow.tasks.figures.gallery import choose_gallery, draw_gallery
-    from digitflow.tasks.figures.image import draw_image
-    from digitflow.tasks.figures.learning_curves import draw_learning_curves
-    from digitflow.tasks.figures.mistakes import draw_mistakes
+    from digitflow.tasks.figures.confusion import confusion_figure
+    from digitflow.tasks.figures.filters import filters_figure, first_layer_filters
+    from digitflow.tasks.figures.gallery import choose_gallery, gallery_figure, image_figure
+    from digitflow.tasks.figures.learning_curves import learning_curves_figure
+    from digitflow.tasks.figures.mistakes import mistakes_figure
+    from digitflow.tasks.figures.png import to_png
 
     matrix = confusion.set_index(confusion.columns[0])
     matrix.index = matrix.index.astype(str)
@@ -63,12 +63,12 @@ def plot(
             class_names[each] for each in class_ids("training", training_labels[places], labels)
         ]
 
-    return {
-        "learning_curves": draw_learning_curves(history, dataset=dataset, dpi=dpi),
-        "confusion_matrix": draw_confusion(
-            matrix, dataset=dataset, accuracy=counts.trace() / counts.sum(), dpi=dpi
+    figures = {
+        "learning_curves": learning_curves_figure(history, dataset=dataset),
+        "confusion_matrix": confusion_figure(
+            matrix, dataset=dataset, accuracy=counts.trace() / counts.sum()
         ),
-        "mistakes": draw_mistakes(
+        "mistakes": mistakes_figure(
             test_images[:tested],
             class_ids("test", test_labels[:tested], labels),
             predicted,
@@ -76,23 +76,15 @@ def plot(
             class_names,
             count=mistakes,
             dataset=dataset,
-            dpi=dpi,
         ),
-        "filters": draw_filters(
-            first_layer_filters(model, *training_images.shape[1:]), dataset=dataset, dpi=dpi
+        "filters": filters_figure(
+            first_layer_filters(model, *training_images.shape[1:]), dataset=dataset
         ),
-        "training_image": draw_image(
-            training_images[last],
-            *names_of([last]),
-            number=last + 1,
-            dataset=dataset,
-            dpi=dpi,
+        "training_image": image_figure(
+            training_images[last], *names_of([last]), number=last + 1, dataset=dataset
         ),
-        "gallery": draw_gallery(
-            training_images[chosen],
-            names_of(chosen),
-            chosen,
-            dataset=dataset,
-            dpi=dpi,
+        "gallery": gallery_figure(
+            training_images[chosen], names_of(chosen), chosen, dataset=dataset
         ),
     }
+    return {name: to_png(figure, dpi=dpi) for name, figure in figures.items()}

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.peers.dvc import WIRING, DvcProject, find_dvc
 from digitflow.flows.selection import STAGE_NAMES
+from digitflow.tasks.nn.presets import PRESETS
 from tests.environment import CLEAN
 from tests.mnist import ROOT
 from tests.patience import PATIENCE
@@ -95,6 +96,22 @@ def test_accuracy(environment: dict[str, str], dataset: Path):
         "accuracy.py", ["mlp", "--seeds", "0", "--data", dataset, "--set", *tiny], environment
     )
     assert "mlp: mean test accuracy" in said
+
+
+def test_search(environment: dict[str, str], dataset: Path):
+    tables = [each.read_bytes() for each in sorted(SCRIPTS.glob("searches/*.csv"))]
+    said = output_of("search.py", ["--smoke", dataset], environment)
+    assert re.findall(r"^(\w+): \{'learning_rate': ", said, re.MULTILINE) == list(PRESETS)
+    # The tables are of real searches.
+    assert [each.read_bytes() for each in sorted(SCRIPTS.glob("searches/*.csv"))] == tables
+
+
+def test_next_steps(environment: dict[str, str], dataset: Path):
+    document = (ROOT / "docs" / "next-steps.md").read_bytes()
+    said = output_of("next_steps.py", ["--smoke", dataset], environment)
+    assert len(re.findall(r"^\| .* \| \*\*\d+\.\d % \(one seed\)\*\* \|", said, re.MULTILINE)) == 10
+    assert "\ndigitflow run --set training_sample=0 relu_derivative=correct " in said
+    assert (ROOT / "docs" / "next-steps.md").read_bytes() == document
 
 
 def test_counted_run(environment: dict[str, str], dataset: Path, tmp_path: Path):

@@ -135,7 +135,7 @@ class TestParameters:
 
     @pytest.mark.parametrize("name", ["dropout", "batch_size", "optimizer", "bias"])
     def test_what_the_tutorials_network_has_fixed(self, name: str):
-        value = {"dropout": 0.1, "batch_size": 2, "optimizer": "adam", "bias": True}[name]
+        value = {"dropout": "0.1", "batch_size": "2", "optimizer": "adam", "bias": "true"}[name]
         says = f"network has {name} fixed.* --set network=layers {name}={value}"
         with pytest.raises(ParameterError, match=says):
             resolve("tutorial", {name: value})
@@ -147,6 +147,42 @@ class TestParameters:
         assert command == "network=layers hidden_sizes=100,50 batch_size=32"
         parameters = resolve("tutorial", parse_assignments(command.split()))
         assert (parameters.hidden_sizes, parameters.batch_size) == ((100, 50), 32)
+
+    @pytest.mark.parametrize(
+        ("typed", "added"),
+        [
+            ("batch_size=32", ""),
+            ("hidden_sizes=100,50", ""),
+            ("loss=cross_entropy", ""),
+            ("convolution_channels=8", ""),
+            ("kernel_size=5", ""),
+            ("convolution_channels=8 global_average_pooling=true", ""),
+            ("global_average_pooling=true", " convolution_channels=8"),
+            ("patience=5", " validation_size=200"),
+            ("patience=5 validation_size=100", ""),
+            ("weight_decay=0.001", ""),
+            ("label_smoothing=0.1", ""),
+            ("shift=1", ""),
+            ("validation_size=200", ""),
+            ("batch_normalization=true", " batch_size=32"),
+            ("batch_normalization=true batch_size=8", ""),
+            ("optimizer=adam", ""),
+            ("momentum=0.9", ""),
+            ("nesterov=true", " momentum=0.9"),
+            ("schedule=cosine", ""),
+            ("training_sample=0 test_sample=0 batch_size=8", ""),
+        ],
+    )
+    def test_every_next_step_of_the_tutorial_says_all_that_it_needs(self, typed: str, added: str):
+        with pytest.raises(ParameterError, match="the tutorial's network has ") as caught:
+            resolve("tutorial", parse_assignments(typed.split()))
+        said = str(caught.value).partition("--set ")[2].split()
+        assert set(said) == {"network=layers", *typed.split(), *added.split()}
+        assert resolve("tutorial", parse_assignments(said)).network == "layers"
+
+    def test_a_derivative_that_layers_have_anyway_is_left_out_of_what_to_add(self):
+        with pytest.raises(ParameterError, match=r"--set network=layers batch_size=8$"):
+            resolve("tutorial", {"batch_size": 8, "relu_derivative": "correct"})
 
     @pytest.mark.parametrize("sizes", ["none", "100,100"])
     def test_the_tutorials_network_has_one_hidden_layer(self, sizes: str):
@@ -187,6 +223,11 @@ class TestParameters:
             ("lerning_rate", "learning_rate"),
             ("hidden_size", "hidden_sizes"),
             ("tests_sample", "test_sample"),
+            ("batchnorm", "batch_normalization"),
+            ("early_stopping", "patience"),
+            ("layers", "hidden_sizes"),
+            ("lr", "learning_rate"),
+            ("filters", "convolution_channels"),
         ],
     )
     def test_an_unknown_name_is_refused_with_the_nearest(self, name: str, nearest: str):
@@ -469,6 +510,7 @@ def test_bounds_and_choices_are_said_in_a_few_words():
     assert allowed("bias") == ""
     assert as_typed((512, 256)) == "512,256"
     assert as_typed(()) == "none"
+    assert as_typed(True) == "true"
 
 
 def test_what_is_changed_most_comes_first():

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digitflow.tasks.figures.confusion import confusion_figure, draw_confusion
+from digitflow.tasks.figures.confusion import confusion_figure
+from digitflow.tasks.figures.png import to_png
 from digitflow.tasks.nn.metrics import confusion_matrix
 
 
@@ -144,17 +145,17 @@ def test_a_class_without_test_images(built, inside):
 @pytest.mark.parametrize(("classes", "per_class"), [(10, 1000), (62, 1800)])
 def test_a_compact_png(classes, per_class, png_size):
     confusion = matrix(classes, per_class)
-    png = draw_confusion(confusion, dataset="MNIST", accuracy=share(confusion), dpi=110)
+    png = to_png(confusion_figure(confusion, dataset="MNIST", accuracy=share(confusion)), dpi=110)
     assert png_size(png)[0] <= 990
     assert len(png) < 80_000
 
 
 def test_same_counts_same_bytes():
     confusion = matrix(3, 50)
-    arguments = {"dataset": "MNIST", "accuracy": share(confusion), "dpi": 110}
-    png = draw_confusion(confusion, **arguments)
-    assert png == draw_confusion(confusion.copy(), **arguments)
-    assert png != draw_confusion(confusion.T, **arguments)
+    arguments = {"dataset": "MNIST", "accuracy": share(confusion)}
+    png = to_png(confusion_figure(confusion, **arguments))
+    assert png == to_png(confusion_figure(confusion.copy(), **arguments))
+    assert png != to_png(confusion_figure(confusion.T, **arguments))
 
 
 @pytest.mark.parametrize(("confusion", "accuracy", "message"), [
@@ -164,4 +165,4 @@ def test_same_counts_same_bytes():
 ])  # fmt: skip
 def test_refuses_what_does_not_fit(confusion, accuracy, message):
     with pytest.raises(ValueError, match=message):
-        draw_confusion(confusion, dataset="MNIST", accuracy=accuracy, dpi=110)
+        to_png(confusion_figure(confusion, dataset="MNIST", accuracy=accuracy), dpi=110)

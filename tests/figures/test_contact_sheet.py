@@ -5,8 +5,8 @@ from digitflow.tasks.figures.contact_sheet import (
     UNSURE,
     choose_for_sheet,
     contact_sheet_figure,
-    draw_contact_sheet,
 )
+from digitflow.tasks.figures.png import to_png
 
 rng = np.random.default_rng(0)
 
@@ -73,8 +73,8 @@ def test_says_what_was_left_out(built, texts):
 
 def test_the_same_bytes():
     positional, given = sheet(3)
-    first = draw_contact_sheet(*positional, **given, dpi=60)
-    assert first == draw_contact_sheet(*positional, **given, dpi=60)
+    first = to_png(contact_sheet_figure(*positional, **given), dpi=60)
+    assert first == to_png(contact_sheet_figure(*positional, **given), dpi=60)
     assert first.startswith(b"\x89PNG")
 
 

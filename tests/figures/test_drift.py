@@ -1,6 +1,7 @@
 import pytest
 
-from digitflow.tasks.figures.drift import draw_drift, drift_figure
+from digitflow.tasks.figures.drift import drift_figure
+from digitflow.tasks.figures.png import to_png
 
 DIGITS = [str(digit) for digit in range(10)]
 TENTHS = [0.1] * 10
@@ -27,7 +28,9 @@ def test_one_batch_and_long_names(built, texts, inside, index):
 
 def test_the_same_bytes():
     given = (DIGITS, TENTHS, NOW, [0.1], [0.9])
-    assert draw_drift(*given, **KNOWN, dpi=60) == draw_drift(*given, **KNOWN, dpi=60)
+    assert to_png(drift_figure(*given, **KNOWN), dpi=60) == to_png(
+        drift_figure(*given, **KNOWN), dpi=60
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import pytest
 
 from digitflow.tasks.figures.filters import (
     MOST_FILTERS,
-    draw_filters,
     filters_figure,
     first_layer_filters,
 )
+from digitflow.tasks.figures.png import to_png
 
 
 def test_the_columns_of_a_dense_layer_are_its_filters() -> None:
@@ -55,8 +55,8 @@ def test_the_strongest_come_first_and_the_title_says_how_many() -> None:
 
 def test_the_same_filters_give_the_same_bytes() -> None:
     filters = np.random.default_rng(0).normal(size=(12, 5, 7))
-    first = draw_filters(filters, dataset="MNIST")
-    assert first == draw_filters(filters, dataset="MNIST")
+    first = to_png(filters_figure(filters, dataset="MNIST"))
+    assert first == to_png(filters_figure(filters, dataset="MNIST"))
     assert first.startswith(b"\x89PNG")
     assert len(first) < 80_000
 

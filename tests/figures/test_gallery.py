@@ -3,7 +3,8 @@ import gzip
 import numpy as np
 import pytest
 
-from digitflow.tasks.figures.gallery import choose_gallery, draw_gallery, gallery_figure
+from digitflow.tasks.figures.gallery import choose_gallery, gallery_figure
+from digitflow.tasks.figures.png import to_png
 
 TUTORIAL_SEED = 147197952744
 TUTORIAL_IMAGES = [43428, 57133, 6514, 37231, 41521]
@@ -56,10 +57,10 @@ def test_each_image_has_its_label_and_index(built, texts, inside, images):
 
 def test_a_compact_png_of_the_same_bytes(png_size, images):
     labels, numbers = np.array([3, 8, 9, 6, 5]), np.array(TUTORIAL_IMAGES)
-    png = draw_gallery(images(5), labels, numbers, dataset="MNIST", dpi=110)
+    png = to_png(gallery_figure(images(5), labels, numbers, dataset="MNIST"), dpi=110)
     assert png_size(png)[0] == 990
     assert len(png) < 80_000
-    assert png == draw_gallery(images(5), labels, numbers, dataset="MNIST", dpi=110)
+    assert png == to_png(gallery_figure(images(5), labels, numbers, dataset="MNIST"), dpi=110)
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (28, 28)), (3, (16, 64)), (12, (64, 16))])
@@ -73,6 +74,6 @@ def test_any_number_shape_and_length_of_names(count, shape, built, texts, inside
 
 def test_refuses_lengths_that_differ(images):
     with pytest.raises(ValueError, match="found 3 images, 2 labels, 3 indices"):
-        draw_gallery(images(3), [1, 2], [0, 1, 2], dataset="sample", dpi=110)
+        to_png(gallery_figure(images(3), [1, 2], [0, 1, 2], dataset="sample"), dpi=110)
     with pytest.raises(ValueError, match="at least one image"):
-        draw_gallery(images(0), [], [], dataset="sample", dpi=110)
+        to_png(gallery_figure(images(0), [], [], dataset="sample"), dpi=110)

@@ -5,7 +5,8 @@ import pytest
 from matplotlib.colors import Normalize
 from PIL import Image
 
-from digitflow.tasks.figures.image import draw_image, image_figure
+from digitflow.tasks.figures.gallery import image_figure
+from digitflow.tasks.figures.png import to_png
 from digitflow.tasks.figures.tiles import brightness
 
 
@@ -17,12 +18,12 @@ def test_the_title_says_what_it_is(built, texts, inside, images):
 
 def test_a_compact_png_of_the_same_bytes(png_size, images):
     image = images(1)[0]
-    png = draw_image(image, 8, number=60_000, dataset="MNIST", dpi=110)
+    png = to_png(image_figure(image, 8, number=60_000, dataset="MNIST"), dpi=110)
     width, _ = png_size(png)
     assert width == 550
     assert len(png) < 80_000
-    assert png == draw_image(image.copy(), 8, number=60_000, dataset="MNIST", dpi=110)
-    assert png != draw_image(image, 8, number=60_000, dataset="sample", dpi=110)
+    assert png == to_png(image_figure(image.copy(), 8, number=60_000, dataset="MNIST"), dpi=110)
+    assert png != to_png(image_figure(image, 8, number=60_000, dataset="sample"), dpi=110)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (20, 90), (90, 20), (1, 1), (300, 200)])
@@ -38,7 +39,9 @@ def test_any_height_and_width(shape, built, inside, images):
 def test_light_on_black(images):
     image = np.zeros((4, 4), dtype=np.uint8)
     image[0, 0] = 255
-    with Image.open(BytesIO(draw_image(image, 1, number=1, dataset="s", dpi=50))) as drawn:
+    with Image.open(
+        BytesIO(to_png(image_figure(image, 1, number=1, dataset="s"), dpi=50))
+    ) as drawn:
         pixels = np.asarray(drawn.convert("RGB"))
     height, width = pixels.shape[:2]
     assert (pixels[int(0.6 * height), int(0.5 * width)] == 0).all()
@@ -66,4 +69,4 @@ def test_brightness_follows_the_scale_not_the_brightest_pixel(pixels, limits):
 ])  # fmt: skip
 def test_refuses_what_is_no_image(image, message):
     with pytest.raises(ValueError, match=message):
-        draw_image(image, 0, number=1, dataset="sample", dpi=110)
+        to_png(image_figure(image, 0, number=1, dataset="sample"), dpi=110)

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from digitflow.tasks.figures.learning_curves import draw_learning_curves, learning_curves_figure
+from digitflow.tasks.figures.learning_curves import learning_curves_figure
+from digitflow.tasks.figures.png import to_png
 
 
 def history(epochs=20, *, part="test", start=0.4, end=0.78, loss=0.9):
@@ -149,11 +150,13 @@ def test_labels_of_lines_that_end_together_are_kept_apart(gap, level, built, ins
 
 def test_a_compact_png_of_the_same_bytes(png_size):
     table = history()
-    png = draw_learning_curves(table, dataset="MNIST", dpi=110)
+    png = to_png(learning_curves_figure(table, dataset="MNIST"), dpi=110)
     assert png_size(png)[0] == 990
     assert len(png) < 80_000
-    assert png == draw_learning_curves(table.assign(learning_rate=0.1), dataset="MNIST", dpi=110)
-    assert png != draw_learning_curves(table, dataset="sample", dpi=110)
+    assert png == to_png(
+        learning_curves_figure(table.assign(learning_rate=0.1), dataset="MNIST"), dpi=110
+    )
+    assert png != to_png(learning_curves_figure(table, dataset="sample"), dpi=110)
 
 
 @pytest.mark.parametrize(("table", "message"), [
@@ -164,4 +167,4 @@ def test_a_compact_png_of_the_same_bytes(png_size):
 ])  # fmt: skip
 def test_refuses_a_history_without_what_it_draws(table, message):
     with pytest.raises(ValueError, match=message):
-        draw_learning_curves(table, dataset="MNIST", dpi=110)
+        to_png(learning_curves_figure(table, dataset="MNIST"), dpi=110)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digitflow.tasks.figures.mistakes import draw_mistakes, mistakes_figure, worst_mistakes
+from digitflow.tasks.figures.mistakes import mistakes_figure, worst_mistakes
+from digitflow.tasks.figures.png import to_png
 
 DIGITS = [str(i) for i in range(10)]
 LABELS = np.array([4, 1, 7, 2, 0, 9], dtype=np.uint8)
@@ -74,7 +75,7 @@ def test_no_mistake(built, texts, inside, images, png_size):
     assert "no mistakes among 1,234 images" in said
     assert any("MNIST" in text for text in said)
     inside(figure)
-    assert png_size(draw_mistakes(*arguments, count=15, dataset="MNIST", dpi=110))[0] == 990
+    assert png_size(to_png(figure, dpi=110))[0] == 990
 
 
 @pytest.mark.parametrize("shape", [(12, 60), (60, 12), (28, 28)])
@@ -91,10 +92,10 @@ def test_a_compact_png_of_the_same_bytes(png_size, images):
     rng = np.random.default_rng(5)
     labels, predicted = rng.integers(0, 10, (2, 300))
     arguments = (images(300), labels, predicted, rng.random(300), DIGITS)
-    png = draw_mistakes(*arguments, count=15, dataset="MNIST", dpi=110)
+    png = to_png(mistakes_figure(*arguments, count=15, dataset="MNIST"), dpi=110)
     assert png_size(png)[0] == 990
     assert len(png) < 80_000
-    assert png == draw_mistakes(*arguments, count=15, dataset="MNIST", dpi=110)
+    assert png == to_png(mistakes_figure(*arguments, count=15, dataset="MNIST"), dpi=110)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -107,7 +108,7 @@ def test_a_compact_png_of_the_same_bytes(png_size, images):
 def test_refuses_what_does_not_fit(change, message, images):
     arguments = {
         "images": images(6), "labels": LABELS, "predicted": PREDICTED, "losses": LOSSES,
-        "class_names": DIGITS, "count": 15, "dataset": "MNIST", "dpi": 110,
+        "class_names": DIGITS, "count": 15, "dataset": "MNIST",
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        draw_mistakes(**(arguments | change))
+        mistakes_figure(**(arguments | change))

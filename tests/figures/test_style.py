@@ -11,8 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 
-from digitflow.tasks.figures.image import draw_image
-from digitflow.tasks.figures.style import HIGHLIGHT, RIGHT, WRONG, look, render
+from digitflow.tasks.figures.gallery import image_figure
+from digitflow.tasks.figures.png import to_png
+from digitflow.tasks.figures.style import HIGHLIGHT, RIGHT, WRONG, look
 from tests.walk import write_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ IMAGE = np.arange(100, dtype=np.uint8).reshape(10, 10)
 
 
 def draw():
-    return draw_image(IMAGE, 3, number=1, dataset="sample", dpi=60)
+    return to_png(image_figure(IMAGE, 3, number=1, dataset="sample"), dpi=60)
 
 
 def test_only_the_font_that_matplotlib_brings():
@@ -64,9 +65,10 @@ def test_threads_do_not_leave_their_settings_behind():
 
 DRAW = """
 import sys, numpy as np
-from digitflow.tasks.figures.image import draw_image
+from digitflow.tasks.figures.gallery import image_figure
+from digitflow.tasks.figures.png import to_png
 image = np.arange(100, dtype=np.uint8).reshape(10, 10)
-sys.stdout.buffer.write(draw_image(image, 3, number=1, dataset='sample', dpi=60))
+sys.stdout.buffer.write(to_png(image_figure(image, 3, number=1, dataset='sample'), dpi=60))
 sys.exit('matplotlib.pyplot' in sys.modules or 'prefect' in sys.modules)
 """
 
@@ -99,7 +101,7 @@ def test_no_matplotlibrc_is_in_the_way(tmp_path, settings):
 
 def test_a_notebook_that_draws_itself_finds_its_own_backend():
     code = (
-        "import os, tasks.figures.image, matplotlib.pyplot as plt\n"
+        "import os, digitflow.tasks.figures.gallery, matplotlib.pyplot as plt\n"
         "print(plt.get_backend(), os.environ['MPLBACKEND'])"
     )
     assert python(code, MPLBACKEND="svg").split() == [b"svg", b"svg"]
@@ -116,12 +118,11 @@ def test_a_run_from_a_notebook_draws_its_figures(tmp_path):
     assert "plot.learning_curves" in json.loads(done.stdout)["digests"]
 
 
-@pytest.mark.parametrize("module", [
-    "captions", "confusion", "gallery", "image", "learning_curves", "mistakes", "palette", "style",
-    "tiles",
-])  # fmt: skip
-def test_sources_draw_without_pyplot_or_orchestration(module):
-    source = (ROOT / "tasks" / "figures" / f"{module}.py").read_text()
+@pytest.mark.parametrize(
+    "source", sorted((ROOT / "tasks" / "figures").glob("[!_]*.py")), ids=lambda path: path.stem
+)
+def test_sources_draw_without_pyplot_or_orchestration(source):
+    source = source.read_text()
     for forbidden in ("pyplot", "prefect", "storage", "rcParams["):
         assert forbidden not in source
 
@@ -129,12 +130,12 @@ def test_sources_draw_without_pyplot_or_orchestration(module):
 @pytest.mark.parametrize("dpi", [0, -110])
 def test_dpi_must_be_positive(dpi):
     with pytest.raises(ValueError, match=f"dpi must be at least 1.*found {dpi}"):
-        render(Figure, dpi=dpi)
+        to_png(Figure(), dpi=dpi)
 
 
 def test_dpi_sets_the_size(png_size):
-    assert png_size(render(lambda: Figure(figsize=(9, 2)), dpi=110)) == (990, 220)
-    assert png_size(render(lambda: Figure(figsize=(9, 2)), dpi=50)) == (450, 100)
+    assert png_size(to_png(look()(Figure)(figsize=(9, 2)), dpi=110)) == (990, 220)
+    assert png_size(to_png(look()(Figure)(figsize=(9, 2)), dpi=50)) == (450, 100)
 
 
 # Viénot, Brettel & Mollon (1999): linear RGB as seen without the long- or the medium-wave cones.

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.figures.sweep import Line, draw_sweep, sweep_figure
+from digitflow.tasks.figures.png import to_png
+from digitflow.tasks.figures.sweep import Line, sweep_figure
 
 GRID = [
     Line((0.1, "128"), 0.98),
@@ -57,7 +58,7 @@ def test_the_best_is_on_top(metric: str):
 )
 def test_any_points_can_be_drawn(lines: list[Line]):
     first, second = (
-        draw_sweep(["x"], lines, metric="validation_loss", dataset="$x_1$", dpi=40)
+        to_png(sweep_figure(["x"], lines, metric="validation_loss", dataset="$x_1$"), dpi=40)
         for _ in range(2)
     )
     assert first.startswith(b"\x89PNG")
@@ -67,4 +68,4 @@ def test_any_points_can_be_drawn(lines: list[Line]):
 @pytest.mark.parametrize("lines", [[], [Line((1, 2), 0.5)]])
 def test_lines_that_do_not_fit_the_axes(lines: list[Any]):
     with pytest.raises(ValueError, match="expected at least one line of 1 values"):
-        draw_sweep(["x"], lines, metric="validation_loss", dataset="MNIST")
+        to_png(sweep_figure(["x"], lines, metric="validation_loss", dataset="MNIST"))

@@ -11,17 +11,16 @@ is 1. With ``--keep``, inputs that reached something new join the corpus.
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz import corpus
 from tests.mnist import ROOT
 from tests.patience import PATIENCE
 
-CORPUS = Path(__file__).with_name("corpus")
 TARGET_NAMES = ("idx", "manifest", "record", "run", "npy", "npz", "csv", "json", "png")
 
 # Seconds that one input of a long round may take.
@@ -68,12 +67,13 @@ def fuzz(
     limits = [f"-runs={inputs}"]
     if inputs is None:
         limits = [f"-max_total_time={seconds}", f"-timeout={_SLOWEST_INPUT}"]
-    corpora = [folder for folder in (new, CORPUS / target) if folder == new or folder.is_dir()]
     new.mkdir(parents=True, exist_ok=True)
     findings.mkdir(parents=True, exist_ok=True)
+    before = new.with_name(f"{new.name}-before")
+    corpus.unpack(target, before)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.fuzz.worker", target, *corpora),
+            *(sys.executable, "-m", "tests.fuzz.worker", target, new, before),
             *limits,
             *("-print_final_stats=1", f"-artifact_prefix={findings}/{target}-"),
         ],
@@ -114,7 +114,7 @@ def main() -> int:
                 target, seconds=options.seconds, new=new, findings=Path("findings").absolute()
             )
             if options.keep:
-                shutil.copytree(new, CORPUS / target, dirs_exist_ok=True)
+                corpus.keep(target, (file.read_bytes() for file in new.iterdir()))
             reached = sum(1 for _ in new.iterdir())
         print(
             f"{target:8} {done.inputs:12,} inputs {done.features:6,} features "

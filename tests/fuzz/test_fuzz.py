@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import targets
+from tests.fuzz.corpus import FOLDER, kept
 from tests.fuzz.mutations import mutate
-from tests.fuzz.rounds import CORPUS, TARGET_NAMES, fuzz
+from tests.fuzz.rounds import TARGET_NAMES, fuzz
 from tests.fuzz.targets import JSON_TARGETS, LONGEST_INPUT, MEMORY_LIMIT, TARGETS, FindingError
 
 INPUTS = 10_000
@@ -30,11 +31,6 @@ needs_atheris = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,
     reason=f"atheris has no wheel for {sys.platform} and this Python: pip install atheris",
 )
-
-
-def kept(target: str) -> list[bytes]:
-    """The inputs of a target's corpus."""
-    return [file.read_bytes() for file in sorted((CORPUS / target).iterdir())]
 
 
 @contextmanager
@@ -67,7 +63,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_target_has_a_corpus():
-    assert set(TARGET_NAMES) == set(TARGETS) == {folder.name for folder in CORPUS.iterdir()}
+    assert set(TARGET_NAMES) == set(TARGETS) == {file.stem for file in FOLDER.iterdir()}
     assert set(JSON_TARGETS) < set(TARGETS)
     for name in TARGET_NAMES:
         assert len(kept(name)) >= 3, name

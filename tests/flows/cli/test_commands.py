@@ -27,7 +27,7 @@ run --preset=tutorial --dataset --mirror --set --workers --scheduler --output --
 --from --until --quiet --verbose
 plan FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members \
 --refresh --from --until --param --json
-sweep --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
+sweep FILE --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
 --seed=0 --metric=validation_accuracy --early-stop --quiet --verbose
 parameters --preset=tutorial --json
 runs --json
