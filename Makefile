@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 SEVERAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-all test-hostile test-ui lint types check docs format lock install clean
+.PHONY: help run up test test-all test-hostile test-newest test-ui lint types check docs format lock install clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ test-all: $(VENV)/.dev ## Run every test.
 
 test-hostile: $(VENV)/.dev ## Run what `make test` runs, in an environment that is all against it.
 	@$(RUN) -m tests.hostile $(SEVERAL) -m "not slow and not ui"
+
+test-newest: ## Run what `make test` runs, with the newest versions that pyproject.toml allows.
+	@rm -rf $(VENV)-newest
+	@$(PYTHON) -m venv $(VENV)-newest
+	@echo "installing the newest packages, whatever the lock says"
+	@$(VENV)-newest/bin/python -m pip --disable-pip-version-check install --quiet -e '.[dev]'
+	@$(VENV)-newest/bin/python -m pytest $(SEVERAL) -m "not slow and not ui"
 
 test-ui: $(VENV)/.dev ## Run the tests that look at the Prefect UI in a browser (needs chromium).
 	@$(RUN) -m pytest -m ui
@@ -56,7 +63,7 @@ lock: $(VENV)/.dev ## Pin the closure again, from pyproject.toml (UPGRADE=--upgr
 install: $(VENV)/.dev ## Make the virtual environment, with the developer tools.
 
 clean: ## Remove the virtual environment and what tools left (not the store, not the results).
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-newest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A virtual environment that does not start (its Python is gone) is made anew. The stamps are
 # written last, so an interrupted installation is taken up again.

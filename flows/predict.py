@@ -12,18 +12,12 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from digitflow.storage.models import ModelVersion
 from digitflow.storage.runs import run_name
-from digitflow.storage.store import Store
-from digitflow.tasks.data.pictures.batch import Batch, read_batch
+from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.data.pictures.files import PictureError
 from digitflow.tasks.engine.step import step
-from digitflow.tasks.prediction.predictions import (
-    Prediction,
-    image_size_of,
-    model_to_use,
-    predict_batch,
-)
+from digitflow.tasks.prediction.model import Model
+from digitflow.tasks.prediction.predictions import Prediction
 from digitflow.tasks.prediction.publish import Predicted, publish_predictions
 from digitflow.tasks.reporting.results import check_results_folder
 
@@ -63,13 +57,11 @@ def predict(
         )
         raise PictureError(message)
     check_results_folder(folder)
-    cache = Store()
-    version = model_to_use(cache, model)
-    size = image_size_of(cache, version)
+    loaded = Model.load(model)
     # Quoted throughout: Prefect would look through every picture for states and futures.
-    batch = _read.submit(source, size, transposed=version.transposed, return_state=False).result()
-    predictions = _predict.submit(quote(version), quote(batch), return_state=False).result()
-    done = Predicted(run, source, version, batch, tuple(predictions), folder)
+    batch = _read.submit(quote(loaded), source, return_state=False).result()
+    predictions = _predict.submit(quote(loaded), quote(batch), return_state=False).result()
+    done = Predicted(run, source, loaded.version, batch, tuple(predictions), folder)
     publish_predictions.submit(quote(done), record=record, sheet=sheet, return_state=False).result()
     return _state(done)
 
@@ -77,8 +69,8 @@ def predict(
 @step(
     "read-pictures", "Decode the pictures and bring them to the form that the model was trained on."
 )
-def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
-    batch = read_batch([source], size, transposed=transposed)
+def _read(model: Model, source: Path) -> Batch:
+    batch = model.read([source])
     for name, problem in batch.unreadable:
         get_run_logger().warning("%s: %s", name, problem)
     if not batch.names:
@@ -91,8 +83,8 @@ def _read(source: Path, size: tuple[int, int], *, transposed: bool) -> Batch:
 
 
 @step("predict", "Predict what is on each picture, in one pass.")
-def _predict(version: ModelVersion, batch: Batch) -> list[Prediction]:
-    return predict_batch(Store(), version, batch)
+def _predict(model: Model, batch: Batch) -> list[Prediction]:
+    return model.predict_batch(batch)
 
 
 def _state(done: Predicted) -> State[Any]:

@@ -32,12 +32,10 @@ from digitflow.tasks.monitoring.report import (
     report_drift,
 )
 from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.prediction.predictions import (
     BLANK,
     Prediction,
-    image_size_of,
-    model_to_use,
-    predict_batch,
     predictions_csv,
     predictions_json,
     record_batch,
@@ -84,22 +82,16 @@ def predict(
     if csv is not None and csv != "-":
         _check_new(csv)
     cache = Store()
-    version = model_to_use(cache, model)
-
-    from digitflow.tasks.data.pictures.batch import read_batch
-
-    size = image_size_of(cache, version)
+    loaded = Model.load(model, store=cache)
+    version = loaded.version
     # On stderr, and gone when all is read, so that what is printed can be piped on.
     errors = plain_console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as shown:
         task = shown.add_task("reading", total=None)
-        batch = read_batch(
-            files,
-            size,
-            lambda done, total: shown.update(task, completed=done, total=total),
-            transposed=version.transposed,
+        batch = loaded.read(
+            files, lambda done, total: shown.update(task, completed=done, total=total)
         )
-    predictions = predict_batch(cache, version, batch)
+    predictions = loaded.predict_batch(batch)
     if record:
         record_batch(cache, version, predictions, len(batch.unreadable), run="digitflow predict")
     console = plain_console()
@@ -141,7 +133,7 @@ def drift(
         If there is no such model, or no champion.
     """
     cache = Store()
-    report = report_drift(cache, model_to_use(cache, model), last)
+    report = report_drift(cache, Model.load(model, store=cache).version, last)
     console = plain_console()
     if json:
         console.print_json(data=None if report is None else drift_json(report))

@@ -1,10 +1,9 @@
 """Start lost runs again: what dies with its worker stays *Running* for Prefect.
 
-Prefect's own answer is an automation on missing heartbeats. On SQLite its triggers can lose an
-event or act on one several times when other writers are busy (Prefect 3.8.8 reads and then writes
-in a deferred transaction, and evaluates the whole event again after "database is locked"). So here
-the runs themselves are looked at, again and again: a look that fails or comes twice changes
-nothing.
+Prefect's own answer is an automation on missing heartbeats. Its action changes the state of a run
+whatever that is by then, so an event that is evaluated late, or twice, starts a run again that has
+long gone on (Prefect 3.9.1). So here the runs themselves are looked at, again and again: a look
+that fails or comes twice changes nothing.
 """
 
 from __future__ import annotations

@@ -18,11 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 class WaitingSqlite(AioSqliteConfiguration):
     """Prefect's SQLite, whose transactions take the write lock when they begin.
 
-    Most of Prefect's begin as readers (Prefect 3.8.8). Once they write, SQLite cannot wait for
+    Most of Prefect's begin as readers (Prefect 3.9.1). Once they write, SQLite cannot wait for
     another writer any more, since what they have read may be out of date, and fails at once with
-    "database is locked": a quarter of the runs that were started in the UI while another one was
-    going on answered "Unknown error while creating flow run". Prefect takes the lock early where
-    it has met this itself (``with_for_update``).
+    "database is locked": runs that were started in the UI while others were going on were refused.
+    Prefect takes the lock early where it has met this itself (``with_for_update``).
 
     Source: https://www.sqlite.org/lang_transaction.html, sections 2.1 and 2.2.
     """

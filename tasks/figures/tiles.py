@@ -23,7 +23,7 @@ Pixels = NDArray[np.integer[Any] | np.floating[Any]]
 
 
 def check_images(images: Pixels, dimensions: int) -> None:
-    """Raise ValueError unless `images` has so many dimensions, some pixels, all of them finite."""
+    """Raise ValueError unless `images` has that many dimensions, and pixels, all finite."""
     if images.ndim != dimensions or 0 in images.shape[-2:]:
         expected = "(height, width)" if dimensions == 2 else "(images, height, width)"
         message = (

@@ -11,7 +11,7 @@ from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.call import StageResult
-from digitflow.tasks.prediction.predictions import input_size
+from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
@@ -76,7 +76,7 @@ def check_comparable(cache: Store, challenger: ModelVersion, champion: ModelVers
             ", ".join(challenger.class_names),
             challenger,
         )
-    theirs, ours = input_size(cache, champion), input_size(cache, challenger)
+    theirs, ours = Model(champion, cache).input_size, Model(challenger, cache).input_size
     # Only the number of pixels is known of some that an older digitflow registered.
     both_known = len(theirs) == len(ours) == 2
     if theirs != ours if both_known else math.prod(theirs) != math.prod(ours):

@@ -22,7 +22,7 @@ from digitflow.tasks.monitoring.drift import (
     measure,
     pooled,
 )
-from digitflow.tasks.prediction.predictions import loss_of
+from digitflow.tasks.prediction.model import loss_of
 from digitflow.tasks.reporting.render import picture, render
 
 LAST_BATCHES = 10

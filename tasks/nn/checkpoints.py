@@ -172,7 +172,7 @@ class CheckpointFolder:
         return None
 
     def newest(self, *, at_most: int) -> Path | None:
-        """Return the file of the newest checkpoint after at most so many epochs, if any."""
+        """Return the file of the newest checkpoint after at most `at_most` epochs, or None."""
         files = ((_epoch(path), path) for path in self._newest_first())
         return next((path for epoch, path in files if epoch is not None and epoch <= at_most), None)
 

@@ -134,7 +134,7 @@ class TrainingSettings(BaseModel):
     ] = 0
 
     def held_back(self, images: int, classes: int) -> int:
-        """Return how many of so many training images are held back for validation.
+        """Return how many of the training images are held back for validation.
 
         Parameters
         ----------

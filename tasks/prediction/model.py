@@ -1,23 +1,26 @@
-"""A trained model as an object: load a version or the champion, and predict."""
+"""A trained model as an object: load a version or the champion, and predict.
+
+Light until something is predicted: it needs no Prefect, and arrays only then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
-from digitflow.tasks.prediction.predictions import (
-    Prediction,
-    image_size_of,
-    model_to_use,
-    predict_batch,
-)
+from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.prediction.predictions import Prediction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from digitflow.tasks.data.pictures.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,65 @@ class Model:
         'sample'
         """
         cache = store or Store()
-        return cls(model_to_use(cache, version), cache)
+        if version is not None:
+            return cls(cache.models.load(version), cache)
+        champion = cache.models.champion()
+        if champion is not None:
+            return cls(champion, cache)
+        newest = max((model.version for model in cache.models.oldest_first()), default=None)
+        todo = (
+            "train a model and promote it: digitflow run, then digitflow models promote 1"
+            if newest is None
+            else f"promote one: digitflow models promote {newest}; or choose one: --model {newest}"
+        )
+        message = f"there is no champion to predict with; {todo}"
+        raise UnknownNameError(message)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities."""
         return tuple(self.version.class_names)
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """(height, width) in pixels of the images it takes, or (pixels,) where that is all.
+
+        What an older digitflow registered has no record of it; its layers may know.
+        """
+        if self.version.image_size is not None:
+            return self.version.image_size
+        from digitflow.tasks.nn.predict import input_shape
+
+        return input_shape(self._weights())[-2:]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width, in pixels, of the images it takes.
+
+        Where only the number of pixels is known, a square number is taken for a square.
+
+        Raises
+        ------
+        StorageError
+            If they are not recorded, and the model's weights are lost or damaged.
+        ParameterError
+            If they are not recorded, and cannot be told from the weights either.
+        """
+        size = self.input_size
+        if len(size) == 2:
+            return size[0], size[1]
+        (pixels,) = size
+        side = math.isqrt(pixels)
+        if side * side != pixels:
+            model = self.version
+            message = (
+                f"expected a model whose image size is on record, found version {model.version} of "
+                f"an older digitflow: it takes {pixels} pixels, not a square number. Repeat the "
+                f"run that trained it ({model.dataset}, preset {model.preset}): it computes "
+                "nothing that is cached, and records the size"
+            )
+            raise ParameterError(message)
+        return side, side
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[Any]:
         """Return how probable each class is for each image.
@@ -85,13 +141,67 @@ class Model:
         ValueError
             If the images do not fit the model.
         """
-        from digitflow.tasks.nn.predict import predict, probabilities
+        from digitflow.tasks.nn.predict import probabilities
 
-        outputs = predict(dict(self._cache.read(self.version.weights)), images)
-        return probabilities(outputs, str(self.version.parameters["loss"]))
+        return probabilities(self._outputs(images), loss_of(self.version))
+
+    def read(
+        self,
+        pictures: Sequence[Path],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Batch:
+        """Read pictures in the form of the images that the model was trained on.
+
+        Parameters
+        ----------
+        pictures
+            PNG, JPEG, BMP, GIF, WebP, IDX or NPY files, or folders of them.
+        progress
+            Called with the number of files that are read, and of all.
+
+        Raises
+        ------
+        StorageError, ParameterError
+            As for `image_size`.
+        """
+        from digitflow.tasks.data.pictures.batch import read_batch
+
+        transposed = self.version.transposed
+        return read_batch(pictures, self.image_size, progress, transposed=transposed)
+
+    def predict_batch(self, batch: Batch) -> list[Prediction]:
+        """Predict what is on each picture of a batch, in one pass.
+
+        Raises
+        ------
+        StorageError
+            If the model's weights are lost or damaged.
+        ValueError
+            If the pictures do not fit the model.
+        """
+        import numpy as np
+
+        from digitflow.tasks.nn.predict import probabilities
+
+        outputs = self._outputs(batch.images)
+        shares = probabilities(outputs, loss_of(self.version))
+        # By the outputs, of which different ones may be equally probable; stable, so that of two
+        # equal ones the first class is named, as argmax does.
+        order = np.argsort(-outputs, axis=1, kind="stable")
+        names = self.class_names
+        return [
+            Prediction(picture, None, 0.0, None, 0.0)
+            if is_blank
+            else Prediction(
+                picture, names[first], float(row[first]), names[second], float(row[second])
+            )
+            for picture, is_blank, row, (first, second) in zip(
+                batch.names, batch.is_blank, shares, order[:, :2], strict=True
+            )
+        ]
 
     def predict(self, pictures: str | Path | Sequence[str | Path]) -> list[Prediction]:
-        """Say what is on pictures: PNG, JPEG, IDX or NPY files, or folders of them.
+        """Predict what is on pictures: PNG, JPEG, IDX or NPY files, or folders of them.
 
         Raises
         ------
@@ -100,16 +210,24 @@ class Model:
         StorageError
             If the model's weights are lost or damaged.
         """
-        from digitflow.tasks.data.pictures.batch import read_batch
         from digitflow.tasks.data.pictures.files import PictureError
 
         given = [pictures] if isinstance(pictures, str | Path) else list(pictures)
-        batch = read_batch(
-            [Path(each) for each in given],
-            image_size_of(self._cache, self.version),
-            transposed=self.version.transposed,
-        )
+        batch = self.read([Path(each) for each in given])
         if batch.unreadable:
             message = "; ".join(f"{name}: {problem}" for name, problem in batch.unreadable)
             raise PictureError(message)
-        return predict_batch(self._cache, self.version, batch)
+        return self.predict_batch(batch)
+
+    def _outputs(self, images: NDArray[Any]) -> NDArray[Any]:
+        from digitflow.tasks.nn.predict import predict
+
+        return predict(self._weights(), images)
+
+    def _weights(self) -> dict[str, Any]:
+        return dict(self._cache.read(self.version.weights))
+
+
+def loss_of(model: ModelVersion) -> str:
+    """Return the loss that a model was trained on: it says what its outputs mean."""
+    return str(model.parameters["loss"])

@@ -24,7 +24,7 @@ from digitflow.tasks.nn.reports import (
 )
 from digitflow.tasks.nn.settings import TrainingSettings
 from digitflow.tasks.nn.train import train_network
-from digitflow.tasks.nn.trainer import COLUMNS
+from digitflow.tasks.nn.trainer import COLUMNS, EarlyStopping
 
 Data = tuple[Any, Any, Any, Any]
 
@@ -410,3 +410,11 @@ def test_data_that_does_not_fit_is_refused(data: Data, change: Any, message: str
 def test_more_validation_images_than_there_are_is_refused(data: Data) -> None:
     with pytest.raises(ValueError, match="0 to 297 can be held back; asked for 300"):
         train(data, {**SMALL, "validation_size": 300})
+
+
+def test_early_stopping_keeps_the_first_of_equally_good_epochs() -> None:
+    stopping = EarlyStopping(patience=2)
+    weights = {"w": np.zeros(1)}
+    stops = [stopping.should_stop(epoch, 0.5, {"w": weights["w"] + epoch}) for epoch in range(3)]
+    assert stops == [False, False, True]
+    assert (stopping.best_epoch, stopping.best["w"][0]) == (0, 0)

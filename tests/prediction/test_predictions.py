@@ -13,11 +13,9 @@ from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.prediction.predictions import (
     Prediction,
-    image_size_of,
-    model_to_use,
-    predict_batch,
     predictions_csv,
     predictions_json,
 )
@@ -49,7 +47,7 @@ def batch() -> Batch:
 
 
 def test_class_probability_runner_up(cache: Store, model: ModelVersion, batch: Batch):
-    a, b, c = predict_batch(cache, model, batch)
+    a, b, c = Model(model, cache).predict_batch(batch)
     assert a == Prediction("a.png", "two", pytest.approx(0.8), "one", pytest.approx(0.2))
     assert (b.label, b.probability, b.runner_up) == ("zero", 0.5, "one")  # of equals the first
     assert c == Prediction("c.png", None, 0.0, None, 0.0)
@@ -57,11 +55,11 @@ def test_class_probability_runner_up(cache: Store, model: ModelVersion, batch: B
 
 def test_nothing_to_predict(cache: Store, model: ModelVersion):
     nothing = Batch((), np.zeros((0, 2, 2), np.uint8), np.zeros(0, bool), UNREADABLE)
-    assert predict_batch(cache, model, nothing) == []
+    assert Model(model, cache).predict_batch(nothing) == []
 
 
 def test_csv(cache: Store, model: ModelVersion, batch: Batch):
-    text = predictions_csv(predict_batch(cache, model, batch), UNREADABLE)
+    text = predictions_csv(Model(model, cache).predict_batch(batch), UNREADABLE)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert rows[0] == {
         "picture": "a.png",
@@ -77,7 +75,7 @@ def test_csv(cache: Store, model: ModelVersion, batch: Batch):
 
 
 def test_json(cache: Store, model: ModelVersion, batch: Batch):
-    document = predictions_json(model, predict_batch(cache, model, batch), UNREADABLE)
+    document = predictions_json(model, Model(model, cache).predict_batch(batch), UNREADABLE)
     assert document["model"] == 1
     assert [each["class"] for each in document["predictions"]] == ["two", "zero", None]
     assert [each["blank"] for each in document["predictions"]] == [False, False, True]
@@ -88,33 +86,33 @@ class TestModel:
     def test_champion_or_the_one_that_is_named(self, cache: Store, model: ModelVersion):
         other = register(cache, weights={**WEIGHTS, "weights_1": 2 * np.eye(4)}, class_names=NAMES)
         cache.models.promote(other.version, "test")
-        assert model_to_use(cache, None).version == 2
-        assert model_to_use(cache, 1) == model
+        assert Model.load(store=cache).version.version == 2
+        assert Model.load(1, store=cache).version == model
 
     def test_no_champion(self, cache: Store, model: ModelVersion):
         with pytest.raises(UnknownNameError, match=r"promote 1; or choose one: --model 1$"):
-            model_to_use(cache, None)
+            Model.load(store=cache)
 
     def test_no_model_at_all(self, cache: Store):
         with pytest.raises(UnknownNameError, match=r"no champion .* digitflow run, then digitflow"):
-            model_to_use(cache, None)
+            Model.load(store=cache)
 
 
 class TestImageSize:
     def test_on_record(self, cache: Store):
         model = register(cache, weights=WEIGHTS, class_names=NAMES, image_size=(1, 4))
-        assert image_size_of(cache, model) == (1, 4)  # not the square that it could be
+        assert Model(model, cache).image_size == (1, 4)  # not the square that it could be
 
     def test_of_an_older_record_a_square_is_taken(self, cache: Store, model: ModelVersion):
         assert model.image_size is None
-        assert image_size_of(cache, model) == (2, 2)
+        assert Model(model, cache).image_size == (2, 2)
 
     def test_of_an_older_record_that_cannot_be_told(self, cache: Store):
         weights = {"weights_1": np.eye(6), "weights_2": np.eye(6)[:, :3]}
         model = register(cache, weights=weights, class_names=NAMES)
         said = r"found version 1 of an older .* 6 pixels, not a square number\. Repeat the run"
         with pytest.raises(ParameterError, match=said):
-            image_size_of(cache, model)
+            _ = Model(model, cache).image_size
 
     @pytest.mark.parametrize(
         ("shape", "size"), [((784,), (28, 28)), ((1, 28, 28), (28, 28)), ((1, 5, 9), (5, 9))]
@@ -133,11 +131,11 @@ class TestImageSize:
         if members > 1:
             weights = join_members([weights] * members, "cross_entropy")
         model = register(cache, weights=weights, class_names=NAMES)
-        assert image_size_of(cache, model) == size
+        assert Model(model, cache).image_size == size
 
 
 def test_predictions_are_plain_values(cache: Store, model: ModelVersion, batch: Batch):
     """Not NumPy's, which JSON cannot hold."""
-    first = replace(predict_batch(cache, model, batch)[0])
+    first = replace(Model(model, cache).predict_batch(batch)[0])
     assert type(first.probability) is float
     assert type(first.runner_up_probability) is float

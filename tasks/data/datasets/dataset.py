@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 ROLES = ("training_images", "training_labels", "test_images", "test_labels")
 
-# A matrix or a table of more cannot be read, and labels of so many values are measurements.
+# A matrix or a table of more cannot be read, and labels with more values are measurements.
 MAX_CLASSES = 1_000
 
 

@@ -35,7 +35,7 @@ class RefusedError(MirrorError):
 
 
 class BusyError(RefusedError):
-    """It asked to be left alone for so many `seconds`."""
+    """It asked to be left alone for some `seconds`."""
 
     def __init__(self, reason: str, seconds: float) -> None:
         super().__init__(reason)
@@ -47,7 +47,7 @@ class TooSlowError(MirrorError):
 
 
 class OutOfTimeError(MirrorError):
-    """The time for all of it has passed, whoever has taken it."""
+    """The time for all mirrors together has passed."""
 
 
 class InterruptedTransferError(MirrorError):

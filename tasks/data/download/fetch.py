@@ -148,7 +148,7 @@ class Part:
         self.report()
 
     def report(self) -> None:
-        """Tell whoever is interested how much has arrived."""
+        """Report how many bytes have arrived."""
         if self._progress is not None:
             self._progress(self.length, self.size)
 
@@ -243,7 +243,7 @@ def fetch(
     limits : Limits
         When a mirror that sends is left, and when all of them are.
     sleep : callable
-        Sleeps so many seconds; for tests.
+        Sleeps for a number of seconds; for tests.
 
     Raises
     ------

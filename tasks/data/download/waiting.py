@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 # Seconds to wait for a connection, and for each next piece of data.
 TIMEOUT = (5.0, 20.0)
 
-# A wait is cut into pieces of so many seconds, so that a run that is to stop need not sit it out.
+# Seconds of the pieces that a wait is cut into, so that a run that is to stop need not sit it out.
 _PIECE = 1.0
 
 Head = TypeVar("Head")
@@ -81,7 +81,7 @@ LIMITS = Limits()
 
 
 class Deadline:
-    """A moment on the monotonic clock, so many `seconds` from now."""
+    """A moment on the monotonic clock, `seconds` from now."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -153,7 +153,7 @@ def ask_in_turn(
     alive : callable
         Called every second of a pause; what it raises ends it.
     sleep : callable
-        Sleeps so many seconds.
+        Sleeps for a number of seconds.
 
     Returns
     -------

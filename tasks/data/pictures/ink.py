@@ -20,7 +20,7 @@ LEAST_CONTRAST = 20.0
 _OUTSTANDING, _LEAST_SIGNAL = 4.0, 5.0
 # More than this share of a picture is no stroke, and less is none either.
 _MOST_INK, _LEAST_INK = 0.6, 1e-4
-# From so many pixels on, a picture is so much larger than an image that smoothing costs nothing.
+# Pixels of a side from which on a picture is so much larger than an image that smoothing is free.
 _SMOOTHED_FROM = 112
 _ROUNDS = 4
 

@@ -87,7 +87,7 @@ def to_mnist_form(
 
 
 def fit_box(ink: NDArray[np.float64], box: tuple[int, int]) -> NDArray[np.float64]:
-    """Scale ink, 0 to 1, to just fit a box of so many rows and columns; its aspect ratio stays."""
+    """Scale ink, 0 to 1, to just fit a box (rows, columns); its aspect ratio stays."""
     height, width = ink.shape
     scale = min(box[0] / height, box[1] / width)
     new = (max(1, round(width * scale)), max(1, round(height * scale)))

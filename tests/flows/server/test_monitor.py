@@ -10,6 +10,7 @@ import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.server.events.actions import ChangeFlowRunState
 from prefect.states import AwaitingRetry, Completed, Crashed, Pending, Running, Scheduled
 
 from digitflow.flows.server.monitor import (
@@ -258,3 +259,12 @@ class TestServerAway:
         assert server.history(run) == ["Running"]
         watch.look_for(10)
         assert server.history(run)[-1] == "Crashed"
+
+
+def test_automations_cannot_compare() -> None:
+    """Should this fail one day, Prefect may be able to do what the monitor does: docs/design.md.
+
+    Its action changes the state of a run whatever that is by then.
+    """
+    known = {"type", "name", "state", "message", "force"}
+    assert set(ChangeFlowRunState.model_fields) <= known

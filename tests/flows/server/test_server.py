@@ -1,9 +1,11 @@
 """Why Prefect's server gets another SQLite from us, and what that one does."""
 
 import asyncio
+import inspect
 from pathlib import Path
 
 import pytest
+from prefect.server.api.deployments import create_flow_run_from_deployment
 from prefect.server.database.configurations import AioSqliteConfiguration
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -60,3 +62,9 @@ def test_those_of_prefect_fail(tmp_path: Path) -> None:
     configuration = AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}")
     with pytest.raises(OperationalError, match="database is locked"):
         asyncio.run(two_at_once(configuration, PATIENCE))
+
+
+def test_the_form_of_prefect_begins_as_a_reader() -> None:
+    """Should this fail one day, look whether the others do so still."""
+    source = inspect.getsource(create_flow_run_from_deployment)
+    assert "session_context(begin_transaction=True)" in source
