@@ -29,7 +29,7 @@ HAVE_ENDS = {"server.wait", "workers.wait"}
 DO_NOT_WAIT = {"_context.get", "_spec.get", "prefect.FlowRunContext.get"}
 # The one wait without an end or a word; the table says why.
 WITHOUT_A_WORD = {"tasks/nn/blas.py: self._change.wait_for"}
-WAIT_FOR_STAGES = {"flows", "tasks"}
+WAIT_FOR_STAGES = {"flows", "tasks", "benchmarks"}
 
 
 def named(row: str) -> Iterator[tuple[str, str]]:
