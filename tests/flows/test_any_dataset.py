@@ -134,7 +134,7 @@ def test_a_class_that_only_the_test_set_has(cache: Store, tmp_path: Path, networ
     assert scores["per_class"][0]["support"] == 0
     assert warnings(scores) == [
         "2 classes have test images but no training images: 4, 5. "
-        "20 of 50 test images can hardly be classified rightly."
+        "20 of 50 test images are unlikely to be classified correctly."
     ]
 
 
