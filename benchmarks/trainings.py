@@ -63,15 +63,15 @@ class Trainings:
 
     def train(self, parameters: Parameters) -> Trained:
         """Train a network, or take it from the store."""
-        cache, classes = self._context.cache, len(self._spec.dataset.labels)
+        store, classes = self._context.store, len(self._spec.dataset.labels)
         with using(self._context):
             prepared = self._prepare(parameters)
             trained = train_network("train", prepared, parameters, classes).result()
-        record = cache.records.load("train", trained.key)
+        record = store.records.load("train", trained.key)
         return Trained(
-            cache.read(trained.outputs["history"]),
+            store.read(trained.outputs["history"]),
             trained.seconds if record is None else record.seconds,
-            cache,
+            store,
             trained.outputs["predictions"],
             prepared.result().outputs["test_targets"],
         )

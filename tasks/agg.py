@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 __all__ = [
     "Axes",
@@ -22,8 +23,9 @@ __all__ = [
     "MaxNLocator",
     "PercentFormatter",
     "TextPath",
+    "FONT",
+    "FONT_FILES",
     "colormaps",
-    "findfont",
     "get_font",
     "matplotlib",
 ]
@@ -48,7 +50,7 @@ with _without("MPLBACKEND") as _wanted:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+    from matplotlib.font_manager import FontEntry, FontProperties, fontManager, get_font
     from matplotlib.textpath import TextPath
     from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
@@ -56,3 +58,23 @@ if _is_first and _wanted:
     # A notebook that calls a flow and then draws itself finds the backend that it asked for.
     with suppress(ValueError):
         matplotlib.rcParams["backend"] = _wanted
+
+# The font that Matplotlib brings, under a name of its own: a system may have another DejaVu Sans,
+# and pictures would differ from machine to machine.
+FONT = "DejaVu Sans of Matplotlib"
+FONT_FILES = {
+    weight: Path(matplotlib.get_data_path(), "fonts", "ttf", name)
+    for weight, name in (("normal", "DejaVuSans.ttf"), ("bold", "DejaVuSans-Bold.ttf"))
+}
+fontManager.ttflist += [
+    FontEntry(
+        fname=str(file),
+        name=FONT,
+        style="normal",
+        variant="normal",
+        weight=weight,
+        stretch="normal",
+        size="scalable",
+    )
+    for weight, file in FONT_FILES.items()
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from digitflow.tasks.agg import Figure, FontProperties, findfont, get_font
+from digitflow.tasks.agg import FONT_FILES, Figure, get_font
 from digitflow.tasks.figures.style import TITLE_SIZE
 
 ELLIPSIS = "…"
@@ -84,7 +84,5 @@ def _has_glyph(character: str) -> bool:
     return bool(get_font(_font_file(bold=False)).get_char_index(ord(character)))
 
 
-@cache
 def _font_file(bold: bool) -> str:
-    weight = "bold" if bold else "normal"
-    return str(findfont(FontProperties(family=["DejaVu Sans"], weight=weight)))
+    return str(FONT_FILES["bold" if bold else "normal"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from digitflow.tasks.agg import matplotlib
+from digitflow.tasks.agg import FONT, matplotlib
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour vision.
 # One meaning each throughout: blue is right, vermillion is wrong.
@@ -28,7 +28,7 @@ SMALLEST_SIZE = 6.5
 
 LOOK: dict[str, Any] = {
     # Only the font that Matplotlib brings: any other differs from machine to machine.
-    "font.family": ["DejaVu Sans"],
+    "font.family": [FONT],
     "font.size": 9.5,
     # A class may be called "$" or "a_b"; names are text, not formulas.
     "text.parse_math": False,

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 
+from digitflow.tasks.agg import FONT, FONT_FILES
 from digitflow.tasks.figures.gallery import image_figure
 from digitflow.tasks.figures.png import to_png
 from digitflow.tasks.figures.style import HIGHLIGHT, RIGHT, WRONG, look
@@ -27,10 +28,12 @@ def draw():
 def test_only_the_font_that_matplotlib_brings():
     bundled = Path(matplotlib.get_data_path())
     for weight in ("normal", "bold"):
-        font = Path(findfont(FontProperties(family=["DejaVu Sans"], weight=weight)))
+        # Whatever the system has: another DejaVu Sans, often.
+        font = Path(findfont(FontProperties(family=[FONT], weight=weight)))
         assert font.is_relative_to(bundled)
+        assert font == FONT_FILES[weight]
     with look():
-        assert matplotlib.rcParams["font.family"] == ["DejaVu Sans"]
+        assert matplotlib.rcParams["font.family"] == [FONT]
 
 
 def test_the_settings_found_are_put_back():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from digitflow.storage.store import Store
+from digitflow.storage.cache import Cache
 from tests.answers import Cli
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,7 +81,7 @@ class TestBadUsage:
     ):
         Path("mine").mkdir()
         Path("mine/thesis.tex").write_text("mine")
-        monkeypatch.setattr(Store, "look_up", lambda *_, **__: pytest.fail("work was begun"))
+        monkeypatch.setattr(Cache, "look_up", lambda *_, **__: pytest.fail("work was begun"))
         for run in (run_tiny, lambda *arguments: cli("run", *arguments)):
             answer = run("--output", "mine")
             assert answer.code == 2
