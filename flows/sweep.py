@@ -137,7 +137,7 @@ def run_sweep(
     logger = get_run_logger()
     logger.info("Dataset %s, preset %s, %d points", dataset.title, spec.preset, len(points))
 
-    from digitflow.flows.dask.workers import Workers  # imports Dask
+    from digitflow.flows.workers import Workers  # imports Dask
 
     for stage in (*STAGES, compare):
         stage.digest_code(cache)

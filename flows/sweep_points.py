@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
-from digitflow.flows.dask.workers import Workers
 from digitflow.flows.pipeline import train_network
+from digitflow.flows.workers import Workers
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.call import Context, Handle, Ref, StageResult, using
 from digitflow.tasks.engine.cancellation import StoppedError

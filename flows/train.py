@@ -68,7 +68,7 @@ def run_stages(cache: Store, spec: RunSpec) -> RunSummary:
         workers = None
         if spec.parameters.members > 1:
             # Dask is a second of imports, for what most runs do not need.
-            from digitflow.flows.dask.workers import Workers
+            from digitflow.flows.workers import Workers
 
             workers = stack.enter_context(
                 Workers(

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,17 @@ class TestSources:
                         broken.append(f"{name(path)}:{node.lineno}")
         assert broken == []
 
+    def test_nothing_else_runs_code_or_pickles(self):
+        """Linters know more of these; not a call of `compile`, or of a table's own method."""
+        assert [
+            f"{name(path)}:{node.lineno}: {called}"
+            for path in SOURCES
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Call)
+            if (called := ast.unparse(node.func)) in ("eval", "exec", "compile", "__import__")
+            or called.endswith(("read_pickle", "to_pickle"))
+        ] == []
+
     def test_storage_and_the_engine_know_no_dataset(self):
         paths = [*(ROOT / "storage").rglob("*.py"), *(ROOT / "tasks" / "engine").rglob("*.py")]
         assert len(paths) > 10
@@ -214,6 +226,12 @@ class TestLayout:
             link = package / folder
             assert link.is_dir()
             assert not link.is_symlink() or link.readlink() == Path("..", folder)
+
+    def test_no_file_in_flows_hides_a_module(self):
+        """A flow that is loaded from its file has flows/ first on its path."""
+        installed = {*sys.stdlib_module_names, *packages_distributions()} - {"digitflow"}
+        found = {path.stem for path in (ROOT / "flows").iterdir() if path.stem[:2] != "__"}
+        assert found & (installed | {"tasks", "storage", "tests"}) == set()
 
     def test_every_file_that_a_document_names_is_there(self):
         documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]

@@ -105,9 +105,7 @@ def test_a_sweep(
 
     # A second time it trains nothing and starts no workers; with more values, only what is new.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "digitflow.flows.dask.workers.LocalCluster", lambda **_: pytest.fail("a cluster")
-        )
+        patch.setattr("digitflow.flows.workers.LocalCluster", lambda **_: pytest.fail("a cluster"))
         again = run(tiny_directory)
     assert [outcome.status for outcome in again.ranked] == ["cached"] * 4
     assert (keys(again), again.epochs) == (keys(summary), 0)

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from digitflow.flows.dask.workers import Workers, WorkersError
 from digitflow.flows.spec import RunOptions
 from digitflow.flows.train import train
+from digitflow.flows.workers import Workers, WorkersError
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.events import Event, StageNoted, StageProgressed, observing
@@ -110,8 +110,8 @@ class TestEnsemble:
         self, tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody would ever train what waits there."""
-        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_WITHOUT_WORKERS", 1.0)
-        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_BETWEEN_COUNTS", 0.2)
+        monkeypatch.setattr("digitflow.flows.workers._SECONDS_WITHOUT_WORKERS", 1.0)
+        monkeypatch.setattr("digitflow.flows.workers._SECONDS_BETWEEN_COUNTS", 0.2)
         given = {**self.given(tiny_directory), "epochs": 10_000}
         store = str(tmp_path / "store")
         noted: list[StageNoted] = []
@@ -138,14 +138,14 @@ class TestProblems:
             pytest.fail("expected an error")
 
     def test_no_scheduler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_TO_CONNECT", 1)
+        monkeypatch.setattr("digitflow.flows.workers._SECONDS_TO_CONNECT", 1)
         with pytest.raises(WorkersError, match="Start one with: dask scheduler"):
             self.enter(f"tcp://127.0.0.1:{free_port()}", tmp_path)
 
     def test_a_worker_that_does_not_answer(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("digitflow.flows.dask.workers._SECONDS_TO_ANSWER", 1.0)
+        monkeypatch.setattr("digitflow.flows.workers._SECONDS_TO_ANSWER", 1.0)
         with dask_processes(tmp_path / "dask") as (address, worker):
             paused = [worker, *psutil.Process(worker.pid).children(recursive=True)]
             for process in paused:
