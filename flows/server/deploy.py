@@ -32,7 +32,18 @@ def project_folder() -> Path:
 
     The checkout, whose ``prefect.yaml`` is deployed; for an installed digitflow, which brings a
     ``prefect.yaml`` of its own, the working directory.
+
+    Raises
+    ------
+    ServiceError
+        If there is no ``prefect.yaml``.
     """
+    if not _DECLARED.is_file():
+        message = (
+            f"expected the deployments of digitflow in {_DECLARED}, found no such file; restore it "
+            "from the repository, or install digitflow again"
+        )
+        raise ServiceError(message)
     return _DECLARED.parent if _is_checkout() else Path.cwd()
 
 

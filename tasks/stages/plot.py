@@ -41,7 +41,7 @@ def plot(
     dpi: int,
 ) -> dict[str, bytes]:
     """Draw learning curves, confusion, worst mistakes, first layer and training images."""
-    from digitflow.tasks.data.preparation import class_ids
+    from digitflow.tasks.data.classes import class_ids
     from digitflow.tasks.figures.confusion import confusion_figure
     from digitflow.tasks.figures.filters import filters_figure, first_layer_filters
     from digitflow.tasks.figures.gallery import choose_gallery, gallery_figure, image_figure

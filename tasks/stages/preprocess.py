@@ -33,7 +33,8 @@ def preprocess(
     Images stay bytes: a network scales them batch by batch while it trains. Labels become classes
     0, 1, … by their place in `labels`, the values that the dataset's labels take.
     """
-    from digitflow.tasks.data.preparation import check_images, class_ids, take_first
+    from digitflow.tasks.data.classes import class_ids
+    from digitflow.tasks.data.preparation import check_images, take_first
 
     training = take_first("training", training_images, training_labels, training_sample)
     test = take_first("test", test_images, test_labels, test_sample)

@@ -177,14 +177,13 @@ class TestRefusals:
         assert "expected the URL of a Prefect server in PREFECT_API_URL" in _text(done.stderr)
 
     def test_a_digitflow_without_its_deployments(self, tmp_path: Path) -> None:
-        """Installed as a wheel there are packages only."""
         folder = copy_project(tmp_path)
         (folder / "prefect.yaml").unlink()
         environment = {**environment_of(tmp_path, 1), "PYTHONPATH": str(folder)}
         done = run_digitflow(environment, folder, "up")
         assert done.returncode == 1
-        assert "expected prefect.yaml beside the package flows" in _text(done.stderr)
-        assert "Clone the repository" in _text(done.stderr)
+        assert "expected the deployments of digitflow in" in _text(done.stderr)
+        assert "restore it from the repository" in _text(done.stderr)
 
 
 def _assert_free(port: int) -> None:

@@ -33,9 +33,14 @@ import sys
 from setuptools import build_meta
 getattr(build_meta, sys.argv[1])(sys.argv[2])
 """
-# Adds a folder to the path as site-packages is one: with what its .pth files say.
+# Adds a folder to the path as site-packages is one, with what its .pth files say, and before what
+# this environment has installed.
 STAGES = """
 import importlib, json, pkgutil, site, sys
+for finder in [each for each in sys.modules if each.startswith("__editable__")]:
+    sys.modules.pop(finder)
+    sys.meta_path[:] = [each for each in sys.meta_path if each.__module__ != finder]
+sys.path.insert(0, sys.argv[1])
 site.addsitedir(sys.argv[1])
 import digitflow.tasks.stages as room
 from digitflow.tasks.engine.stage import Stage

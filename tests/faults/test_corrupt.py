@@ -28,7 +28,7 @@ class Filled:
     files
         Every object and every record in it, relative to the store.
     makers
-        Object → label of the stage that made it.
+        Object → label of the stage that made it, the first where several made the same bytes.
     keys
         Key of a record → label of its stage.
     """
@@ -53,8 +53,8 @@ def filled(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -
         tuple(files),
         {
             artifact.sha256: label
-            for label, result in done.results.items()
-            for artifact in result.outputs.values()
+            for label in reversed(LABELS)
+            for artifact in done.results[label].outputs.values()
         },
         {result.key: label for label, result in done.results.items()},
     )
@@ -62,7 +62,7 @@ def filled(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_everything_is_there_to_be_damaged(filled: Filled) -> None:
     kinds = [file.parts[0] for file in filled.files]
-    assert kinds.count("objects") == len(filled.makers) > 20
+    assert kinds.count("objects") == len(filled.makers) > 15
     assert kinds.count("records") == len(LABELS) == 12
     assert kinds.count("runs") == 2
 

@@ -10,9 +10,9 @@ import pytest
 
 from digitflow.flows.selection import Selection
 from digitflow.storage.store import Store
+from digitflow.tasks.data.classes import SampleError
 from digitflow.tasks.data.datasets.sources import Dataset, from_directory
 from digitflow.tasks.data.idx import arrays as idx
-from digitflow.tasks.data.preparation import SampleError
 from digitflow.tasks.parameters import Parameters, resolve
 from digitflow.tasks.reporting.report import warnings
 from tests.walk import Walk, walk, write_dataset

@@ -75,7 +75,7 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
         append(path, "\n\n\n# An afterthought.\n")
     edit(
         tutorial,
-        '    """Return the outputs (n, classes) for `images` (n, pixels)',
+        '    """Return the outputs (n, classes) for `images`, without dropout.',
         '    """Give it',
     )
     edit(project / "tasks/stages/plot.py", '"""Draw learning curves', '"""Paint learning curves')
@@ -87,22 +87,23 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
     append(project / "tasks/engine/stage.py", "\nUNUSED = 1\n")
     assert walk()["ran"] == {}
 
+    changed = "code changed: digitflow/tasks/nn/tutorial.py (predict_tutorial)"
     # Other code, the same bytes: the stage runs, and nothing after it.
     edit(
         tutorial,
-        "    layer_1 *= layer_1 >= 0\n    return layer_1 @ weights_2\n",
-        "    layer_1 *= layer_1 >= 0\n    layer_2 = layer_1 @ weights_2\n    return layer_2\n",
+        "        outputs[part] = layer_1 @ weights_2\n",
+        "        layer_2 = layer_1 @ weights_2\n        outputs[part] = layer_2\n",
     )
     answer = walk()
-    assert answer["ran"] == {"train": ["code changed: tasks/nn/tutorial.py (predict_tutorial)"]}
+    assert answer["ran"] == {"train": [changed]}
     assert answer["digests"] == first.digests()
     assert walk()["ran"] == {}
 
     # Other code, other bytes: what follows runs too, and nothing before it.
-    edit(tutorial, "    layer_2 = layer_1 @ weights_2\n", "    layer_2 = -(layer_1 @ weights_2)\n")
+    edit(tutorial, "outputs[part] = layer_2\n", "outputs[part] = -layer_2\n")
     answer = walk()
     assert list(answer["ran"]) == ["train", "evaluate", "plot"]
-    assert answer["ran"]["train"] == ["code changed: tasks/nn/tutorial.py (predict_tutorial)"]
+    assert answer["ran"]["train"] == [changed]
 
 
 def test_an_edited_decoder_reruns_decoding_and_nothing_after_it(
@@ -113,4 +114,4 @@ def test_an_edited_decoder_reruns_decoding_and_nothing_after_it(
     assert set(ran) >= {f"decode-{each}" for each in ("training-images", "test-labels")}
     assert not set(ran) & {"train", "evaluate", "plot"}
     for reasons in ran.values():
-        assert reasons == ["code changed: tasks/data/idx/header.py (module level)"]
+        assert reasons == ["code changed: digitflow/tasks/data/idx/header.py (module level)"]

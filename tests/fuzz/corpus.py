@@ -29,7 +29,9 @@ def keep(target: str, inputs: Iterable[bytes]) -> None:
 
 
 def unpack(target: str, folder: Path) -> None:
-    """Write the inputs of a target into a folder, a file each."""
+    """Write the inputs of a target into a folder, a file each; none, if none were ever kept."""
     folder.mkdir(parents=True, exist_ok=True)
+    if not (FOLDER / f"{target}.zip").exists():
+        return
     with zipfile.ZipFile(FOLDER / f"{target}.zip") as archive:
         archive.extractall(folder)

@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from digitflow.tasks.reporting import render as module
 from digitflow.tasks.reporting.render import picture, render
+from tests.patience import PATIENCE
 
 HOSTILE = "<script>alert('x')</script> [a](javascript:b) ![c](d) **e** `f` | g ~~h~~ &amp; _i_\\"
 TEMPLATES = Path(module.__file__).parent / "templates"
@@ -113,6 +114,6 @@ def test_importing_costs_no_jinja():
         "print({'jinja2', 'markdown_it'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stdout.strip() == "set()"
