@@ -370,7 +370,8 @@ SEEN = {
     "a name of the standard library": ("def step(x): return f(x)\n", "from math import sin as f\n",
                                        "from math import cos as f\n"),
     "a class variable by a base": (
-        "def step(x): return C().k\nclass C(B if True else object): ...\n", "class B:\n    k = 1\n", "class B:\n    k = 2\n"),
+        "def step(x): return C().k\nclass C(B if True else object): ...\n",
+        "class B:\n    k = 1\n", "class B:\n    k = 2\n"),
     "a metaclass": ("def step(x): return C\nclass C(metaclass=M): ...\n",
                     "class M(type):\n    k = 1\n", "class M(type):\n    k = 2\n"),
     "an exception that is caught": ("def step(x):\n    try: f()\n    except E: return 1\n",
