@@ -29,7 +29,16 @@ from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.storage.store import Store
 from digitflow.tasks.engine import cancellation
-from digitflow.tasks.engine.call import Call, Handle, Inputs, Ref, StageResult, current
+from digitflow.tasks.engine.call import (
+    Call,
+    Handle,
+    Inputs,
+    Recipe,
+    Ref,
+    StageResult,
+    current,
+    read_or_heal,
+)
 from digitflow.tasks.engine.events import (
     StageFailed,
     StageFinished,
@@ -275,6 +284,7 @@ class Stage:
         refresh: bool = False,
         tries_left: int = 0,
         progress: Progress | None = None,
+        recipes: Mapping[str, Recipe] | None = None,
     ) -> StageResult:
         """Serve a call from the cache, or compute it.
 
@@ -296,8 +306,11 @@ class Stage:
             How often the caller would try again; only said in the event of a failure.
         progress
             Called with what the stage reports, beside the events.
+        recipes
+            How inputs that prove damaged when they are opened are obtained again, by digest.
         """
         started = time.perf_counter()
+        known = recipes or {}
 
         def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
             cancellation.check()
@@ -311,8 +324,8 @@ class Stage:
 
         def read(given: Artifact | tuple[Artifact, ...]) -> Any:
             if isinstance(given, tuple):
-                return tuple(store.read(artifact) for artifact in given)
-            return store.read(given)
+                return tuple(read(artifact) for artifact in given)
+            return read_or_heal(store, given, known.get(given.sha256), run, note)
 
         def compute(scratch: Path) -> Mapping[str, Any]:
             from digitflow.tasks.nn.blas import (
@@ -357,6 +370,7 @@ class Stage:
             outcome.cached,
             outcome.reasons,
             round(seconds, 3),
+            Recipe(self, label, inputs, parameters, known),
         )
 
     def _pins(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, str]:
