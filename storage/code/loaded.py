@@ -193,7 +193,8 @@ def compiled(source: bytes, file: str) -> CodeType:
         If it cannot be.
     """
     with PARSING:
-        return compile(source, file, "exec", dont_inherit=True)
+        code: CodeType = SourceFileLoader("compiled", file).source_to_code(source, file)
+        return code
 
 
 def _is_plain(module: ModuleType) -> bool:

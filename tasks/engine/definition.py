@@ -87,9 +87,6 @@ class Definition:
                 f"it takes {', '.join(code.co_freevars)} from the function around it; "
                 f"make parameters of it"
             )
-        file = Path(code.co_filename)
-        if not file.is_file() and not self.is_interactive:
-            return f"its source is in no file ({code.co_filename}); save it in one and import it"
         for outer, inner in zip(self._levels, self._levels[1:], strict=False):
             for name, value in _cells(outer):
                 if value is not inner and not _is_plain(value):
@@ -99,6 +96,13 @@ class Definition:
                         f"make a parameter of it"
                     )
         return None
+
+    def missing(self) -> str | None:
+        """Say where its source is not."""
+        file = self.function.__code__.co_filename
+        if Path(file).is_file() or self.is_interactive:
+            return None
+        return f"its source is in no file ({file}); save it in one and import it"
 
     @property
     def given(self) -> dict[str, Any]:

@@ -28,7 +28,16 @@ from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.storage.store import Store
 from digitflow.tasks.engine import cancellation
-from digitflow.tasks.engine.call import Call, Handle, Inputs, Ref, StageResult, current
+from digitflow.tasks.engine.call import (
+    Call,
+    Handle,
+    Inputs,
+    Recipe,
+    Ref,
+    StageResult,
+    current,
+    read_or_heal,
+)
 from digitflow.tasks.engine.definition import Definition, claim
 from digitflow.tasks.engine.events import (
     StageFailed,
@@ -280,6 +289,7 @@ class Stage:
         refresh: bool = False,
         tries_left: int = 0,
         progress: Progress | None = None,
+        recipes: Mapping[str, Recipe] | None = None,
     ) -> StageResult:
         """Serve a call from the cache, or compute it.
 
@@ -301,8 +311,11 @@ class Stage:
             How often the caller would try again; only said in the event of a failure.
         progress
             Called with what the stage reports, beside the events.
+        recipes
+            How inputs that prove damaged when they are opened are obtained again, by digest.
         """
         started = time.perf_counter()
+        known = recipes or {}
 
         def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
             cancellation.check()
@@ -316,8 +329,8 @@ class Stage:
 
         def read(given: Artifact | tuple[Artifact, ...]) -> Any:
             if isinstance(given, tuple):
-                return tuple(store.read(artifact) for artifact in given)
-            return store.read(given)
+                return tuple(read(artifact) for artifact in given)
+            return read_or_heal(store, given, known.get(given.sha256), run, note)
 
         memo = memo_in(store.root)
 
@@ -367,6 +380,7 @@ class Stage:
             outcome.cached,
             outcome.reasons,
             round(seconds, 3),
+            Recipe(self, label, inputs, parameters, known),
         )
 
     def _pins(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -433,7 +447,7 @@ class Stage:
             return "all of its outputs or none can be pinned, and only files"
         if {*self.pinned.values()} & {*self.ignored}:
             return "what promises a digest cannot be ignored"
-        return None
+        return self.definition.missing()
 
 
 @dataclass(frozen=True)
