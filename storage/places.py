@@ -21,7 +21,6 @@ from digitflow.storage.batches import BATCHES
 from digitflow.storage.documents import Documents
 from digitflow.storage.errors import SharedStoreError
 from digitflow.storage.liveness import oldest_start
-from digitflow.storage.models import ALIASES, VERSIONS
 from digitflow.storage.quarantine import remove_unless, settle
 from digitflow.storage.records import RECORDS, Record
 from digitflow.storage.runs import RUNS, RunRecord
@@ -128,10 +127,10 @@ class Here(Place):
         self.others = (
             ("source", Documents(SOURCES, self.backend)),
             ("batch", self.batches),
-            ("model", Documents(VERSIONS, self.backend)),
-            ("model", Documents(ALIASES, self.backend)),
+            *(("ledger entry", each) for each in store.models.ledger.here()),
         )
         self.temporary = (("", 1), ("objects/tmp", 1), ("records", 2), ("models", 2))
+        self.temporary += (("ledger", 1), ("ledger-copies", 1), ("ledger-mirror", 1))
         self.temporary += tuple((folder, 1) for folder in ("runs", "sources", "batches"))
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -151,8 +150,8 @@ class Here(Place):
         )
 
     def in_use(self) -> Iterator[str]:
-        """Yield what the versions of models refer to."""
-        return self.models.references()
+        """Yield what the versions of models refer to, as far as this machine knows."""
+        return self.models.references_here()
 
     def only_here(self, name: str) -> bool:
         """Tell whether a shared store is still to be sent this document."""
@@ -185,6 +184,7 @@ class There(Place):
         self.records = Documents(RECORDS, self.backend)
         self.runs = Documents(RUNS, self.backend)
         self.models = store.models
+        self.others = tuple(("ledger entry", each) for each in store.models.ledger.there())
         self._here = store.shared.objects
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -212,7 +212,7 @@ class There(Place):
         return True
 
     def in_use(self) -> Iterator[str]:
-        """Yield what this machine's versions of models refer to."""
+        """Yield what the versions of models refer to."""
         return self.models.references()
 
     def heal(self, sha256: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from digitflow.storage.digests import short
 from digitflow.storage.documents import Documents
 from digitflow.storage.errors import RecordDamagedError, StorageError
+from digitflow.storage.models import LedgerEntry
 from digitflow.storage.objects import object_entries, object_name
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
@@ -24,7 +25,7 @@ class Damage:
     Attributes
     ----------
     kind
-        ``object``, ``record``, ``run``, ``source``, ``batch`` or ``model``.
+        ``object``, ``record``, ``run``, ``source``, ``batch``, ``ledger entry`` or ``version``.
     name
         Where it lies, below the store's root or URL.
     problem
@@ -95,7 +96,11 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
             problem = f"{place.backend}/{file} names {names}, which is missing"
             report.damaged.append(Damage("record", file, problem, lacks))
     for noun, documents in place.others:
-        _verify_documents(report, noun, documents)
+        sound = _verify_documents(report, noun, documents)
+        if noun == "ledger entry":
+            report.damaged += _odd_entries(store, sound)
+    if place.is_whole:
+        report.damaged += _incomplete_versions(store, place, sizes)
     return report
 
 
@@ -103,8 +108,8 @@ def repair(store: Store, report: Report, *, shared: bool = False) -> None:
     """Put right what this machine has sound, and remove what else is damaged.
 
     What is removed is missed by the stages that made it, and made again. What has been healed
-    since it was found damaged is left alone. Nothing makes a model version's record again, so one
-    that is damaged stays.
+    since it was found damaged is left alone. An entry of the ledger is put back from a copy, and is
+    never removed: nothing makes it again.
 
     Raises
     ------
@@ -114,7 +119,12 @@ def repair(store: Store, report: Report, *, shared: bool = False) -> None:
     place = _place(store, shared)
     with explaining("the store", store.root):
         for damage in report.damaged:
-            if damage.kind == "model":
+            if damage.kind == "ledger entry":
+                store.models.ledger.repair()
+                continue
+            if damage.kind == "version":
+                for sha256 in damage.lacks:
+                    place.heal(sha256)
                 continue
             wanted = damage.lacks
             if damage.kind == "object":
@@ -140,6 +150,32 @@ def _verify_documents(report: Report, noun: str, documents: Documents[Any]) -> d
             report.damaged.append(Damage(noun, file, str(error)))
         report.records += noun in ("record", "run")
     return sound
+
+
+def _odd_entries(store: Store, sound: Mapping[str, LedgerEntry]) -> Iterator[Damage]:
+    """Yield the entries that are sound in themselves and not those of the chain."""
+    chain = store.models.ledger.read()
+    for file, entry in sound.items():
+        if entry.order > len(chain) or entry.digest != chain[entry.order - 1].digest:
+            problem = f"ledger entry {entry.order} is damaged: {file} is not the one of the chain"
+            yield Damage("ledger entry", file, problem)
+
+
+def _incomplete_versions(store: Store, place: Place, there: Container[str]) -> Iterator[Damage]:
+    """Yield the versions of models whose weights or predictions are not there."""
+    for version in store.models.oldest_first():
+        named = {"weights": version.weights, "predictions": version.predictions}
+        lacks = {
+            name: each.sha256
+            for name, each in named.items()
+            if each.sha256 not in there and not place.holds(object_name(each.sha256))
+        }
+        if lacks:
+            problem = (
+                f"model version {version.version} has lost its {' and '.join(lacks)}; the run "
+                f"that trained it, {version.run}, makes them again if it is repeated"
+            )
+            yield Damage("version", f"v{version.version}", problem, tuple(lacks.values()))
 
 
 def _object_problem(place: Place, sha256: str, name: str) -> str | None:
