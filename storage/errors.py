@@ -37,6 +37,12 @@ class LedgerError(StorageError):
     permanent = True
 
 
+class RootUnreadableError(StorageError):
+    """What says which objects are needed cannot be read, so none may be deleted."""
+
+    permanent = True
+
+
 class StorageFullError(StorageError):
     """There is no room for what is to be written. Nothing half-written is left behind."""
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from digitflow.storage.backends.base import Backend, TooLargeError
+from digitflow.storage.backends.base import Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_bytes, digest_json, short
 from digitflow.storage.documents import Document, Documents, Kind, checksummed, verified
@@ -123,6 +123,7 @@ class Ledger(Generic[L]):
         self._copies = Documents(replace(kind, folder="ledger-copies"), self._home)
         self._mirror = None if there is None else Documents(mirror, here)
         self._known: list[L] = []
+        self._files: dict[str, Entry] = {}  # what the entries that are known were read from
         self._unrecorded: list[L] = []
         self._can_create: bool | None = None if there is not None else True
 
@@ -144,7 +145,7 @@ class Ledger(Generic[L]):
         copies = {} if self.is_read_only else self._copies.entries()
         mirrored = {} if self._mirror is None else self._mirror.entries()
         found = self.documents.entries()
-        chain = self._follow(len(found))
+        chain = self._follow(found)
         is_whole = (
             chain is not None
             and mirrored.keys() <= found.keys()
@@ -158,6 +159,7 @@ class Ledger(Generic[L]):
                 for name in sorted(found.keys() - copies.keys()):
                     self._put_back(self._copies, chain[int(name) - 1])
         else:
+            self._files = {}
             last = max((int(name) for name in (*found, *copies, *mirrored)), default=0)
             chain = self._mend(max(last, head[0] if head else 0), head)
         self._known = chain
@@ -246,15 +248,21 @@ class Ledger(Generic[L]):
         """Put back every damaged file of an entry that is sound elsewhere."""
         self._mend(len(self.read()), self._read_head())
 
-    def _follow(self, count: int) -> list[L] | None:
-        """Return so many entries if each is sound and holds the digest of the one before."""
-        chain = self._known if len(self._known) <= count and not self._unrecorded else []
-        chain = list(chain)
-        for order in range(len(chain) + 1, count + 1):
-            entry = self._load(order)
+    def _follow(self, found: dict[str, Entry]) -> list[L] | None:
+        """Return the entries if each is sound and holds the digest of the one before."""
+        chain: list[L] = []
+        for order in range(1, len(found) + 1):
+            name = _name(order)
+            if name in found and self._files.get(name) == found[name]:
+                entry: L | None = self._known[order - 1]  # the file has not been touched since
+            else:
+                entry = self._load(order)
+                if entry is not None and self._known[order - 1 : order] == [entry]:
+                    entry = self._known[order - 1]
             if entry is None or entry.previous != (chain[-1].digest if chain else GENESIS):
                 return None
             chain.append(entry)
+        self._files = found
         return chain
 
     def _load(self, order: int) -> L | None:

@@ -201,8 +201,6 @@ class State:
         self.lost: list[int] = []
         self.imported: set[str] = set()
         self.reserved: set[int] = set()
-        self.length = 0
-        self.digest = ""
         self._ids: dict[int, str] = {}
         self._names: dict[str, str] = {}
         self._imported_models: set[str] = set()
@@ -247,7 +245,6 @@ class State:
 
     def apply(self, entry: LedgerEntry) -> None:
         """Go on by one entry."""
-        self.length, self.digest = entry.order, entry.digest
         match entry.kind:
             case "trained" if entry.trained is not None:
                 self._train(entry.trained, entry.details.get("dataset"))

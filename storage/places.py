@@ -9,16 +9,17 @@ time. Who serves a record all the same that goes at that very moment loses a hit
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.backends.base import Backend
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.batches import BATCHES
-from digitflow.storage.documents import Documents
+from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import SharedStoreError
 from digitflow.storage.liveness import oldest_start
 from digitflow.storage.quarantine import remove_unless, settle
@@ -62,6 +63,9 @@ class Place(ABC):
         What stages gave, and what runs did.
     others
         The other documents, by what people call them.
+    roots
+        Documents that nothing can make again, by what people call them. While one cannot be read,
+        nobody can tell what is needed.
     is_whole
         Whether all that a record names has to be there as well.
     temporary
@@ -72,12 +76,30 @@ class Place(ABC):
     records: Documents[Record]
     runs: Documents[RunRecord]
     others: tuple[tuple[str, Documents[Any]], ...] = ()
+    roots: tuple[tuple[str, Documents[Any]], ...]
     is_whole = True
-    temporary: tuple[tuple[str, int], ...] = (("records", 2), ("runs", 1), ("objects", 2))
+    temporary: tuple[tuple[str, int], ...] = (
+        ("records", 2),
+        ("runs", 1),
+        (f"{COPIES}/runs", 1),
+        ("objects", 2),
+    )
 
     def documents(self) -> dict[str, Documents[Any]]:
         """Return all documents, by what people call them."""
         return {"record": self.records, "run": self.runs, **dict(self.others)}
+
+    def blocked(self) -> Iterator[tuple[str, str]]:
+        """Yield folders that cannot be listed, and why."""
+        found = dict(self.backend.blocked("objects", re.compile("[0-9a-f]{2}").fullmatch))
+        named = [("record", self.records), *self.roots, *self.others]
+        for documents in (each for _, each in named):
+            kind = documents.kind
+            found.update(documents.backend.blocked(kind.folder, kind.is_folder))
+            if kind.is_copied:
+                copies = f"{COPIES}/{kind.folder}"
+                found.update(documents.backend.blocked(copies, kind.is_folder))
+        yield from found.items()
 
     @abstractmethod
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -127,11 +149,13 @@ class Here(Place):
         self.others = (
             ("source", Documents(SOURCES, self.backend)),
             ("batch", self.batches),
-            *(("ledger entry", each) for each in store.models.ledger.here()),
+            *_entries(store.models.ledger.here()),
         )
         self.temporary = (("", 1), ("objects/tmp", 1), ("records", 2), ("models", 2))
-        self.temporary += (("ledger", 1), ("ledger-copies", 1), ("ledger-mirror", 1))
-        self.temporary += tuple((folder, 1) for folder in ("runs", "sources", "batches"))
+        ledger = ("ledger", "ledger-copies", "ledger-mirror")
+        folders = ("runs", f"{COPIES}/runs", "sources", "batches", *ledger)
+        self.temporary += tuple((folder, 1) for folder in folders)
+        self.roots = (("run", self.runs), *_entries(store.models.ledger.here()))
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
         """Return what counts as old: nothing that was made or used since a run started."""
@@ -184,7 +208,8 @@ class There(Place):
         self.records = Documents(RECORDS, self.backend)
         self.runs = Documents(RUNS, self.backend)
         self.models = store.models
-        self.others = tuple(("ledger entry", each) for each in store.models.ledger.there())
+        self.others = _entries(store.models.ledger.there())
+        self.roots = (("run", self.runs), *self.others)
         self._here = store.shared.objects
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -221,3 +246,8 @@ class There(Place):
             return False
         self._here.send_again(sha256)
         return True
+
+
+def _entries(found: Iterable[Documents[Any]]) -> tuple[tuple[str, Documents[Any]], ...]:
+    """Return the files of a ledger's entries, by what people call them."""
+    return tuple(("ledger entry", each) for each in found)

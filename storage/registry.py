@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from operator import is_not
 from typing import Any
 
 from digitflow.storage.backends.base import Backend
@@ -67,6 +68,7 @@ class ModelStore:
         self._is_shared = there is not None
         self._old = OldRegistry(here)
         self._state = State()
+        self._applied: list[LedgerEntry] = []
 
     def state(self) -> State:
         """Return where everything stands after the last entry.
@@ -464,19 +466,20 @@ class ModelStore:
 
         entry = self.ledger.append(make)
         if entry is not None:
-            self._state.apply(entry)
+            self._apply(entry)
 
     def _after(self, chain: list[LedgerEntry]) -> State:
         """Return the state after these entries, from that after the first of them if possible."""
-        known = self._state.length
-        goes_on = known <= len(chain) and (
-            not known or chain[known - 1].digest == self._state.digest
-        )
-        if not goes_on or self._state.lost:
-            self._state, known = State(), 0
+        known = len(self._applied)
+        if known > len(chain) or any(map(is_not, self._applied, chain)):
+            self._state, self._applied, known = State(), [], 0
         for entry in chain[known:]:
-            self._state.apply(entry)
+            self._apply(entry)
         return self._state
+
+    def _apply(self, entry: LedgerEntry) -> None:
+        self._state.apply(entry)
+        self._applied.append(entry)
 
     def _take_over(self) -> None:
         """Take an older registry into the ledger, once."""

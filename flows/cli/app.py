@@ -7,12 +7,13 @@ therefore stands here, and what it says of the command's options stands with the
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 128 + signal.SIGINT
 
 _TRAINING = Group("Training", sort_key=1)
 _RESULTS = Group("Runs and models", sort_key=2)
@@ -124,7 +125,7 @@ app = App(
     help="Train and retrain digit classifiers in NumPy, on Prefect, with a cache that verifies "
     "what it serves.\n\nStart with: digitflow run",
     version_flags=["--version"],
-    default_parameter=Parameter(negative="", show_default=_shown_default),
+    default_parameter=Parameter(negative="", negative_iterable="", show_default=_shown_default),
     result_action="return_value",
     # Or Ctrl-C would end everything with 130 before we can say that nothing is lost.
     suppress_keyboard_interrupt=False,
@@ -141,7 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 bad usage; some commands have others, which their help names.
+        0 done, 1 failed, 2 bad usage, 130 stopped by Ctrl-C; some commands have others, which
+        their help names.
     """
     from digitflow.flows.server.endpoint import bypass_proxies
 
@@ -152,7 +154,10 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # where they have no arrow, say
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        # Rich, which prints the help, makes an exit of a broken pipe.
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
         # The reader of our output has gone, as `head` does. Nothing is wrong.
         sys.stderr.close()
         return DONE
@@ -187,7 +192,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
     )
     if isinstance(error, KeyboardInterrupt | StoppedError):
         print_text(console, "stopped; the same command goes on from here", "yellow")
-        return FAILED
+        return STOPPED
     if isinstance(error, bad_usage):
         print_text(console, f"error: {error}{_hint(error)}", "red")
         return BAD_USAGE

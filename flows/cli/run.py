@@ -17,6 +17,7 @@ from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.flows.summary import summarise
 from digitflow.storage.code.memo import memo_in
+from digitflow.storage.digests import digest_json, short
 from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.plan import Plan, plan
@@ -29,7 +30,7 @@ from digitflow.tasks.parameters import (
     read_preset,
     resolve,
 )
-from digitflow.tasks.reporting.results import write_results
+from digitflow.tasks.reporting.results import results_are_whole, write_results
 
 
 def run(
@@ -53,7 +54,7 @@ def run(
     if server_url() is None:
         planned = plan(pipeline, spec, store=cache, refreshes=spec.selection.refreshes)
         if all(stage.cached for stage in planned) and _serve(cache, planned):
-            _refresh_results(cache, spec, planned, terminal, started)
+            _show_cached(cache, spec, planned, terminal, started)
             return
     summary = run_flow("digitflow.flows.train:train", spec, terminal, verbose=verbose)
     terminal.summarise(summary)
@@ -98,22 +99,31 @@ def _serve(cache: Store, planned: Plan) -> bool:
     return all(stage.record is not None and cache.cache.serve(stage.record) for stage in planned)
 
 
-def _refresh_results(
+def _show_cached(
     cache: Store,
     spec: RunSpec,
     planned: Plan,
     terminal: Terminal,
     started: float,
 ) -> None:
-    """Write the results of a run in which every stage is cached, without Prefect."""
+    """Show a run in which every stage is cached, without Prefect.
+
+    Results belong to the run that made them: they are written only where they are not whole, as
+    that run left them. Where no run on record had these stages, this is one of its own.
+    """
     memo_in(cache.root).save()
     stages = tuple(stage.result() for stage in planned)
     for stage in stages:
         terminal.finished(stage.label, True, 0.0)
-    earlier = _earlier_run(cache, [stage.key for stage in stages])
-    name = earlier.name if earlier is not None else "cached"
+    keys = [stage.key for stage in stages]
+    earlier = _earlier_run(cache, keys)
+    name = f"cached-{short(digest_json(keys))}" if earlier is None else earlier.name
     summary = summarise(cache, spec, name, stages, started)
-    write_results(cache, summary)
+    if earlier is None:
+        write_results(cache, summary)
+        cache.runs.save(summary.record())
+    elif not results_are_whole(made := summary.as_recorded(earlier)):
+        write_results(cache, made)
     terminal.say("nothing to do: every stage is cached")
     terminal.summarise(summary)
     _suggest(spec.options, terminal)

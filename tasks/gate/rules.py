@@ -1,8 +1,12 @@
 """The gate: is a challenger good enough to take the champion's place? Pure NumPy.
 
-Both are judged on the same test images. The challenger must be more accurate by a margin, must not
-become much worse at any one class, and must reach a floor. How likely the difference is to be
-chance is reported beside the decision (McNemar's test), for people to judge.
+Both are judged on the same test images, night after night. Of many models that are equally good
+one will look better by chance, so the challenger must be ahead by more than one standard error of
+the paired difference (the Ladder), must not become worse at any one class by more than chance
+explains, and must beat whoever always answers the commonest class.
+
+Source of the Ladder: A. Blum and M. Hardt, "The Ladder: a reliable leaderboard for machine learning
+competitions", ICML 2015, arXiv:1502.04585, figure 3 (the parameter-free mechanism).
 """
 
 from __future__ import annotations
@@ -15,17 +19,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# How often, at most, the class rule stops a model that is worse at no class.
+CLASS_ERROR_RATE = 0.05
+# Images that a class must have, in units of -log2 of its share of that error rate: with so many a
+# recall that falls from 0.9 to 0.5 is seen in four of five cases, for 2 to 100 classes, even if the
+# two models err independently. (Found by simulation, which a test repeats.)
+_IMAGES_TO_JUDGE = 4.6
+_NAMED_AT_MOST = 10
+# Up to so many coins the first term is computed in whole numbers; beyond they would be long ones.
+_EXACT = 1_000
+
 
 @dataclass(frozen=True)
 class Rules:
-    """What the gate requires.
+    """What the gate requires, beside an improvement that chance does not explain.
 
     Attributes
     ----------
     min_improvement
-        By how much the challenger's accuracy must exceed the champion's, as a share of 1.
+        By how much the challenger's accuracy must exceed the champion's at least, as a share of 1.
     max_class_drop
-        By how much the recall of any one class may fall, as a share of 1.
+        By how much the recall of a class may fall even if chance does not explain it, as a share
+        of 1.
     floor
         Accuracy below which nothing is promoted, not even the first model.
     """
@@ -65,6 +80,9 @@ class Decision:
         Of McNemar's exact test, two-sided; None if there was no champion.
     recalls
         For each class its name, the champion's recall (or None) and the challenger's.
+    too_small
+        Names of the classes that have too few images for the class rule to see a recall fall from
+        0.9 to 0.5.
     """
 
     promoted: bool
@@ -76,6 +94,7 @@ class Decision:
     only_champion_right: int
     p_value: float | None
     recalls: tuple[tuple[str, float | None, float], ...]
+    too_small: tuple[str, ...] = ()
 
 
 def decide(
@@ -112,46 +131,44 @@ def decide(
     if champion is not None and len(champion) != len(labels):
         message = f"expected {len(labels)} outputs of the champion, found {len(champion)}"
         raise ValueError(message)
-    right = challenger.argmax(axis=1) == labels
+    right, answered = _right(challenger, labels)
     accuracy = float(right.mean())
-    floor = Check(
-        f"accuracy of at least {rules.floor:.4f}",
-        f"{accuracy:.4f}",
-        accuracy >= rules.floor,
-        f"accuracy {accuracy:.4f} is below the floor",
+    alone = (
+        Check(
+            "every output is a finite number",
+            "all are" if answered.all() else f"not for {int((~answered).sum()):,} images",
+            bool(answered.all()),
+            f"outputs for {int((~answered).sum()):,} images are not finite: training diverged",
+        ),
+        Check(
+            f"accuracy of at least {rules.floor:.4f}",
+            f"{accuracy:.4f}",
+            accuracy >= rules.floor,
+            f"accuracy {accuracy:.4f} is below the floor",
+        ),
+        _beats_commonest(right, labels, class_names),
     )
     own = _recalls(right, labels, len(class_names))
     if champion is None:
-        alone: tuple[tuple[str, float | None, float], ...] = tuple(
-            (name, None, own[i]) for i, name in enumerate(class_names)
-        )
         first = Check("no champion yet: the first model that reaches the floor", "first", True, "")
-        return Decision(floor.met, (floor, first), len(labels), accuracy, None, 0, 0, None, alone)
+        return Decision(
+            all(check.met for check in alone),
+            (*alone, first),
+            len(labels),
+            accuracy,
+            None,
+            0,
+            0,
+            None,
+            tuple((name, None, own[i]) for i, name in enumerate(class_names)),
+        )
 
-    was_right = champion.argmax(axis=1) == labels
+    was_right, _ = _right(champion, labels)
     before = float(was_right.mean())
     theirs = _recalls(was_right, labels, len(class_names))
-    gained = int((right & ~was_right).sum())
-    lost = int((~right & was_right).sum())
-    # In whole images, so that no rounding of shares decides.
-    needed = rules.min_improvement * len(labels)
-    margin = f" by at least {rules.min_improvement:.4f}" if rules.min_improvement else ""
-    improvement = Check(
-        f"more accurate than the champion{margin}",
-        f"{accuracy - before:+.4f} ({gained} gained, {lost} lost)",
-        gained - lost >= needed - 1e-9 and gained > lost,
-        f"not more accurate than the champion{margin} ({accuracy - before:+.4f})",
-    )
-    falls = [(theirs[i] - own[i], name) for i, name in enumerate(class_names)]
-    fall, worst = max(falls, default=(0.0, "none"))
-    steady = Check(
-        f"no class's recall falls by more than {rules.max_class_drop:.4f}",
-        f"largest fall {max(fall, 0.0):.4f}, class {worst}" if fall > 0 else "none falls",
-        fall <= rules.max_class_drop + 1e-9,
-        f"recall of {worst} falls by {fall:.4f}",
-    )
-    checks = (floor, improvement, steady)
-    recalls = tuple((name, theirs[i], own[i]) for i, name in enumerate(class_names))
+    gained, lost = _paired(right, was_right)
+    steady, too_small = _no_class_falls(right, was_right, labels, class_names, rules)
+    checks = (*alone, _improves(gained, lost, len(labels), rules), steady)
     return Decision(
         all(check.met for check in checks),
         checks,
@@ -161,8 +178,24 @@ def decide(
         gained,
         lost,
         mcnemar(gained, lost),
-        recalls,
+        tuple((name, theirs[i], own[i]) for i, name in enumerate(class_names)),
+        too_small,
     )
+
+
+def is_ahead(gained: int, lost: int) -> bool:
+    """Return whether a difference exceeds one standard error of itself: the Ladder's step.
+
+    Of n images `gained` count +1, `lost` -1 and the others 0. Their mean d exceeds its standard
+    error, the sample's standard deviation over √n, just if (gained - lost)² > gained + lost: n
+    falls out, and whole numbers decide.
+
+    Parameters
+    ----------
+    gained, lost : int
+        Images that only the one, and only the other model got right.
+    """
+    return gained > lost and (gained - lost) ** 2 > gained + lost
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -179,17 +212,160 @@ def mcnemar(gained: int, lost: int) -> float:
     gained, lost : int
         Images that only the one, and only the other model got right.
     """
-    disagreements = gained + lost
-    if not disagreements:
-        return 1.0
-    term, total = 1, 0  # binomial coefficients, in whole numbers: exact however many there are
-    for count in range(min(gained, lost) + 1):
+    return min(1.0, 2 * at_least(max(gained, lost), gained + lost))
+
+
+def at_least(heads: int, coins: int) -> float:
+    """Return how probable at least so many heads of fair coins are.
+
+    Terms of the binomial distribution, each made of the one before, so that time grows with their
+    number and memory does not; those that no longer change the sum are left out.
+
+    Parameters
+    ----------
+    heads : int
+        0 to `coins`.
+    coins : int
+        At least 0.
+    """
+    if 2 * heads <= coins:
+        # The greater part: what is left of 1, so that terms fall from the first on.
+        return 1.0 - at_least(coins - heads + 1, coins) if heads else 1.0
+    term = total = 1.0  # in units of the first
+    for count in range(heads, coins):
+        term *= (coins - count) / (count + 1)
         total += term
-        term = term * (disagreements - count) // (count + 1)
-    # Both tails; 2 · total / 2**n as a float, however large the whole numbers are.
-    exponent = total.bit_length() - 60
-    mantissa = total >> exponent if exponent > 0 else total
-    return min(1.0, math.ldexp(float(mantissa), 1 - disagreements + max(exponent, 0)))
+        if term < 1e-17 * total:
+            break
+    if coins <= _EXACT:
+        return min(1.0, math.ldexp(math.comb(coins, heads), -coins) * total)
+    first = (
+        math.lgamma(coins + 1)
+        - math.lgamma(heads + 1)
+        - math.lgamma(coins - heads + 1)
+        - coins * math.log(2)
+    )
+    return min(1.0, math.exp(first + math.log(total)))
+
+
+def _right(
+    outputs: NDArray[Any], labels: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for which images a model is right, and for which its outputs are finite.
+
+    Where they are not, the largest of them means nothing, and the answer is wrong.
+    """
+    finite = np.isfinite(outputs).all(axis=1)
+    return (outputs.argmax(axis=1) == labels) & finite, finite
+
+
+def _paired(right: NDArray[np.bool_], was_right: NDArray[np.bool_]) -> tuple[int, int]:
+    return int((right & ~was_right).sum()), int((~right & was_right).sum())
+
+
+def _beats_commonest(
+    right: NDArray[np.bool_], labels: NDArray[np.integer[Any]], class_names: Sequence[str]
+) -> Check:
+    """Require more than what needs no look at the images: always to answer the commonest class."""
+    commonest = int(np.bincount(labels, minlength=len(class_names)).argmax())
+    share = float((labels == commonest).mean())
+    always = f"always answering {class_names[commonest]}, the commonest class"
+    return Check(
+        f"more accurate than {always}, by more than one standard error",
+        f"{float(right.mean()):.4f}, against {share:.4f}",
+        is_ahead(*_paired(right, labels == commonest)),
+        f"hardly more accurate than {always} ({share:.4f})",
+    )
+
+
+def _improves(gained: int, lost: int, images: int, rules: Rules) -> Check:
+    difference = (gained - lost) / images
+    error = math.sqrt((gained + lost - images * difference**2) / max(images - 1, 1) / images)
+    margin = f", and by at least {rules.min_improvement:.4f}" if rules.min_improvement else ""
+    # In whole images, so that no rounding of shares decides.
+    enough = gained - lost >= rules.min_improvement * images - 1e-9
+    ahead = is_ahead(gained, lost)
+    short = "by more than chance" if not ahead else f"by {rules.min_improvement:.4f}"
+    return Check(
+        f"more accurate than the champion by more than one standard error{margin}",
+        f"{difference:+.4f} ± {error:.4f} ({gained} gained, {lost} lost)",
+        ahead and enough,
+        f"not more accurate than the champion {short} ({difference:+.4f} ± {error:.4f})"
+        if gained > lost
+        else f"not more accurate than the champion ({difference:+.4f})",
+    )
+
+
+def _no_class_falls(
+    right: NDArray[np.bool_],
+    was_right: NDArray[np.bool_],
+    labels: NDArray[np.integer[Any]],
+    class_names: Sequence[str],
+    rules: Rules,
+) -> tuple[Check, tuple[str, ...]]:
+    """Require that no class falls by more than allowed, and by more than chance explains.
+
+    Each class has an exact paired one-sided test: were it no worse, of the images that only one
+    model got right as many would be lost as gained. All together err in at most one case of 20
+    (S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6, 1979).
+
+    Returns
+    -------
+    Check
+        Whether the requirement is met.
+    tuple[str, ...]
+        The classes that are too small to be judged.
+    """
+    classes = len(class_names)
+    images = np.bincount(labels, minlength=classes)
+    gained = np.bincount(labels[right & ~was_right], minlength=classes)
+    lost = np.bincount(labels[~right & was_right], minlength=classes)
+    present = [each for each in range(classes) if images[each]]
+    chance = {each: at_least(int(lost[each]), int(gained[each] + lost[each])) for each in present}
+    beyond_chance = []
+    for place, each in enumerate(sorted(present, key=chance.__getitem__)):
+        if chance[each] > CLASS_ERROR_RATE / (len(present) - place):
+            break
+        beyond_chance.append(each)
+    falls = {each: float((lost[each] - gained[each]) / images[each]) for each in present}
+    blocked = [each for each in beyond_chance if falls[each] > rules.max_class_drop + 1e-9]
+    needed = images_to_judge(len(present))
+    too_small = tuple(class_names[each] for each in present if images[each] < needed)
+    worst = max(present, key=falls.__getitem__)
+    found = (
+        f"largest fall {falls[worst]:.4f}, class {class_names[worst]}"
+        f"{'' if worst in beyond_chance else ', which chance explains'}"
+        if falls[worst] > 0
+        else "none falls"
+    )
+    if too_small:
+        found += f"; too few images to judge (below {needed}): {_listed(too_small)}"
+    complaint = ", ".join(
+        f"recall of {class_names[each]} falls by {falls[each]:.4f}"
+        for each in blocked[:_NAMED_AT_MOST]
+    )
+    requirement = (
+        f"no class's recall falls by more than {rules.max_class_drop:.4f} and more than chance "
+        "explains"
+    )
+    return Check(requirement, found, not blocked, complaint), too_small
+
+
+def images_to_judge(classes: int) -> int:
+    """Return how many test images a class must have for the class rule to see a real fall.
+
+    Parameters
+    ----------
+    classes : int
+        Number of classes that are judged together, at least 1.
+    """
+    return math.ceil(_IMAGES_TO_JUDGE * math.log2(classes / CLASS_ERROR_RATE))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _recalls(

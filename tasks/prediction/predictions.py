@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from digitflow.storage.store import Store
 BLANK = "blank"
 
 COLUMNS = ("picture", "class", "probability", "runner_up", "runner_up_probability", "note")
+
+_FORMULA = re.compile(r"[\s]*[=+\-@＝＋－＠].|[\t\r]", re.DOTALL)
+_NUMBER = re.compile(r"\s*[+-]?[\d.,]+(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,33 @@ def predictions_json(
 def predictions_csv(
     predictions: Sequence[Prediction], unreadable: Sequence[tuple[str, str]]
 ) -> str:
-    """Return predictions as CSV; what is blank or unreadable has a note instead of a class."""
+    """Return predictions as CSV; what is blank or unreadable has a note instead of a class.
+
+    A file or a class may be called ``=HYPERLINK(…)``, which a spreadsheet would execute: such a
+    cell has an apostrophe before it.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for each in predictions:
+        row: list[str | None]
         if each.label is None:
-            writer.writerow([each.picture, "", "", "", "", BLANK])
-            continue
-        first, second = f"{each.probability:.6f}", f"{each.runner_up_probability:.6f}"
-        writer.writerow([each.picture, each.label, first, each.runner_up, second, ""])
+            row = [each.picture, "", "", "", "", BLANK]
+        else:
+            first, second = f"{each.probability:.6f}", f"{each.runner_up_probability:.6f}"
+            row = [each.picture, each.label, first, each.runner_up, second, ""]
+        writer.writerow(map(_no_formula, row))
     for name, problem in unreadable:
-        writer.writerow([name, "", "", "", "", f"unreadable: {problem}"])
+        writer.writerow([_no_formula(name), "", "", "", "", f"unreadable: {problem}"])
     return text.getvalue()
+
+
+def _no_formula(cell: str | None) -> str:
+    """Return a cell that no spreadsheet takes for a formula; a number, and one sign, are none.
+
+    Source of the signs: OWASP, "CSV injection". Some programs pass over spaces before them.
+    """
+    cell = cell or ""
+    if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell

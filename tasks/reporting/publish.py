@@ -10,8 +10,6 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from digitflow.storage.records import now
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.reporting.render import picture
@@ -37,25 +35,8 @@ def publish(summary: RunSummary) -> None:
     """
     cache = Store()
     write_results(cache, summary)
-    save_run(cache, summary)
+    cache.runs.save(summary.record())
     _create_artifacts(cache, summary)
-
-
-def save_run(cache: Store, summary: RunSummary) -> None:
-    """Keep what the run did in the store."""
-    cache.runs.save(
-        RunRecord(
-            name=summary.name,
-            created=now(),
-            seconds=summary.seconds,
-            preset=summary.preset,
-            dataset=summary.dataset,
-            parameters=dict(summary.parameters),
-            stages=tuple(summary.stages_json()),
-            metrics={name: value for name, value in summary.metrics.items() if name != "per_class"},
-            results=str(summary.folder),
-        )
-    )
 
 
 def publish_report(cache: Store, summary: RunSummary) -> None:

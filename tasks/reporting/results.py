@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from digitflow.storage.digests import digest_bytes, digest_json
+from digitflow.storage.digests import digest_bytes, digest_file, digest_json
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.locks import briefly
@@ -122,6 +122,29 @@ def write_results(cache: Store, summary: RunSummary) -> None:
     if not summary.decision:
         summary = replace(summary, decision=_earlier_decision(summary, summary.folder))
     replace_folder(summary.folder, partial(_fill, cache, summary))
+
+
+def results_are_whole(summary: RunSummary) -> bool:
+    """Tell whether a run's folder holds that run's results, every file as it was written.
+
+    The report and ``run.json`` are the run's own words and have no digest: they count as whole
+    where they are there, and ``run.json`` names this run and its files.
+    """
+    folder = summary.folder
+    run = _read_run(folder)
+    places = dict(_files(summary))
+    if run.get("run") != summary.name or run.get("files") != [REPORT, *places]:
+        return False
+    return (folder / REPORT).is_file() and all(
+        _has_digest(folder / place, artifact.sha256) for place, artifact in places.items()
+    )
+
+
+def _has_digest(path: Path, sha256: str) -> bool:
+    try:
+        return digest_file(path) == sha256
+    except OSError:
+        return False
 
 
 def _earlier_decision(summary: RunSummary, folder: Path) -> str:

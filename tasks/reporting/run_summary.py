@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.records import now
+from digitflow.storage.runs import RunRecord
 from digitflow.tasks.engine.call import StageResult
 
 
@@ -78,6 +80,39 @@ class RunSummary:
             }
             for result in self.stages
         ]
+
+    def record(self) -> RunRecord:
+        """Return what the store keeps of the run, finished now."""
+        return RunRecord(
+            name=self.name,
+            created=now(),
+            seconds=self.seconds,
+            preset=self.preset,
+            dataset=self.dataset,
+            parameters=dict(self.parameters),
+            stages=tuple(self.stages_json()),
+            metrics={name: value for name, value in self.metrics.items() if name != "per_class"},
+            results=str(self.folder),
+        )
+
+    def as_recorded(self, record: RunRecord) -> RunSummary:
+        """Return this summary with what an earlier run of the same stages did and took.
+
+        Parameters
+        ----------
+        record
+            The earlier run's, of stages with the same keys.
+        """
+        stages = tuple(
+            replace(
+                result,
+                cached=then["cached"],
+                reasons=tuple(then["reasons"]),
+                seconds=then["seconds"],
+            )
+            for result, then in zip(self.stages, record.stages, strict=True)
+        )
+        return replace(self, name=record.name, stages=stages, seconds=record.seconds)
 
 
 def find_stage(stages: Sequence[StageResult], name: str) -> StageResult | None:

@@ -16,8 +16,9 @@ from digitflow.tasks.gate.decision import (
 )
 from digitflow.tasks.gate.rules import Decision, Rules, decide
 
-LABELS = np.repeat([0, 1], 10)
-RULES = Rules(0.0, 0.05, 0.9)
+LABELS = np.repeat([0, 1], 50)
+RULES = Rules(0.0, 0.05, 0.95)
+BAD = [*range(10)]
 DRAWN = SourceAnswer((), {})
 CHANGED_DATA = SourceAnswer((FileAnswer("a.gz", CHANGED, "https://a/", "read"),), {})
 SILENT = SourceAnswer(
@@ -53,33 +54,35 @@ def judged(wrong: list[int], champion_wrong: list[int] | None) -> Decision:
 
 
 def test_a_rejection_gives_every_number_and_its_reasons() -> None:
-    decision = judged([0, 1, 2], [12])
+    decision = judged(BAD, [12])
     text = decision_markdown(decision, model(3), model(2), CHANGED_DATA)
     assert text.splitlines()[0] == "# Version 3 is rejected; version 2 stays the champion"
     for line in (
-        "| accuracy of at least 0.9000 | 0.8500 | **no** |",
-        "| more accurate than the champion | -0.1000 (1 gained, 3 lost) | **no** |",
-        "| no class's recall falls by more than 0.0500 "
-        "| largest fall 0.3000, class zero | **no** |",
+        "| every output is a finite number | all are | yes |",
+        "| accuracy of at least 0.9500 | 0.9000 | **no** |",
+        "| more accurate than the champion by more than one standard error "
+        "| -0.0900 ± 0.0321 (1 gained, 10 lost) | **no** |",
+        "| no class's recall falls by more than 0.0500 and more than chance explains "
+        "| largest fall 0.1800, class zero | **no** |",
         "| trained by | run-2 | run-3 | |",
-        "| accuracy | 0.9500 | 0.8500 | -0.1000 |",
-        "| right where the other is wrong | 3 | 1 | -2 |",
-        "| recall of zero | 1.0000 | 0.7000 | -0.3000 |",
-        "| recall of one | 0.9000 | 1.0000 | +0.1000 |",
+        "| accuracy | 0.9900 | 0.9000 | -0.0900 |",
+        "| right where the other is wrong | 10 | 1 | -9 |",
+        "| recall of zero | 0.9800 | 0.8000 | -0.1800 |",
+        "| recall of one | 1.0000 | 1.0000 | +0.0000 |",
         "Yes: a.gz.",
         "| a.gz | changed | https://a/: read |",
         "To promote it anyway: `digitflow models promote 3`.",
     ):
         assert line in text.splitlines()
-    assert "McNemar's exact test: p = 0.625, " in text
+    assert "McNemar's exact test: p = 0.0117, " in text
     assert decision_headline(decision, model(3), model(2)) == (
-        "Version 3 is rejected; version 2 stays the champion: accuracy 0.8500 is below the floor, "
-        "not more accurate than the champion (-0.1000), recall of zero falls by 0.3000"
+        "Version 3 is rejected; version 2 stays the champion: accuracy 0.9000 is below the floor, "
+        "not more accurate than the champion (-0.0900), recall of zero falls by 0.1800"
     )
 
 
 def test_a_promotion_says_in_whose_place_and_how_to_go_back() -> None:
-    decision = judged([0], [0, 12])
+    decision = judged([0], [0, 12, 55])
     text = decision_markdown(decision, model(3), model(2), DRAWN)
     assert decision_headline(decision, model(3), model(2)) == (
         "Version 3 is the champion, in place of version 2"
@@ -91,11 +94,11 @@ def test_a_promotion_says_in_whose_place_and_how_to_go_back() -> None:
 def test_the_first_model_is_compared_with_nothing() -> None:
     text = decision_markdown(judged([0], None), model(1), None, DRAWN)
     assert "# Version 1 is the champion\n" in text
-    assert "| accuracy | – | 0.9500 | |" in text
+    assert "| accuracy | – | 0.9900 | |" in text
     assert "McNemar" not in text
-    rejected = decision_headline(judged([0, 1, 2], None), model(1), None)
+    rejected = decision_headline(judged(BAD, None), model(1), None)
     assert rejected == (
-        "Version 1 is rejected; there is no champion: accuracy 0.8500 is below the floor"
+        "Version 1 is rejected; there is no champion: accuracy 0.9000 is below the floor"
     )
 
 
@@ -116,23 +119,23 @@ def test_a_failure_is_quoted_line_by_line() -> None:
 
 
 def test_numbers_are_json() -> None:
-    assert decision_json(judged([0, 1, 2], [12]), RULES) == {
-        "accuracy": 0.85,
-        "champion_accuracy": 0.95,
-        "test_images": 20,
+    assert decision_json(judged(BAD, [12]), RULES) == {
+        "accuracy": 0.9,
+        "champion_accuracy": 0.99,
+        "test_images": 100,
         "gained": 1,
-        "lost": 3,
-        "p_value": 0.625,
+        "lost": 10,
+        "p_value": 0.01171875,
         "min_improvement": 0.0,
         "max_class_drop": 0.05,
-        "floor": 0.9,
+        "floor": 0.95,
         "unmet": [
-            "accuracy of at least 0.9000",
-            "more accurate than the champion",
-            "no class's recall falls by more than 0.0500",
+            "accuracy of at least 0.9500",
+            "more accurate than the champion by more than one standard error",
+            "no class's recall falls by more than 0.0500 and more than chance explains",
         ],
         "recalls": {
-            "zero": {"champion": 1.0, "challenger": 0.7},
-            "one": {"champion": 0.9, "challenger": 1.0},
+            "zero": {"champion": 0.98, "challenger": 0.8},
+            "one": {"champion": 1.0, "challenger": 1.0},
         },
     }

@@ -74,6 +74,29 @@ def test_csv(cache: Store, model: ModelVersion, batch: Batch):
     assert "\r" not in text
 
 
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("@SUM(A1).png", "'@SUM(A1).png"),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("-2+3.png", "'-2+3.png"),
+        ("\t=1", "'\t=1"),
+        (" =1", "' =1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("+", "+"),
+        ("-1", "-1"),
+        ("a=1.png", "a=1.png"),
+        ("it's", "it's"),
+    ],
+)
+def test_no_name_in_the_csv_is_a_formula(name: str, cell: str):
+    predicted = Prediction(name, name, 0.8, name, 0.2)
+    text = predictions_csv([predicted], [(name, "damaged")])
+    _, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert [rows[0][0], rows[0][1], rows[0][3], rows[1][0]] == [cell] * 4
+
+
 def test_json(cache: Store, model: ModelVersion, batch: Batch):
     document = predictions_json(model, Model(model, cache).predict_batch(batch), UNREADABLE)
     assert document["model"] == 1

@@ -12,7 +12,7 @@ import pytest
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import checksummed, verified
-from digitflow.storage.errors import LedgerError
+from digitflow.storage.errors import LedgerError, RootUnreadableError
 from digitflow.storage.gc import sweep
 from digitflow.storage.models import LedgerEntry
 from digitflow.storage.registry import ModelStore
@@ -137,7 +137,7 @@ def test_what_is_lost_everywhere_is_said_until_a_person_decides(
     opened(root).promote(new.version, "the backup is lost")
     assert opened(root).state().lost == []
     assert champion(root) == new.version
-    assert find_damage(Store(root)).damaged[0].kind == "version"  # of what has no objects here
+    assert find_damage(Store(root)).damaged[0].kind == "model"  # of what has no objects here
     chain = opened(root).ledger.read()
     assert [entry.order for entry in chain] == list(range(1, len(chain) + 1))
     assert all(b.previous == a.digest for a, b in zip(chain, chain[1:], strict=False))
@@ -201,7 +201,7 @@ def test_a_sweep_takes_nothing_while_an_entry_is_lost(root: Path) -> None:
         sha256, _ = store.objects.add(file)
     os.utime(store.objects.path(sha256), (0, 0))
     lose(root, 5)
-    with pytest.raises(LedgerError, match="entry 5 of .* lost"):
+    with pytest.raises(RootUnreadableError, match="entry 5 of .* lost"):
         sweep(store, 0)
     assert store.objects.path(sha256).exists()
 

@@ -64,7 +64,22 @@ class TestNothingToDo:
         )
         cache.runs.save(a_run("quiet-ant", stages=with_outputs(stages, first)))
         run_tiny()
-        assert Path("results/quiet-ant/run.json").is_file()
+        run = json.loads(Path("results/quiet-ant/run.json").read_text())
+        assert run["seconds"] == 12.5
+        assert not any(stage["cached"] for stage in run["stages"])
+
+    def test_the_results_of_an_earlier_run_stay_its_own(
+        self, run_tiny: Cli, first: Walk, cache: Store
+    ):
+        """What it took, and why each stage ran, is not what a cached rerun took."""
+        run_tiny("--until", "train")
+        (folder,) = Path("results").iterdir()
+        assert folder.name != "cached"
+        (folder / "report.html").write_text("as the run left it")
+        before = {path: path.stat() for path in folder.rglob("*")}
+        run_tiny("--until", "train")
+        assert {path: path.stat() for path in folder.rglob("*")} == before
+        assert [run.name for run in cache.runs.newest_first()] == [folder.name]
 
     def test_quiet_says_nothing(self, run_tiny: Cli):
         answer = run_tiny("--quiet")
@@ -105,7 +120,7 @@ class TestNothingToDo:
 
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
         monkeypatch.setattr("digitflow.flows.cli.session.prepare_environment", stop)
-        assert run_tiny().code == 1
+        assert run_tiny().code == 130
         assert asked == ["prepared"]
 
 
