@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from digitflow.storage.within import NoAnswerError, within
 
@@ -132,6 +131,8 @@ def bypass_proxies() -> None:
 
 
 def _check_proxies() -> None:
+    from urllib.request import getproxies  # takes time to import, which a cached run has not
+
     import httpx  # makes no client at all while one of them is wrong
 
     for scheme, url in getproxies().items():
