@@ -156,7 +156,7 @@ def changes(observed: Observed, root: Path) -> list[str]:
             if _digest_of_variable(name) != digest:
                 said.append(f"environment variable {name} changed")
             continue
-        with _alone():
+        with alone():
             now = _digest_of(kind, _place(key, root)) or ""
         if now != digest:
             how = "is gone" if not now else "changed" if digest else "is new"
@@ -200,7 +200,7 @@ def _digest_of(kind: str, path: str) -> str | None:
 
 def _digest_of_variable(name: str) -> str:
     """Return a digest and not the value: it may be secret."""
-    with _alone():
+    with alone():
         value = os.environ.get(name)
     return "" if value is None else digest_bytes(value.encode("utf-8", "surrogateescape"))
 
@@ -237,7 +237,7 @@ _busy = threading.local()
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Hear nothing of what the block does itself."""
     before = getattr(_busy, "now", False)
     _busy.now = True
@@ -252,7 +252,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         return
     observation = _observation.get()
     frame = sys._getframe(1)
-    with _alone():
+    with alone():
         if event == "open":
             path, mode, flags = arguments
             writes = _writes(mode, flags)
@@ -336,7 +336,7 @@ def _wrap_environment() -> None:
     def get_item(self: Any, key: str) -> str:
         if self is os.environ and not getattr(_busy, "now", False):
             frame = sys._getframe(1)
-            with _alone():
+            with alone():
                 _note_variable(key, frame)
         found: str = get(self, key)
         return found

@@ -44,7 +44,8 @@ def load(project: Path) -> Iterator[Load]:
         return importlib.import_module("own_reader")
 
     yield load
-    sys.modules.pop("own_reader", None)
+    for name in ("own_reader", "own_helper"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -145,6 +146,7 @@ NOT_READ = {
         "    return {'x': (Path(folder) / 'x').read_text()}"
     ),
     "a library's own files": "import matplotlib.font_manager, json, html.entities\nreturn {'x': 1}",
+    "code that it imports": "import own_helper\nreturn {'x': own_helper.x}",
     "the system's": "return {'x': len(open('/proc/self/stat').read()) > 0}",
 }
 
@@ -152,6 +154,8 @@ NOT_READ = {
 @pytest.mark.parametrize("name", NOT_READ)
 def test_what_does_not_count(load: Load, store: Store, name: str):
     module = load(NOT_READ[name])
+    module_file = Path(str(module.__file__))
+    module_file.with_name("own_helper.py").write_text("x = 1\n")
     run(module, store)
     (record,) = store.records.of_stage("own")
     assert record.observed == {}
