@@ -119,6 +119,7 @@ def command(root: Path, name: str, arguments: list[str]) -> None:
         env=environment,
         stdout=subprocess.DEVNULL,
         check=False,
+        timeout=3600,
     )
     print(f"| {name} | {time.perf_counter() - started:.2f} s |", flush=True)
 

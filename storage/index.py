@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Raise it when what is noted changes.
 _VERSION = 1
-_SECONDS_FOR_OTHERS = 10.0
+_PATIENCE = 10.0  # seconds for another process that writes; then without what is there
 _TABLES = """
 create table document (
     folder text, name text, modified real, size integer, created text, primary key (folder, name)
@@ -80,7 +80,7 @@ class Index:
             if place != ":memory:" and not self._path.parent.is_dir():
                 continue
             try:
-                database = sqlite3.connect(place, timeout=_SECONDS_FOR_OTHERS)
+                database = sqlite3.connect(place, timeout=_PATIENCE)
             except sqlite3.Error:
                 continue
             try:
