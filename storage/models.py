@@ -65,6 +65,9 @@ class ModelVersion(Document):
     transposed
         Whether the dataset's files hold their images with rows and columns exchanged. The model
         takes upright ones all the same.
+    form
+        How the images that it was trained on show what is on them, as JSON values; None in the
+        record of an older digitflow, which took every picture to be like MNIST's.
     """
 
     version: int
@@ -81,6 +84,7 @@ class ModelVersion(Document):
     predictions: Artifact
     image_size: tuple[int, int] | None = None
     transposed: bool = False
+    form: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def register_model(cache: Store, summary: RunSummary, dataset: Dataset) -> Model
         predictions=trained.outputs["predictions"],
         image_size=_image_size(summary.stages),
         transposed=dataset.transposed,
+        form=cache.read(prepared.outputs["form"]),
     )
 
 
