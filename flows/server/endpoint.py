@@ -207,4 +207,6 @@ def _names_a_proxy(variable: str) -> bool:
 def _extended(listed: str | None, ours: tuple[str, ...]) -> str:
     # httpx fails on IPv6 in brackets, and every client understands it without.
     known = [each.strip().strip("[]") for each in (listed or "").split(",")]
+    if "*" in known:
+        return "*"  # no host at all by a proxy; most clients understand it only if it stands alone
     return ",".join(dict.fromkeys(filter(None, (*known, *ours))))

@@ -138,6 +138,20 @@ def test_others_are_asked_through_the_proxy(
     assert proxy.asked == [ELSEWHERE + name]
 
 
+@pytest.mark.parametrize("listed", ["*", " *", "corp.example,*"])
+def test_where_nobody_is_asked_through_a_proxy_that_stays(
+    environment: Callable[..., None], proxy: Proxy, server: str, listed: str
+) -> None:
+    environment(HTTP_PROXY=proxy.url, ALL_PROXY=proxy.url, NO_PROXY=listed)
+    bypass_proxies()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(ELSEWHERE, timeout=PATIENCE)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(ELSEWHERE, timeout=PATIENCE)
+    ask_with_every_client(server)
+    assert proxy.asked == []
+
+
 def test_nothing_is_touched_without_a_proxy(environment: Callable[..., None]) -> None:
     environment(NO_PROXY="corp.example", http_proxy="")
     bypass_proxies()
