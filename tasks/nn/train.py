@@ -239,6 +239,14 @@ def _prepare(
         dtype=settings.dtype,
         inverted=inverted,
     )
+    if 0 < len(held_back) and len(learnt_from) < network.smallest_batch:
+        most = len(training_labels) - network.smallest_batch
+        message = (
+            f"validation_size: expected at most {most}, since batch normalisation needs "
+            f"{network.smallest_batch} images to train on; found {len(held_back)} of "
+            f"{len(training_labels)} held back"
+        )
+        raise ValueError(message)
     augment = Augment(
         randomness.augmentation,
         shift=settings.shift,

@@ -418,3 +418,10 @@ def test_early_stopping_keeps_the_first_of_equally_good_epochs() -> None:
     stops = [stopping.should_stop(epoch, 0.5, {"w": weights["w"] + epoch}) for epoch in range(3)]
     assert stops == [False, False, True]
     assert (stopping.best_epoch, stopping.best["w"][0]) == (0, 0)
+
+
+@pytest.mark.parametrize("row", [-1, 4])
+def test_examples_that_are_not_there_are_refused(row: int) -> None:
+    feed = Feed(np.zeros((4, 2), np.uint8), (2,), np.float32)
+    with pytest.raises(ValueError, match=r"from 0 to 3, .*found .*"):
+        Examples(feed, np.zeros(4, np.intp), np.array([0, row]))
