@@ -49,7 +49,7 @@ class Loss(ABC):
                 f"{outputs.shape} and {len(labels)} labels."
             )
             raise ValueError(message)
-        if len(labels) and not (0 <= labels.min() and labels.max() < len(self._columns)):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self._columns)):
             message = (
                 f"Labels should be from 0 to {len(self._columns) - 1}; found {labels.min()} to "
                 f"{labels.max()}."

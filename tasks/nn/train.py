@@ -239,7 +239,7 @@ def _prepare(
         dtype=settings.dtype,
         inverted=inverted,
     )
-    if 0 < len(held_back) and len(learnt_from) < network.smallest_batch:
+    if len(held_back) > 0 and len(learnt_from) < network.smallest_batch:
         most = len(training_labels) - network.smallest_batch
         message = (
             f"validation_size: expected at most {most}, since batch normalisation needs "

@@ -50,7 +50,7 @@ class Examples:
 
     def __post_init__(self) -> None:
         count = min(len(self.feed), len(self.labels))
-        if len(self.rows) and not (0 <= self.rows.min() and self.rows.max() < count):
+        if len(self.rows) and not (self.rows.min() >= 0 and self.rows.max() < count):
             message = (
                 f"Rows should be from 0 to {count - 1}, of {len(self.feed)} images and "
                 f"{len(self.labels)} labels; found {self.rows.min()} to {self.rows.max()}."

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.losses import LOSSES, CrossEntropy, SquaredError
+from digitflow.tasks.nn.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from tests.nn.gradients import central_difference, relative_error
 
 LABELS = np.array([2, 0, 1, 2])
