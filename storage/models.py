@@ -67,7 +67,7 @@ class ModelVersion(Document):
         takes upright ones all the same.
     form
         How the images that it was trained on show what is on them, as JSON values; None in the
-        record of an older digitflow, which took every picture to be like MNIST's.
+        record of an older digitflow, which did not keep it.
     """
 
     version: int
