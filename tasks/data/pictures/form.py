@@ -34,8 +34,10 @@ BOX_SHARE = 20 / 28
 # could be measured, and no middle that is full ink.
 _ENLARGED_TO = 112
 
-# Images that a form is fitted on, evenly taken: quantiles of more are the same.
-_FITTED_ON = 1_000
+# Pixels that a form is fitted on, of groups of images evenly taken: quantiles of more are the same.
+# The images may be more than fit into memory, and each place that is read of a memory map counts as
+# several pages of it. Of large images there are some all the same.
+_FITTED_PIXELS, _FITTED_AT_LEAST, _GROUPS = 400_000, 16, 32
 # Of full ink. What is less is the edge of a stroke, or what JPEG makes of the background.
 _INKED = 0.2
 # Grey values by which a border may differ from the background and still be it.
@@ -43,9 +45,9 @@ _SAME_GREY = 24.0
 # Shares of images whose border is the background, and of its pixels; and of what stands out from
 # it, how much may do so to the other side.
 _PLAIN_IMAGES, _PLAIN_BORDER, _OTHER_SIDE = 0.8, 0.6, 0.25
-# Of the images that a form is fitted on, this share lies outside of each of its bounds; a pixel
-# is what JPEG and rounding add.
-_OUTSIDE, _SLACK = 0.005, 1.0
+# Of the images that a form is fitted on, this share lies outside of each of its bounds; what JPEG,
+# rounding and images that it was not fitted on may add, in shares of a side and in pixels.
+_OUTSIDE, _SLACK, _SLACK_PIXELS = 0.005, 0.04, 1.0
 # Where the centre of mass strays as far as this, in shares of a side, images are not centred by it.
 _CENTRED = 0.1
 
@@ -126,7 +128,7 @@ class Form:
         if float(amount.max()) < _INKED:
             return True
         shares, mass, middle = _places(amount.clip(0, 1))
-        slack = _SLACK / min(self.size)
+        slack = max(_SLACK, _SLACK_PIXELS / min(self.size))
         least, _, most = self.box
         offset = mass if self.centring == "mass" else middle
         return bool(least - slack <= shares[0] <= most + slack and offset[0] <= self.offset + slack)
@@ -175,10 +177,11 @@ def fit_form(images: NDArray[np.uint8]) -> Form:
     images : NDArray[uint8], shape (n, height, width)
         Its training images, at least one; may be a memory map.
     """
-    count = len(images)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _FITTED_ON)).astype(int))
-    greys = images[chosen].astype(np.float64)
-    height, width = images.shape[1:]
+    count, height, width = images.shape
+    fitted_on = min(count, max(_FITTED_AT_LEAST, _FITTED_PIXELS // (height * width)))
+    group = -(-fitted_on // _GROUPS)
+    starts = np.linspace(0, count - group, min(_GROUPS, fitted_on)).astype(int)
+    greys = np.concatenate([images[start : start + group] for start in starts]).astype(np.float32)
     borders = _borders(greys)
     levels = np.median(borders, axis=1)
     background = float(np.median(levels))

@@ -67,7 +67,7 @@ def test_table(cli: Cli):
     assert out.splitlines() == [
         "picture    class  probability  runner-up",
         "a.png      head        64.7 %  foot    35.3 %",
-        "b.png      foot        54.0 %  head    46.0 %",
+        "b.png      foot        59.6 %  head    40.4 %",
         "blank.png  blank",
     ]
 
