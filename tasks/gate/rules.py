@@ -131,7 +131,7 @@ def decide(
     if champion is not None and len(champion) != len(labels):
         message = f"expected {len(labels)} outputs of the champion, found {len(champion)}"
         raise ValueError(message)
-    right, answered = _right(challenger, labels)
+    right, answered = _answers(challenger, labels)
     accuracy = float(right.mean())
     alone = (
         Check(
@@ -163,7 +163,7 @@ def decide(
             tuple((name, None, own[i]) for i, name in enumerate(class_names)),
         )
 
-    was_right, _ = _right(champion, labels)
+    was_right, _ = _answers(champion, labels)
     before = float(was_right.mean())
     theirs = _recalls(was_right, labels, len(class_names))
     gained, lost = _paired(right, was_right)
@@ -181,6 +181,46 @@ def decide(
         tuple((name, theirs[i], own[i]) for i, name in enumerate(class_names)),
         too_small,
     )
+
+
+def still_as_good(
+    challenger: NDArray[Any],
+    champion: NDArray[Any],
+    labels: NDArray[np.integer[Any]],
+    class_names: Sequence[str],
+    rules: Rules,
+) -> Check:
+    """Require that a challenger is not worse on the champion's own test images, but for chance.
+
+    Where test images have changed, a challenger must be better on the new ones, and no worse than
+    chance explains on the others: altogether (an exact paired one-sided test) and in each class.
+
+    Parameters
+    ----------
+    challenger, champion, labels, class_names, rules
+        As for `decide`.
+    """
+    right, was_right = right_answers(challenger, labels), right_answers(champion, labels)
+    gained, lost = _paired(right, was_right)
+    steady, _ = _no_class_falls(right, was_right, labels, class_names, rules)
+    by_chance = at_least(lost, gained + lost) > CLASS_ERROR_RATE
+    difference = (gained - lost) / len(labels)
+    complaint = (
+        steady.complaint
+        if by_chance
+        else f"less accurate than the champion on its own test images ({difference:+.4f})"
+    )
+    return Check(
+        "on the champion's own test images no worse than chance explains, nor any class",
+        f"{difference:+.4f} ({gained} gained, {lost} lost)",
+        by_chance and steady.met,
+        complaint,
+    )
+
+
+def right_answers(outputs: NDArray[Any], labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Return for which images the largest output is the right one, and all are finite numbers."""
+    return _answers(outputs, labels)[0]
 
 
 def is_ahead(gained: int, lost: int) -> bool:
@@ -248,7 +288,7 @@ def at_least(heads: int, coins: int) -> float:
     return min(1.0, math.exp(first + math.log(total)))
 
 
-def _right(
+def _answers(
     outputs: NDArray[Any], labels: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return for which images a model is right, and for which its outputs are finite.
