@@ -8,8 +8,10 @@ the same for all of them.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,9 +21,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import canonical_json, digest_bytes, digest_json
-from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.safe_open import open_regular
+
+_log = logging.getLogger(__name__)
+
+# Below a store's root: copies of what nothing can make again, under the names of the originals.
+COPIES = "copies"
 
 _DIGEST = "sha256"
 _SUFFIX = ".json"
@@ -64,6 +71,11 @@ class Kind(Generic[T]):
         Raises `ValueError` for what the types of its fields do not tell.
     depth
         How many levels below `folder` the files lie.
+    is_folder
+        Tells whether a text can name one of the folders between.
+    is_copied
+        Whether a copy of each is kept, because nothing can make it again: one damaged file,
+        whichever of the two it is, loses nothing.
     """
 
     of: type[T]
@@ -76,6 +88,8 @@ class Kind(Generic[T]):
     order: Callable[[str, T], str] | None = None
     check: Callable[[T], None] = lambda document: None
     depth: int = 1
+    is_folder: Callable[[str], object] = lambda name: False
+    is_copied: bool = False
 
     def file(self, name: str) -> str:
         """Return the file of a document below the store's root.
@@ -89,6 +103,10 @@ class Kind(Generic[T]):
             message = f"expected {self.expected}, found {name!r}"
             raise ValueError(message)
         return f"{self.folder}/{name}{_SUFFIX}"
+
+    def copy(self, name: str) -> str:
+        """Return the file of a document's copy, where one is kept."""
+        return f"{COPIES}/{self.file(name)}"
 
     def name_in(self, file: str) -> str | None:
         """Return the name of the document in a file below the store's root, or None."""
@@ -147,7 +165,7 @@ class Documents(Generic[T]):
         return f"{self.backend}/{self.kind.file(name)}"
 
     def load(self, name: str) -> T:
-        """Read a document.
+        """Read a document; one of which a copy is kept is healed from it.
 
         Raises
         ------
@@ -161,12 +179,77 @@ class Documents(Generic[T]):
     def fetch(self, name: str) -> tuple[T, Entry, bytes]:
         """Read a document; return also what is known of its file, and that file's bytes."""
         try:
-            entry, data = self.backend.fetch(self.kind.file(name), MAX_DOCUMENT_BYTES)
+            return self._fetch(name, self.kind.file(name))
+        except (FileNotFoundError, RecordDamagedError) as error:
+            if not self.kind.is_copied:
+                raise
+            try:
+                document, entry, data = self._fetch(name, self.kind.copy(name))
+            except (FileNotFoundError, RecordDamagedError):
+                raise error from None
+            self._heal(name, data, error)
+            return document, replace(entry, name=self.kind.file(name)), data
+
+    def examine(self, name: str) -> T:
+        """Read a document as it lies there, healing nothing; raises as `load`."""
+        return self._fetch(name, self.kind.file(name))[0]
+
+    def examine_copy(self, name: str) -> T:
+        """Read a document's copy; raises as `load`."""
+        return self._fetch(name, self.kind.copy(name))[0]
+
+    def complete_copies(self) -> None:
+        """Write the copies that are missing, as those of an older digitflow are."""
+        if not self.kind.is_copied:
+            return
+        copies = self._named(self._listed_copies(self.kind.folder, self.kind.depth))
+        for name in self.entries():
+            if name not in copies:
+                with suppress(FileNotFoundError, RecordDamagedError):
+                    self.write_copy(name)
+
+    def write_copy(self, name: str) -> None:
+        """Write a document's copy; raises as `load`."""
+        _, _, data = self.fetch(name)
+        self.backend.clear_way(self.kind.copy(name))
+        self.backend.write(self.kind.copy(name), data)
+
+    def examined(self) -> Iterator[tuple[str, T | RecordDamagedError]]:
+        """Iterate over all documents by name, each as it is or what is wrong with it."""
+        names = self.entries()
+        seen = set()
+        for name, document in self._trusted(names):
+            seen.add(name)
+            yield name, document
+        for name in names:
+            if name not in seen:
+                with suppress(FileNotFoundError):  # gone meanwhile
+                    try:
+                        yield name, self.load(name)
+                    except RecordDamagedError as error:
+                        yield name, error
+
+    def _fetch(self, name: str, file: str) -> tuple[T, Entry, bytes]:
+        try:
+            entry, data = self.backend.fetch(file, MAX_DOCUMENT_BYTES)
         except FileNotFoundError:
             raise
         except (OSError, TooLargeError) as error:
             raise self._damaged(name, f"cannot be read ({error})") from error
         return self.parse(name, data), entry, data
+
+    def _heal(self, name: str, data: bytes, problem: Exception) -> None:
+        """Write a document from the bytes of its copy, if this place lets us."""
+        what = self.kind.title(name)
+        said = problem if isinstance(problem, RecordDamagedError) else f"{what} is missing"
+        file = self.kind.file(name)
+        try:
+            self.backend.clear_way(file)
+            self.backend.write(file, data)
+        except (OSError, StorageError) as error:
+            _log.warning("%s; read from its copy, but not healed: %s", said, error)
+        else:
+            _log.warning("%s; healed from its copy", said)
 
     def parse(self, name: str, data: bytes) -> T:
         """Read a document from the bytes of its file.
@@ -201,7 +284,10 @@ class Documents(Generic[T]):
         """
         name = self._name(document, name)
         with explaining(self.kind.title(name), Path(str(self.backend))):
-            self.backend.write(self.kind.file(name), self.kind.dump(document))
+            data = self.kind.dump(document)
+            if self.kind.is_copied:
+                self.backend.write(self.kind.copy(name), data)
+            self.backend.write(self.kind.file(name), data)
         return name
 
     def entries(self, within: str = "") -> dict[str, Entry]:
@@ -213,7 +299,26 @@ class Documents(Generic[T]):
             A folder of the names, such as that of a stage, or all of them.
         """
         folder = f"{self.kind.folder}/{within}".rstrip("/")
-        listed = self.backend.list(folder, self.kind.depth - bool(within))
+        depth = self.kind.depth - bool(within)
+        if not self.kind.is_copied:
+            return self._named(self.backend.list(folder, depth))
+        copies = self._listed_copies(folder, depth)
+        try:
+            originals = self.backend.list(folder, depth)
+        except StoreUnusableError:
+            if not copies:
+                raise
+            originals = []  # something else lies there; whoever reads one heals it
+        return dict(sorted({**self._named(copies), **self._named(originals)}.items()))
+
+    def _listed_copies(self, folder: str, depth: int) -> list[Entry]:
+        try:
+            found = self.backend.list(f"{COPIES}/{folder}", depth)
+        except StoreUnusableError:
+            return []  # `verify` says so
+        return [replace(entry, name=entry.name.removeprefix(f"{COPIES}/")) for entry in found]
+
+    def _named(self, listed: list[Entry]) -> dict[str, Entry]:
         named = {self.kind.name_in(entry.name): entry for entry in listed}
         return {name: entry for name, entry in named.items() if name is not None}
 
@@ -241,11 +346,19 @@ class Documents(Generic[T]):
     def _trusted(self, names: Collection[str]) -> Iterator[tuple[str, T]]:
         """Yield those that can be trusted; damage is said by who asks for that one alone."""
         files = {self.kind.file(name): name for name in names}
+        sound = set()
         for entry, data in self.backend.fetch_many(files):
+            name = files[entry.name]
             try:
-                yield files[entry.name], self.parse(files[entry.name], data)
+                document = self.parse(name, data)
             except RecordDamagedError:
                 continue
+            sound.add(name)
+            yield name, document
+        for name in names if self.kind.is_copied else ():
+            if name not in sound:
+                with suppress(FileNotFoundError, RecordDamagedError):
+                    yield name, self.load(name)  # from its copy
 
     def _name(self, document: T, name: str | None) -> str:
         naming = self.kind.name_of or self.kind.new_name
@@ -277,6 +390,13 @@ class LocalDocuments(Documents[T]):
     def path(self, name: str) -> Path:
         """Return where a document lies or would lie; `ValueError` if the name leads elsewhere."""
         return self.local.path(self.kind.file(name))
+
+    def save(self, document: T, name: str | None = None) -> str:
+        """Write a document whole or not at all, and what copies are missing; return its name."""
+        name = super().save(document, name)
+        with explaining(f"the copy of {self.kind.title(name)}", Path(str(self.backend))):
+            self.complete_copies()
+        return name
 
     def mark_used(self, document: T) -> None:
         """Note that a document was served now; `FileNotFoundError` if it is no longer there."""

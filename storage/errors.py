@@ -31,6 +31,12 @@ class MovedMeanwhileError(StorageError):
     """An alias stands elsewhere than where a decision about it found it."""
 
 
+class RootUnreadableError(StorageError):
+    """What says which objects are needed cannot be read, so none may be deleted."""
+
+    permanent = True
+
+
 class StorageFullError(StorageError):
     """There is no room for what is to be written. Nothing half-written is left behind."""
 

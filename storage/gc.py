@@ -1,5 +1,8 @@
 """What a store can do without, and removing it while runs go on.
 
+Nothing is removed while anything that says what is needed cannot be read, be it a record, a run, a
+model version or an alias: a damaged one may be all that keeps the weights of the champion.
+
 A record or a run that has not been used for so many days can go, and so can what is noted of old
 predictions, then every object that nothing left refers to, then what killed runs left behind.
 
@@ -14,21 +17,28 @@ is another matter: `storage.places`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from digitflow.storage.atomic import remove
+from digitflow.storage.documents import COPIES, Documents
+from digitflow.storage.errors import RecordDamagedError, RootUnreadableError, StoreUnusableError
 from digitflow.storage.objects import object_entries
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
 from digitflow.storage.quarantine import settle
+from digitflow.storage.records import Record
+from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from digitflow.storage.sync_state import MARK
 
 # However old, so many of the newest say whether what a model sees has drifted.
 KEPT_BATCHES = 10
 _TEMPORARY = ".tmp-"
+_MOST_PROBLEMS = 10  # that are named one by one
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ def find_garbage(store: Store, keep_days: float, *, shared: bool = False) -> Gar
         If `keep_days` is less than is safe for a shared store.
     SharedStoreError
         If there is none, or it cannot be used.
+    RootUnreadableError
+        If something that says what is needed cannot be read; names it.
     """
     if shared:
         return _collect(There(store), keep_days)
@@ -101,10 +113,12 @@ def sweep(store: Store, keep_days: float, *, shared: bool = False) -> Garbage:
     """
     if shared:
         there = There(store)
+        there.runs.complete_copies()
         return _collect(there, keep_days, remove=lambda *what: _remove(there, *what))
     here = Here(store)
     with explaining("the store", store.root):
         settle(store.root)
+        here.runs.complete_copies()
         return _collect(
             here, keep_days, _scratch_folders(here), lambda *what: _remove_here(here, *what)
         )
@@ -118,6 +132,7 @@ def _collect(
 ) -> Garbage:
     """Go through all that is old, and remove it if that is asked for."""
     cutoffs = place.cutoffs(keep_days)
+    needed = _needed(place)
     garbage = Garbage()
 
     def take(items: Iterator[Item], cutoff: float) -> None:
@@ -126,8 +141,9 @@ def _collect(
 
     # Records first: an object is only looked at once nothing refers to it any more.
     take(_stale(place, cutoffs.documents), cutoffs.documents)
-    gone = {item.name for item in garbage.items} if remove is None else set()
-    take(_unreferenced(place, cutoffs.others, gone), cutoffs.others)
+    for item in garbage.items:
+        needed.pop(item.name, None)
+    take(_unreferenced(place, cutoffs.others, needed), cutoffs.others)
     take(_abandoned(place, cutoffs.others), cutoffs.others)
     take(_old_scratch(scratch, cutoffs.others), cutoffs.others)
     return garbage
@@ -147,27 +163,78 @@ def _stale(place: Place, cutoff: float) -> Iterator[Item]:
             yield Item(kind, entry.name, entry.size)
 
 
-def _unreferenced(place: Place, cutoff: float, gone: Collection[str]) -> Iterator[Item]:
-    referenced = {*place.in_use(), *_references(place, gone)}
+def _needed(place: Place) -> dict[str, set[str]]:
+    """Return the digests of the objects that are needed, by the file that says so.
+
+    What is written after this was read needs no mention: its objects are too young to go.
+    """
+    problems: list[str] = []
+    needed: dict[str, set[str]] = {}
+    named: tuple[tuple[Documents[Any], Callable[[Any], Iterator[str]]], ...] = (
+        (place.records, _outputs),
+        (place.runs, _outputs_of_run),
+    )
+    for documents, outputs in named:
+        with _noting(problems):
+            for name, document in documents.examined():
+                if isinstance(document, RecordDamagedError):
+                    problems.append(str(document))
+                else:
+                    needed[documents.kind.file(name)] = {*outputs(document)}
+    with _noting(problems):
+        needed[""] = {*place.in_use()}
+    # Last, for reading runs has put right what it could. Copies say nothing that runs do not.
+    problems += [why for name, why in place.blocked() if not name.startswith(COPIES)]
+    if problems:
+        raise RootUnreadableError(_unreadable(dict.fromkeys(problems)))
+    return needed
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (RecordDamagedError, StoreUnusableError) as error:
+        problems.append(str(error))
+
+
+def _unreadable(problems: Collection[str]) -> str:
+    shown = [*problems][:_MOST_PROBLEMS]
+    more = len(problems) - len(shown)
+    return "\n".join(
+        [
+            "nothing is deleted, because not all that says what is needed can be read:",
+            *(f"  {problem}" for problem in shown),
+            *([f"  and {more} more"] if more else []),
+            "digitflow verify --repair heals what can be healed, and says what cannot",
+        ]
+    )
+
+
+def _outputs(record: Record) -> Iterator[str]:
+    return (artifact.sha256 for artifact in record.outputs.values())
+
+
+def _outputs_of_run(run: RunRecord) -> Iterator[str]:
+    return (each["sha256"] for stage in run.stages for each in stage["outputs"].values())
+
+
+def _unreferenced(
+    place: Place, cutoff: float, needed: Mapping[str, Collection[str]]
+) -> Iterator[Item]:
+    referenced = {sha256 for digests in needed.values() for sha256 in digests}
     for sha256, entry in object_entries(place.backend).items():
         if sha256 not in referenced and entry.modified < cutoff:
             yield Item("object", entry.name, entry.size)
 
 
-def _references(place: Place, gone: Collection[str]) -> Iterator[str]:
-    """Yield the digest of every object that a record or a run refers to."""
-    # One that is damaged serves nothing, so it keeps nothing; `verify` lists it.
-    for record in place.records.readable(gone):
-        yield from (artifact.sha256 for artifact in record.outputs.values())
-    for run in place.runs.readable(gone):
-        for stage in run.stages:
-            yield from (each["sha256"] for each in stage["outputs"].values())
-
-
 def _abandoned(place: Place, cutoff: float) -> Iterator[Item]:
     """Yield what killed writers left: temporary files, and marks of documents that have gone."""
     for folder, depth in place.temporary:
-        listed = place.backend.list(folder, depth)
+        try:
+            listed = place.backend.list(folder, depth)
+        except StoreUnusableError:  # in the place of a folder of copies; `verify` says so
+            continue
         names = {entry.name for entry in listed}
         for entry in listed:
             is_left = (
@@ -185,7 +252,11 @@ def _remove(place: Place, item: Item, cutoff: float) -> bool:
         entry = place.backend.stat(name)
         return entry is None or entry.modified >= cutoff
 
-    return place.remove_unless(item.name, is_used)
+    if not place.remove_unless(item.name, is_used):
+        return False
+    if item.kind == "run":  # the other way round, a killed sweep would leave a run without its copy
+        place.backend.delete(f"{COPIES}/{item.name}")
+    return True
 
 
 def _remove_here(here: Here, item: Item, cutoff: float) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from digitflow.storage.code.digest import MODULE_LEVEL, Code
+from digitflow.storage.code.digest import DEFINITION, FILE, IMPORTS, ORDER, Code
+from digitflow.storage.code.syntax import MODULE_LEVEL
 from digitflow.storage.digests import canonical_json, digest_json, short
 
 # Raise it when the meaning of a stored record or object changes: older ones then miss.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,31 @@ class StageKey:
         JSON values by name.
     inputs
         SHA-256 of each input by name.
+    definition
+        Where it is defined: ``module:qualified.name``.
+    libraries
+        Version of each library that the code uses, by name, and of Python.
+    processor
+        The kernels that the processor is given, where they decide bytes; else empty.
     """
 
     stage: str
     code: Code
     parameters: Mapping[str, Any]
     inputs: Mapping[str, str]
+    definition: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    processor: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document that is digested, and kept so that a miss can be explained."""
         return {
             "format": FORMAT_VERSION,
             "stage": self.stage,
+            "definition": self.definition,
             "code": {path: dict(definitions) for path, definitions in self.code.items()},
+            "libraries": dict(self.libraries),
+            "processor": self.processor,
             "parameters": dict(self.parameters),
             "inputs": dict(self.inputs),
         }
@@ -64,22 +77,32 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         Such as ``parameter epochs 20 → 30``, ``code changed: tasks/nn/layers.py (relu)``,
         ``input changed: training_images 440fca2b31c0… → 91b2c08a55de…``. Empty if they are equal.
     """
-    reasons: list[str] = []
-    if old.get("format") != new.get("format"):
-        reasons.append(f"record format {old.get('format')} → {new.get('format')}")
-    reasons.extend(
+    parameters = [
         f"parameter {name} {_show(before)} → {_show(after)}"
         for name, before, after in _changed(_flat(old["parameters"]), _flat(new["parameters"]))
-    )
-    reasons.extend(
-        f"code changed: {path} ({', '.join(_changed_definitions(before, after))})"
-        for path, before, after in _changed(old["code"], new["code"])
-    )
-    reasons.extend(
+    ]
+    inputs = [
         f"input changed: {name} {_show_digest(before)} → {_show_digest(after)}"
         for name, before, after in _changed(old["inputs"], new["inputs"])
-    )
-    return reasons
+    ]
+    if old.get("format") != new.get("format"):
+        # What the parts of another format say of the code cannot be compared.
+        return [f"record format {old.get('format')} → {new.get('format')}", *parameters, *inputs]
+    code = [
+        f"code changed: {path} ({', '.join(_changed_definitions(before, after))})"
+        for path, before, after in _changed(old["code"], new["code"])
+    ]
+    if old["definition"] != new["definition"]:
+        code.append(f"defined elsewhere: {old['definition']} → {new['definition']}")
+    libraries = _changed(old["libraries"], new["libraries"])
+    for name, before, after in libraries:
+        # One that is used no longer, or newly, is so because the code says so.
+        if not code or (before is not _ABSENT and after is not _ABSENT):
+            code.append(f"{name} {_show(before)} → {_show(after)}")
+    if old["processor"] != new["processor"]:
+        before, after = old["processor"] or "(any)", new["processor"] or "(any)"
+        code.append(f"processor {before} → {after}")
+    return [*parameters, *code, *inputs]
 
 
 def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +135,17 @@ def _changed_definitions(old: Any, new: Any) -> list[str]:
     if new is _ABSENT:
         return ["no longer used"]
     names = [name for name, _, _ in _changed(old, new)]
-    return ["module level" if name == MODULE_LEVEL else name for name in names]
+    # What these say follows from a definition that is named already.
+    said = [name for name in names if name not in _SHOWN] or names
+    return [_SHOWN.get(name, "module level" if name == MODULE_LEVEL else name) for name in said]
+
+
+_SHOWN = {
+    IMPORTS: "imports",
+    ORDER: "order",
+    FILE: "file",
+    DEFINITION: "definition",
+}
 
 
 def _show(value: Any) -> str:

@@ -17,7 +17,11 @@ from typing import Any
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import Document, Kind, LocalDocuments
-from digitflow.storage.errors import MovedMeanwhileError, UnknownNameError
+from digitflow.storage.errors import (
+    MovedMeanwhileError,
+    RecordDamagedError,
+    UnknownNameError,
+)
 from digitflow.storage.fields import Number
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.locks import briefly
@@ -249,10 +253,26 @@ class ModelStore:
         return self.promote(before, why, alias, judged_against=now_at)
 
     def references(self) -> Iterator[str]:
-        """Yield the digest of every object that a version refers to."""
-        for model in self.oldest_first():
+        """Yield the digest of every object that a version refers to.
+
+        Raises
+        ------
+        RecordDamagedError
+            If a version or an alias cannot be read, or an alias names a version that is missing.
+        """
+        versions = set()
+        for name, model in self.versions.examined():
+            if isinstance(model, RecordDamagedError):
+                raise model
+            versions.add(int(name))
             yield model.weights.sha256
             yield model.predictions.sha256
+        for name, alias in self.aliases.examined():
+            if isinstance(alias, RecordDamagedError):
+                raise alias
+            for missing in {move.version for move in alias.moves} - versions:
+                message = f"alias {name} names model version {missing}, whose record is missing"
+                raise RecordDamagedError(message)
 
     def _completed(self, known: ModelVersion, fields: Mapping[str, Any]) -> ModelVersion:
         if known.image_size is not None or fields.get("image_size") is None:

@@ -9,6 +9,7 @@ time. Who serves a record all the same that goes at that very moment loses a hit
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from digitflow.storage.backends.base import Backend
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.batches import BATCHES
-from digitflow.storage.documents import Documents
+from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import SharedStoreError
 from digitflow.storage.liveness import oldest_start
 from digitflow.storage.models import ALIASES, VERSIONS
@@ -63,6 +64,9 @@ class Place(ABC):
         What stages gave, and what runs did.
     others
         The other documents, by what people call them.
+    roots
+        Documents that nothing can make again, by what people call them. While one cannot be read,
+        nobody can tell what is needed.
     is_whole
         Whether all that a record names has to be there as well.
     temporary
@@ -73,12 +77,30 @@ class Place(ABC):
     records: Documents[Record]
     runs: Documents[RunRecord]
     others: tuple[tuple[str, Documents[Any]], ...] = ()
+    roots: tuple[tuple[str, Documents[Any]], ...]
     is_whole = True
-    temporary: tuple[tuple[str, int], ...] = (("records", 2), ("runs", 1), ("objects", 2))
+    temporary: tuple[tuple[str, int], ...] = (
+        ("records", 2),
+        ("runs", 1),
+        (f"{COPIES}/runs", 1),
+        ("objects", 2),
+    )
 
     def documents(self) -> dict[str, Documents[Any]]:
         """Return all documents, by what people call them."""
         return {"record": self.records, "run": self.runs, **dict(self.others)}
+
+    def blocked(self) -> Iterator[tuple[str, str]]:
+        """Yield folders that cannot be listed, and why."""
+        found = dict(self.backend.blocked("objects", re.compile("[0-9a-f]{2}").fullmatch))
+        named = [("record", self.records), *self.roots, *self.others]
+        for documents in (each for _, each in named):
+            kind = documents.kind
+            found.update(documents.backend.blocked(kind.folder, kind.is_folder))
+            if kind.is_copied:
+                copies = f"{COPIES}/{kind.folder}"
+                found.update(documents.backend.blocked(copies, kind.is_folder))
+        yield from found.items()
 
     @abstractmethod
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -128,11 +150,12 @@ class Here(Place):
         self.others = (
             ("source", Documents(SOURCES, self.backend)),
             ("batch", self.batches),
-            ("model", Documents(VERSIONS, self.backend)),
-            ("model", Documents(ALIASES, self.backend)),
+            *_registry(self.backend),
         )
         self.temporary = (("", 1), ("objects/tmp", 1), ("records", 2), ("models", 2))
-        self.temporary += tuple((folder, 1) for folder in ("runs", "sources", "batches"))
+        folders = ("runs", f"{COPIES}/runs", "sources", "batches")
+        self.temporary += tuple((folder, 1) for folder in folders)
+        self.roots = (("run", self.runs), *_registry(self.backend))
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
         """Return what counts as old: nothing that was made or used since a run started."""
@@ -185,6 +208,7 @@ class There(Place):
         self.records = Documents(RECORDS, self.backend)
         self.runs = Documents(RUNS, self.backend)
         self.models = store.models
+        self.roots = (("run", self.runs), *_registry(LocalBackend(store.root)))
         self._here = store.shared.objects
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -221,3 +245,8 @@ class There(Place):
             return False
         self._here.send_again(sha256)
         return True
+
+
+def _registry(backend: Backend) -> tuple[tuple[str, Documents[Any]], ...]:
+    """Return the documents of the registry of models, which is each machine's own."""
+    return ("model", Documents(VERSIONS, backend)), ("model", Documents(ALIASES, backend))

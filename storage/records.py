@@ -115,6 +115,7 @@ RECORDS = Kind(
     name_of=lambda record: f"{record.stage}/{record.key}",
     check=_check_key,
     depth=2,
+    is_folder=is_stage_name,
 )
 
 

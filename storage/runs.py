@@ -103,4 +103,5 @@ RUNS = Kind(
     title=lambda name: f"the record of run {name}",
     name_of=lambda run: run.name,
     order=lambda name, run: run.created,
+    is_copied=True,
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from digitflow.storage.atomic import commit_file
@@ -190,17 +191,27 @@ class SharedDocuments(LocalDocuments[T]):
         wanted = {
             self.kind.file(name): name
             for name in newest[: _MOST_RECORDS if within else None]
-            if there[name].size <= MAX_DOCUMENT_BYTES and not self.path(name).exists()
+            if (there[name].size <= MAX_DOCUMENT_BYTES or self.kind.is_copied)
+            and not self.path(name).exists()
         }
+        left = set(wanted.values())
         for entry, data in self._there.backend.fetch_many(wanted):
             name = wanted[entry.name]
             try:
                 self._there.parse(name, data)
             except RecordDamagedError:
                 continue  # said to whoever asks for that one
-            self._keep(name, entry, data)
-            # Nobody has used it on this machine yet.
-            os.utime(self.path(name), (entry.modified, entry.modified))
+            self._keep_unused(name, entry, data)
+            left.discard(name)
+        for name in sorted(left) if self.kind.is_copied else ():
+            with suppress(FileNotFoundError, RecordDamagedError):
+                _, entry, data = self._there.fetch(name)  # from its copy
+                self._keep_unused(name, entry, data)
+
+    def _keep_unused(self, name: str, entry: Entry, data: bytes) -> None:
+        self._keep(name, entry, data)
+        # Nobody has used it on this machine yet.
+        os.utime(self.path(name), (entry.modified, entry.modified))
 
     def _send(self, name: str, document: T) -> None:
         with sending(self.path(name), self.kind.title(name)):
@@ -215,10 +226,14 @@ class SharedDocuments(LocalDocuments[T]):
         mark_sent(self.path(name))
 
     def _write_there(self, name: str) -> None:
-        file = self.kind.file(name)
-        self._there.backend.write(file, self.backend.read(file))
+        data = self.backend.read(self.kind.file(name))
+        if self.kind.is_copied:
+            self._there.backend.write(self.kind.copy(name), data)
+        self._there.backend.write(self.kind.file(name), data)
 
     def _keep(self, name: str, entry: Entry, data: bytes) -> None:
+        if self.kind.is_copied:
+            self.backend.write(self.kind.copy(name), data)
         self.backend.write(self.kind.file(name), data)
         mark_sent(self.path(name), entry.modified)
 

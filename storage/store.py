@@ -5,6 +5,8 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     objects/ab/cdef…          bytes under their SHA-256
     records/<stage>/<key>.json  what a stage gave for a key
     runs/<name>.json          what each run did
+    copies/runs/<name>.json   the same, for one of the two may be damaged
+    damaged/                  what lay in the place of a folder, moved there by a repair
     models/                   versions of trained models, and the champion
     sources/<digest>.json     what a source of data served when it was last asked
     batches/                  what models predicted lately, in numbers

@@ -1,20 +1,32 @@
-"""Read everything in a store again, and repair or remove what is damaged."""
+"""Read everything in a store again, and put right what is damaged.
+
+What stages gave can be computed again, so a damaged record or object is removed, unless it can be
+had from elsewhere. What nothing can make again, such as a run, a model version or an alias, is
+healed from its copy or left as it is: never removed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from digitflow.storage.digests import short
-from digitflow.storage.documents import Documents
-from digitflow.storage.errors import RecordDamagedError, StorageError
+from digitflow.storage.documents import COPIES, Documents
+from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
 from digitflow.storage.objects import object_entries, object_name
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
+
+_AGAIN = {
+    "record": "removed; its stage runs again when a run needs it",
+    "source": "removed; the source is asked again",
+    "batch": "removed; nothing makes it again",
+}
+_LEFT = "left as it is, for a repair cannot make it again: "
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,8 @@ class Damage:
     Attributes
     ----------
     kind
-        ``object``, ``record``, ``run``, ``source``, ``batch`` or ``model``.
+        ``object``, ``record``, ``run``, ``copy`` (of a run's record), ``source``, ``batch``,
+        ``model``, or ``folder``: something else lies where a folder must.
     name
         Where it lies, below the store's root or URL.
     problem
@@ -51,12 +64,34 @@ class Report:
         Bytes of all objects.
     damaged
         What is wrong.
+    named
+        Digests of the objects that sound records name as outputs.
     """
 
     objects: int = 0
     records: int = 0
     size: int = 0
     damaged: list[Damage] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done about a damage.
+
+    Attributes
+    ----------
+    damage
+        The damage.
+    done
+        What was done, in words.
+    is_healed
+        Whether it is no damage any more.
+    """
+
+    damage: Damage
+    done: str
+    is_healed: bool = True
 
 
 def find_damage(store: Store, *, shared: bool = False) -> Report:
@@ -77,11 +112,13 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
     """
     place = _place(store, shared)
     report = Report()
+    report.damaged += [Damage("folder", name, problem) for name, problem in place.blocked()]
     # Before the objects: what a record names is there before the record is.
     records = _verify_documents(report, "record", place.records)
     _verify_documents(report, "run", place.runs)
+    report.named = {each.sha256 for record in records.values() for each in record.outputs.values()}
     sizes = {}
-    for sha256, entry in object_entries(place.backend).items():
+    for sha256, entry in object_entries(place.backend).items() if _can_list(place) else ():
         sizes[sha256] = entry.size
         report.objects += 1
         report.size += entry.size
@@ -96,15 +133,21 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
             report.damaged.append(Damage("record", file, problem, lacks))
     for noun, documents in place.others:
         _verify_documents(report, noun, documents)
+    if place.is_whole and isinstance(place, Here):
+        report.damaged += _lost_of_models(place, sizes)
     return report
 
 
-def repair(store: Store, report: Report, *, shared: bool = False) -> None:
-    """Put right what this machine has sound, and remove what else is damaged.
+def repair(store: Store, report: Report, *, shared: bool = False) -> list[Repair]:
+    """Put right what can be put right, and remove what else is damaged and can be made again.
 
-    What is removed is missed by the stages that made it, and made again. What has been healed
-    since it was found damaged is left alone. Nothing makes a model version's record again, so one
-    that is damaged stays.
+    What has been healed since it was found damaged is left alone, and so is what nothing makes
+    again: runs without a sound copy, model versions, aliases.
+
+    Returns
+    -------
+    list of Repair
+        What was done about each damage.
 
     Raises
     ------
@@ -113,32 +156,122 @@ def repair(store: Store, report: Report, *, shared: bool = False) -> None:
     """
     place = _place(store, shared)
     with explaining("the store", store.root):
-        for damage in report.damaged:
-            if damage.kind == "model":
-                continue
-            wanted = damage.lacks
-            if damage.kind == "object":
-                wanted = (_sha256(damage.name),)
-            if not wanted or not all([place.heal(sha256) for sha256 in wanted]):
-                place.remove_unless(damage.name, partial(_is_sound, place, damage))
+        done = [_repair(place, report, damage) for damage in report.damaged]
+        place.runs.complete_copies()
+    return done
+
+
+def _repair(place: Place, report: Report, damage: Damage) -> Repair:
+    if damage.kind == "folder":
+        return _clear(place, damage)
+    if damage.kind in ("run", "copy"):
+        return _heal_run(place, damage)
+    if damage.kind in {noun for noun, _ in place.roots} or damage.kind == "model":
+        way_out = (
+            "a run of the same training makes it again"
+            if damage.name.startswith("objects/")
+            else "take its file from a backup"
+        )
+        return Repair(damage, _LEFT + way_out, is_healed=False)
+    wanted = (_sha256(damage.name),) if damage.kind == "object" else damage.lacks
+    if wanted and all([place.heal(sha256) for sha256 in wanted]):
+        return Repair(damage, "sent again from this machine")
+    if not place.remove_unless(damage.name, partial(_is_sound, place, damage)):
+        return Repair(damage, "sound, or gone, when it was looked at again: left alone")
+    if damage.kind != "object":
+        return Repair(damage, _AGAIN[damage.kind])
+    if _sha256(damage.name) in report.named:
+        return Repair(damage, "removed; the stage that made it runs again when a run needs it")
+    return Repair(damage, "removed; no sound record says which stage made it")
+
+
+def _clear(place: Place, damage: Damage) -> Repair:
+    """Move away what lies in a folder's place, unless what the folder held is lost with it."""
+    lost = [
+        documents
+        for _, documents in place.roots
+        if documents.kind.folder.startswith(damage.name) and not documents.kind.is_copied
+    ]
+    copied = [each for _, each in place.roots if each.kind.folder == damage.name]
+    try:
+        has_copies = any(each.entries() for each in copied)
+    except StoreUnusableError:
+        has_copies = False
+    if lost or (copied and not has_copies):
+        return Repair(damage, _LEFT + "take the folder from a backup", is_healed=False)
+    moved = place.backend.clear_way(f"{damage.name}/x")
+    if moved is None:
+        return Repair(damage, "left as it is: a folder that cannot be listed", is_healed=False)
+    for documents in copied:
+        for _ in documents.examined():  # which heals each from its copy
+            pass
+    return Repair(damage, f"moved to {place.backend}/{moved}")
+
+
+def _heal_run(place: Place, damage: Damage) -> Repair:
+    name = place.runs.kind.name_in(damage.name.removeprefix(f"{COPIES}/"))
+    try:
+        if damage.kind == "copy":
+            place.runs.write_copy(str(name))
+            return Repair(damage, "written again from the run's record")
+        place.runs.load(str(name))
+    except (FileNotFoundError, RecordDamagedError):
+        message = _LEFT + "its copy is damaged or missing, too. Take one of them from a backup"
+        return Repair(damage, message, is_healed=False)
+    return Repair(damage, "healed from its copy")
+
+
+def _lost_of_models(place: Place, there: Container[str]) -> Iterator[Damage]:
+    """Yield the objects that versions of models need and the store does not have."""
+    try:
+        needed = sorted({*place.in_use()})
+    except (RecordDamagedError, StoreUnusableError):
+        return  # said already
+    for sha256 in needed:
+        name = object_name(sha256)
+        if sha256 not in there and not place.holds(name):
+            problem = (
+                f"object {short(sha256)}… is missing: expected it at {place.backend}/{name}, for "
+                "a version of a model refers to it; a run of the same training makes it again"
+            )
+            yield Damage("model", name, problem)
 
 
 def _place(store: Store, shared: bool) -> Place:
     return There(store) if shared else Here(store)
 
 
+def _can_list(place: Place) -> bool:
+    return not any(name == "objects" for name, _ in place.blocked())
+
+
 def _verify_documents(report: Report, noun: str, documents: Documents[Any]) -> dict[str, Any]:
     """Read documents, note what is damaged, and return the others by their files."""
-    sound = {}
-    for name in documents.entries():
+    sound: dict[str, Any] = {}
+    try:
+        names = documents.entries()
+    except StoreUnusableError:
+        return sound  # said already
+    for name in names:
         file = documents.kind.file(name)
         try:
-            sound[file] = documents.load(name)
-        except FileNotFoundError:  # gone meanwhile
+            sound[file] = documents.examine(name)
+        except FileNotFoundError:  # gone meanwhile, unless its copy is still there
+            if documents.kind.is_copied and documents.backend.stat(documents.kind.copy(name)):
+                problem = f"{documents.kind.title(name)} is missing: {documents.place(name)}"
+                report.damaged.append(Damage(noun, file, problem))
             continue
         except RecordDamagedError as error:
             report.damaged.append(Damage(noun, file, str(error)))
         report.records += noun in ("record", "run")
+        if documents.kind.is_copied:
+            try:
+                documents.examine_copy(name)
+            except FileNotFoundError:  # of an older digitflow; the next run writes it
+                continue
+            except RecordDamagedError as error:
+                problem = f"the copy of {error}"
+                report.damaged.append(Damage("copy", documents.kind.copy(name), problem))
     return sound
 
 

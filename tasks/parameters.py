@@ -324,15 +324,27 @@ def parse_assignments(assignments: list[str]) -> dict[str, str]:
     return values
 
 
+# What text that is none should have been: for one value, and for each of several.
+_EXPECTED = {
+    "int_parsing": ("a whole number", "whole numbers joined by commas, such as 128,64"),
+    "int_from_float": ("a whole number", "whole numbers joined by commas, such as 128,64"),
+    "float_parsing": ("a number", "numbers joined by commas, such as 0.5,0.1"),
+    "bool_parsing": ("true or false", "true or false, joined by commas"),
+}
+
+
 def _describe(problem: Any) -> str:
     demand = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if problem["type"] in _EXPECTED:
+        one, several = _EXPECTED[problem["type"]]
+        demand = several if len(problem["loc"]) > 1 else one
     if not problem["loc"]:  # several parameters that do not fit together
         return str(demand)
     key = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         known = Parameters.model_fields
-        hint = _nearest(key, known) or "."
-        return f"{key}: no such parameter{hint} The parameters are {', '.join(known)}"
+        hint = _nearest(key, known) or "; list them with: digitflow parameters"
+        return f"{key}: no such parameter{hint}"
     field = Parameters.model_fields[key]
     return f"{key}: should be {demand}, found {problem['input']!r} ({field.description})"
 

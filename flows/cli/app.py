@@ -125,7 +125,7 @@ app = App(
     help="Train and retrain digit classifiers in NumPy, on Prefect, with a cache that verifies "
     "what it serves.\n\nStart with: digitflow run",
     version_flags=["--version"],
-    default_parameter=Parameter(negative="", show_default=_shown_default),
+    default_parameter=Parameter(negative="", negative_iterable="", show_default=_shown_default),
     result_action="return_value",
     # Or Ctrl-C would end everything with 130 before we can say that nothing is lost.
     suppress_keyboard_interrupt=False,

@@ -60,7 +60,7 @@ class DataArguments:
         Parameter(
             name="--set",
             metavar="KEY=VALUE",
-            consume_multiple=True,
+            consume_multiple=(1, None),
             help="Override parameters of the preset, one or more; `digitflow parameters` lists "
             "them.",
         ),
@@ -114,7 +114,7 @@ class RunArguments(DataArguments):
         Parameter(help="Train this many networks and average their probabilities: an ensemble."),
     ] = None
     refresh: Annotated[
-        list[StageName] | None, Parameter(consume_multiple=True, help=MEANINGS["refresh"])
+        list[StageName] | None, Parameter(consume_multiple=(1, None), help=MEANINGS["refresh"])
     ] = None
     from_stage: Annotated[
         StageName | None, Parameter(name="--from", help=MEANINGS["from_stage"])
@@ -146,7 +146,7 @@ class SweepArguments(DataArguments):
         list[str] | None,
         Parameter(
             metavar="NAME=VALUE,VALUE",
-            consume_multiple=True,
+            consume_multiple=(1, None),
             help="A parameter and the values to try, one or more; join the layers of a network "
             "with a dash: hidden_sizes=128,512-256. With --random also a range: "
             "learning_rate=0.0001..0.01.",

@@ -30,6 +30,8 @@ from digitflow.storage.runs import RunRecord, is_run_name
 from digitflow.storage.store import Store
 from digitflow.tasks.parameters import ParameterError, resolve
 
+_A_RUN = "a run (digitflow runs)"
+
 
 def runs(*, json: Json = False) -> None:
     """Print one line a run, newest first."""
@@ -89,7 +91,10 @@ def show(
         If nothing or more than one thing has that name.
     """
     cache = Store()
-    document = _stage(cache, name) or _digest(cache, name) or _run(cache, name)
+    expected = (
+        f"a run (digitflow runs), a stage ({', '.join(STAGE_NAMES)}) or the start of a digest"
+    )
+    document = _stage(cache, name) or _digest(cache, name) or _run(cache, name, expected)
     console = plain_console()
     if json:
         console.print_json(data=document)
@@ -154,8 +159,17 @@ def _changed_parameters(run: RunRecord) -> dict[str, Any]:
     return {name: value for name, value in run.parameters.items() if preset.get(name, ...) != value}
 
 
-def _find_run(cache: Store, name: str) -> RunRecord:
+def _find_run(cache: Store, name: str, expected: str = _A_RUN) -> RunRecord:
     """Return the run of a name, or of a start that only one name has.
+
+    Parameters
+    ----------
+    cache
+        The store.
+    name
+        The name, or its start.
+    expected
+        What may stand in its place, for the message.
 
     Raises
     ------
@@ -175,7 +189,7 @@ def _find_run(cache: Store, name: str) -> RunRecord:
         if is_run_name(name):
             with suppress(FileNotFoundError):
                 return cache.runs.load(name)  # which says why it is not among those listed
-        message = f"expected the name of a run, found {name!r}; list them with: digitflow runs"
+        message = f"expected {expected}, found {name!r}"
     raise UnknownNameError(message)
 
 
@@ -207,8 +221,8 @@ def _digest(cache: Store, name: str) -> dict[str, Any] | None:
     return _object(cache, objects.pop(), records) if objects else None
 
 
-def _run(cache: Store, name: str) -> dict[str, Any]:
-    run = _find_run(cache, name)
+def _run(cache: Store, name: str, expected: str) -> dict[str, Any]:
+    run = _find_run(cache, name, expected)
     document = asdict(run)
     document["stages"] = [
         f"{stage['name']:24} {'cached' if stage['cached'] else 'ran':6} {short(stage['key'])}…"

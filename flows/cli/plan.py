@@ -40,7 +40,7 @@ def plan(
         list[str] | None,
         Parameter(
             metavar="KEY=VALUE",
-            consume_multiple=True,
+            consume_multiple=(1, None),
             help="Parameters of your own flow, one or more; a value is JSON, or else text.",
         ),
     ] = None,

@@ -89,7 +89,10 @@ def gc(
 def verify(
     *,
     repair: Annotated[
-        bool, Parameter(help="Remove what is damaged; the next run builds it again.")
+        bool,
+        Parameter(
+            help="Heal what has a copy, and remove what stages can make again; say what was done."
+        ),
     ] = False,
     shared: Shared = False,
     json: Json = False,
@@ -109,11 +112,8 @@ def verify(
     cache = Store()
     place, option = _place(cache, shared)
     report = find_damage(cache, shared=shared)
-    if repair:
-        repair_damage(cache, report, shared=shared)
-    repaired = "what is damaged was removed, the next run builds it again"
-    if shared:
-        repaired = "what this machine has was sent again, the next run builds the rest again"
+    repairs = repair_damage(cache, report, shared=shared) if repair else []
+    left = sum(not each.is_healed for each in repairs)
     console = plain_console()
     if json:
         document = {
@@ -125,7 +125,14 @@ def verify(
                 {"kind": each.kind, **_where(cache, shared, each.name), "problem": each.problem}
                 for each in report.damaged
             ],
-            "repaired" if shared else "removed": repair,
+            "repairs": [
+                {
+                    **_where(cache, shared, each.damage.name),
+                    "done": each.done,
+                    "left": not each.is_healed,
+                }
+                for each in repairs
+            ],
         }
         console.print_json(data=document)
         return DAMAGED if report.damaged else SOUND
@@ -134,9 +141,13 @@ def verify(
     print_text(
         console,
         f"{report.objects:,} objects ({megabytes(report.size)}) and {report.records:,} records "
-        f"of {place} verified, {len(report.damaged)} damaged"
-        + (f"; {repaired}" if repair and report.damaged else ""),
+        f"of {place} verified, {len(report.damaged)} damaged",
     )
+    for repaired in repairs:
+        name = f"{repaired.damage.kind} {repaired.damage.name}"
+        print_text(console, f"  {name}: {repaired.done}", "yellow" if repaired.is_healed else "red")
+    if left:
+        print_text(console, f"{left} of {len(repairs)} could not be repaired", "red")
     if report.damaged and not repair:
         console.print(f"repair with: digitflow verify{option} --repair")
     if not shared:

@@ -7,7 +7,7 @@ how a write becomes visible whole, is decided here below and nowhere above.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,14 @@ class Backend(ABC):
 
     @abstractmethod
     def list(self, folder: str, depth: int = 1) -> list[Entry]:
-        """Return what lies so many levels below a folder, in order of its names."""
+        """Return what lies so many levels below a folder, in order of its names.
+
+        Raises
+        ------
+        StoreUnusableError
+            If something else than a folder lies there, or it cannot be read: that is not the same
+            as a folder that is not there yet, which is empty.
+        """
 
     @abstractmethod
     def stat(self, name: str) -> Entry | None:
@@ -120,6 +127,29 @@ class Backend(ABC):
         OSError
             If it is not there (`FileNotFoundError`), or cannot be read.
         """
+
+    def blocked(
+        self, folder: str, is_folder: Callable[[str], object] = lambda name: False
+    ) -> Iterator[tuple[str, str]]:
+        """Yield what lies in the place of a folder and keeps anybody from listing it.
+
+        Parameters
+        ----------
+        folder
+            The folder.
+        is_folder
+            Tells of a name in it whether that must be a folder, too.
+
+        Yields
+        ------
+        name, problem
+            Nothing, where there are no folders.
+        """
+        yield from ()
+
+    def clear_way(self, name: str) -> str | None:
+        """Move away what lies in the place of a folder above `name`; return where it lies now."""
+        return None
 
     def read(self, name: str) -> bytes:
         """Return the bytes of something small; raises as `fetch`."""

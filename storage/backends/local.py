@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from digitflow.storage.atomic import commit_file, remove, sync_folder, temporary_file, write_bytes
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.base import check_name as checked
+from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.locks import briefly
 from digitflow.storage.safe_open import open_regular
 
@@ -110,6 +112,51 @@ class LocalBackend(Backend):
         """Note that a file is used now: its time of change is that of its last use."""
         os.utime(self.path(name))
 
+    def blocked(
+        self, folder: str, is_folder: Callable[[str], object] = lambda name: False
+    ) -> Iterator[tuple[str, str]]:
+        """Yield what lies in the place of a folder, and folders that cannot be listed."""
+        try:
+            with os.scandir(self.root / folder) as found:
+                below = sorted(f"{folder}/{each.name}" for each in found if is_folder(each.name))
+        except OSError as error:
+            problem = self._problem(folder, error)
+            if problem is not None:
+                yield folder, problem
+            return
+        for name in below:
+            if (self.root / name).is_symlink() or not (self.root / name).is_dir():
+                yield name, f"expected a folder, found something else: {self.root / name}"
+            else:
+                yield from self.blocked(name)
+
+    def clear_way(self, name: str) -> str | None:
+        """Move what lies in the place of a folder above `name` to ``damaged/``."""
+        for folder in reversed(self.path(name).relative_to(self.root).parents[:-1]):
+            path = self.root / folder
+            if os.path.lexists(path) and not path.is_dir():
+                aside = self.root / "damaged" / f"{time.time_ns()}-{path.name}"
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(aside)
+                return str(aside.relative_to(self.root))
+        return None
+
+    def _problem(self, folder: str, error: OSError) -> str | None:
+        """Say why a folder cannot be listed, or None if there simply is none."""
+        for place in [self.root / folder, *(self.root / folder).parents]:
+            if os.path.lexists(place) and not place.is_dir():
+                found = "a link that leads nowhere" if place.is_symlink() else "a file"
+                return (
+                    f"expected a folder, found {found}: {place}. digitflow verify says what that "
+                    "means for the store"
+                )
+            if place == self.root:
+                break
+        if isinstance(error, FileNotFoundError):
+            return None
+        reason = (error.strerror or str(error)).lower()
+        return f"{self.root / folder} cannot be listed: {reason}. Check its owner and its medium"
+
     def _listed(self, folder: str, depth: int) -> Iterator[Entry]:
         try:
             with os.scandir(self.root / folder) as found:
@@ -124,5 +171,7 @@ class LocalBackend(Backend):
                     except FileNotFoundError:  # gone meanwhile
                         continue
                     yield Entry(name, status.st_size, status.st_mtime)
-        except (FileNotFoundError, NotADirectoryError):
-            return
+        except OSError as error:
+            problem = self._problem(folder, error)
+            if problem is not None:
+                raise StoreUnusableError(problem) from error

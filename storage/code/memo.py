@@ -9,18 +9,16 @@ another version wrote, is as good as none.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from digitflow.storage.atomic import write_bytes
+from digitflow.storage.code import syntax
+from digitflow.storage.code.syntax import Binding, Summary, Unit
 from digitflow.storage.digests import digest_bytes, is_sha256
 from digitflow.storage.documents import checksummed, read_checksummed
 from digitflow.storage.errors import RecordDamagedError
-
-# A module's definitions with their digests, and the names of what it imports.
-Findings = tuple[Mapping[str, str], frozenset[str]]
 
 _MAX_SOURCES = 2_000  # many times what a project has; older ones go when there are more
 
@@ -36,22 +34,22 @@ class CodeMemo:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, Findings] | None = None
+        self._known: dict[str, Summary] | None = None
         self._asked: set[str] = set()
         self._changed = False
 
-    def get(self, key: str) -> Findings | None:
+    def get(self, key: str) -> Summary | None:
         """Return what was found, or None."""
         if self._known is None:
             self._known = _load(self._path)
         self._asked.add(key)
         return self._known.get(key)
 
-    def put(self, key: str, findings: Findings) -> None:
+    def put(self, key: str, summary: Summary) -> None:
         """Remember what was found, for this process and for those after the next `save`."""
         if self._known is None:
             self._known = _load(self._path)
-        self._known[key] = findings
+        self._known[key] = summary
         self._changed = True
 
     def save(self) -> None:
@@ -64,10 +62,7 @@ class CodeMemo:
             known = {key: known[key] for key in self._asked if key in known}
         body: dict[str, Any] = {
             "looked_at_by": _observer(),
-            "found": {
-                key: [dict(definitions), sorted(imports)]
-                for key, (definitions, imports) in sorted(known.items())
-            },
+            "found": dict(sorted(known.items())),
         }
         try:
             write_bytes(self._path, checksummed(body))
@@ -89,27 +84,27 @@ def key_of(source: bytes, name: str, is_package: bool) -> str:
     return digest_bytes(f"{name}\0{is_package}\0".encode() + source)
 
 
-def _load(path: Path) -> dict[str, Findings]:
+def _load(path: Path) -> dict[str, Summary]:
     try:
         body = read_checksummed(path)
         if body["looked_at_by"] != _observer():
             return {}
-        found: dict[str, Findings] = {
-            key: (dict(definitions), frozenset(imports))
-            for key, (definitions, imports) in body["found"].items()
-        }
+        found = {key: _summary(*parts) for key, parts in body["found"].items()}
     except (OSError, RecordDamagedError, ValueError, TypeError, KeyError, AttributeError):
         return {}
-    sound = all(
-        is_sha256(key)
-        and all(isinstance(name, str) and is_sha256(each) for name, each in definitions.items())
-        and all(isinstance(name, str) for name in imports)
-        for key, (definitions, imports) in found.items()
+    return found if all(map(is_sha256, found)) else {}
+
+
+def _summary(units: Any, bindings: Any, reaches: Any, functions: Any) -> Summary:
+    return Summary(
+        tuple(Unit(*each) for each in units),
+        tuple(Binding(*each) for each in bindings),
+        tuple((module, taken, place) for module, taken, place in reaches),
+        dict(functions),
     )
-    return found if sound else {}
 
 
 @lru_cache(maxsize=1)
 def _observer() -> str:
     """What decides, beside a source, what is found in it: Python and our way of looking."""
-    return f"{sys.version} {digest_bytes(Path(__file__).with_name('digest.py').read_bytes())}"
+    return f"{sys.version} {digest_bytes(Path(syntax.__file__).read_bytes())}"

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from digitflow.storage.cache import Lookup
-from digitflow.storage.code.digest import Code, code_of
+from digitflow.storage.code.digest import Closure, closure_of
 from digitflow.storage.code.memo import CodeMemo, memo_in
+from digitflow.storage.code.modules import Modules
+from digitflow.storage.digests import digest_json
 from digitflow.storage.fields import OUTPUT_NAME, is_output_name
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.keys import StageKey
@@ -30,6 +32,7 @@ from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.storage.store import Store
 from digitflow.tasks.engine import cancellation
 from digitflow.tasks.engine.call import Call, Handle, Inputs, Ref, StageResult, current
+from digitflow.tasks.engine.definition import Definition
 from digitflow.tasks.engine.events import (
     StageFailed,
     StageFinished,
@@ -47,8 +50,7 @@ _NOT_CODE = (
     "digitflow.storage",
     "digitflow.tasks.engine",
 )
-# Not resolved: in a checkout, digitflow/tasks is a link, and modules are named by way of it.
-_OUR_ROOT = Path(__file__).absolute().parents[3]
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GIVEN = ("scratch", "progress", "say")
 
 
@@ -129,6 +131,7 @@ class Stage:
         self.__name__ = function.__name__
         self.__module__ = function.__module__
         self.__wrapped__ = function
+        self.definition = Definition(function)
         self._signature = inspect.signature(function)
         kinds = {name: each.kind for name, each in self._signature.parameters.items()}
         self.inputs = tuple(
@@ -203,19 +206,24 @@ class Stage:
     def __repr__(self) -> str:
         return f"<stage {self.name}>"
 
-    @cached_property
-    def code(self) -> Code:
+    @property
+    def code(self) -> dict[str, Mapping[str, str]]:
         """Digests of the definitions that the stage is made of.
 
         A stage whose outputs are pinned by their digests needs none: no code can change them.
         """
-        return self._code(None)
+        return dict(self.closure.code)
 
-    def _code(self, memo: CodeMemo | None) -> Code:
+    @cached_property
+    def closure(self) -> Closure:
+        """What the stage is made of, and what else of it counts."""
+        return self._closure(None)
+
+    def _closure(self, memo: CodeMemo | None) -> Closure:
         if set(self.pinned) == set(self.outputs):
-            return {}
-        module, root = _source(self.function)
-        return code_of(module, [root, _OUR_ROOT], _NOT_CODE, memo)
+            return Closure({}, {}, (), False, {})
+        modules = Modules(known=self.definition.files)
+        return closure_of(self.definition.starts, modules, _NOT_CODE, memo)
 
     def digest_code(self, store: Store) -> None:
         """Digest the code now, so that threads that run stages need not parse it."""
@@ -224,8 +232,8 @@ class Stage:
     def _recall_code(self, store: Store) -> CodeMemo:
         """Digest the code, if that has not been done, with what the store remembers of it."""
         memo = memo_in(store.root)
-        if "code" not in self.__dict__:
-            self.__dict__["code"] = self._code(memo)
+        if "closure" not in self.__dict__:
+            self.__dict__["closure"] = self._closure(memo)
         return memo
 
     def key(self, inputs: Inputs, parameters: Mapping[str, Any]) -> StageKey:
@@ -239,10 +247,22 @@ class Stage:
         bound = self._bind(inputs, parameters)
         return StageKey(
             self.name,
-            self.code,
+            self.code | self._wrappers(),
             {name: bound[name] for name in self.parameters if name not in self.ignored},
             _digests({name: inputs[name] for name in self.inputs if name not in self.ignored}),
+            str(self.definition),
+            self._libraries(),
         )
+
+    def _wrappers(self) -> dict[str, dict[str, str]]:
+        """Digests of the values that decorators were given."""
+        given = self.definition.given
+        return {"(wrappers)": {each: digest_json(given[each]) for each in given}} if given else {}
+
+    def _libraries(self) -> dict[str, str]:
+        if set(self.pinned) == set(self.outputs):
+            return {}
+        return {"Python": _PYTHON, **self.closure.libraries}
 
     def look_up(
         self,
@@ -403,11 +423,9 @@ class Stage:
                 return f"the input {name} has a default; put parameters behind the *"
             if name in self.inputs and name in self.ignored and each.default is not None:
                 return f"the ignored input {name} may be missing; give it the default None"
-        around = inspect.unwrap(self.function).__code__.co_freevars
-        if around:
-            return (
-                f"it takes {', '.join(around)} from the function around it; make parameters of it"
-            )
+        problem = self.definition.problem()
+        if problem is not None:
+            return problem
         unknown = ({*self.ignored} - {*self.inputs} | {*self.pinned.values()}) - {*self.parameters}
         if unknown:
             return f"{', '.join(sorted(unknown))} is no parameter of it"
@@ -449,22 +467,6 @@ def _digests(inputs: Inputs) -> dict[str, str]:
         else:
             digests[name] = given.sha256
     return digests
-
-
-def _source(function: Callable[..., Any]) -> tuple[str, Path]:
-    """Return the name of a function's module, and the folder that the name starts from."""
-    function = inspect.unwrap(function)
-    file = Path(inspect.getfile(function)).absolute()
-    module = function.__module__
-    spec = getattr(sys.modules.get(module), "__spec__", None)
-    if module == "__main__" and spec is not None:  # python -m package.module
-        module = spec.name
-    parts = tuple(module.split("."))
-    place = file.parent if file.name == "__init__.py" else file.with_suffix("")
-    if place.parts[-len(parts) :] != parts:  # a script, or a module loaded from a path
-        file = file.resolve()
-        return file.stem, file.parent
-    return module, place.parents[len(parts) - 1]
 
 
 def stage(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,7 +163,7 @@ def _takes_list(name: str) -> bool:
 
 def _layers(value: str) -> str:
     """Return ``512-256`` or ``512x256`` as the text that a list is read from."""
-    return "" if value == _NO_LAYERS else value.replace("x", "-").replace("-", ",")
+    return "" if value == _NO_LAYERS else re.sub(r"(?<=\d)[x-](?=\d)", ",", value)
 
 
 def _check(axes: Sequence[Axis], overrides: Mapping[str, Any], random: int | None) -> None:

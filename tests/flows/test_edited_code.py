@@ -109,9 +109,16 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
 def test_an_edited_decoder_reruns_decoding_and_nothing_after_it(
     project: Path, walk: Callable[..., Answer]
 ):
-    append(project / "tasks/data/idx/header.py", "\nUNUSED = 1\n")
+    header = project / "tasks/data/idx/header.py"
+    append(header, "\nUNUSED = 1\n\n\ndef unused() -> int:\n    return UNUSED\n")
+    assert walk()["ran"] == {}
+    edit(
+        header,
+        "        return TYPE_NAMES[self.code]\n",
+        "        return TYPE_NAMES[int(self.code)]\n",
+    )
     ran = walk()["ran"]
     assert set(ran) >= {f"decode-{each}" for each in ("training-images", "test-labels")}
     assert not set(ran) & {"train", "evaluate", "plot"}
     for reasons in ran.values():
-        assert reasons == ["code changed: digitflow/tasks/data/idx/header.py (module level)"]
+        assert reasons == ["code changed: digitflow/tasks/data/idx/header.py (Header.type_name)"]

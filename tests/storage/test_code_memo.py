@@ -8,8 +8,10 @@ import pytest
 
 from digitflow.storage.code import digest as code
 from digitflow.storage.code import memo as code_memo
-from digitflow.storage.code.digest import code_of
+from digitflow.storage.code.digest import Start, closure_of
 from digitflow.storage.code.memo import CodeMemo
+from digitflow.storage.code.modules import Modules
+from digitflow.storage.code.syntax import Summary
 
 SOURCES = {
     "steps.py": "from tools import double\nSTEPS = 3\n\ndef run(x):\n    return double(x)\n",
@@ -37,12 +39,16 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = code._read.__wrapped__
 
-    def read(source: bytes, name: str, is_package: bool) -> code_memo.Findings:
+    def read(source: bytes, name: str, is_package: bool) -> Summary:
         names.append(name)
         return real(source, name, is_package)
 
     monkeypatch.setattr(code, "_read", read)
     return names
+
+
+def code_of(module: str, folders: list[Path], memo: CodeMemo | None = None) -> code.Code:
+    return closure_of([Start(module)], Modules(folders), (), memo).code
 
 
 def digest(project: Path, file: Path) -> code.Code:

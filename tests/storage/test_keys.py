@@ -12,7 +12,15 @@ CODE = {
     "tasks/stages/train.py": {"train": "1", "<module>": "2"},
     "tasks/nn/layers.py": {"relu": "3"},
 }
-KEY = StageKey("train", CODE, {"epochs": 20, "names": ["a"]}, {"images": OLD, "labels": NEW})
+KEY = StageKey(
+    "train",
+    CODE,
+    {"epochs": 20, "names": ["a"]},
+    {"images": OLD, "labels": NEW},
+    "tasks.stages.train:train",
+    {"Python": "3.11", "numpy": "2.4.6"},
+    "Haswell",
+)
 
 
 def with_parts(**parts: Any) -> StageKey:
@@ -23,7 +31,10 @@ def test_the_document_holds_every_part():
     assert KEY.document() == {
         "format": FORMAT_VERSION,
         "stage": "train",
+        "definition": "tasks.stages.train:train",
         "code": CODE,
+        "libraries": {"Python": "3.11", "numpy": "2.4.6"},
+        "processor": "Haswell",
         "parameters": {"epochs": 20, "names": ["a"]},
         "inputs": {"images": OLD, "labels": NEW},
     }
@@ -36,6 +47,9 @@ def test_the_order_in_which_parts_are_given_does_not_matter():
         {path: dict(reversed(each.items())) for path, each in reversed(CODE.items())},
         dict(reversed(KEY.parameters.items())),
         dict(reversed(KEY.inputs.items())),
+        KEY.definition,
+        dict(reversed(KEY.libraries.items())),
+        KEY.processor,
     )
     assert turned.digest() == KEY.digest()
 
@@ -57,6 +71,10 @@ def test_the_order_in_which_parts_are_given_does_not_matter():
         {"inputs": {"images": NEW, "labels": NEW}},
         {"inputs": {"images": NEW, "labels": OLD}},
         {"inputs": {"images": OLD}},
+        {"definition": "tasks.stages.train:another"},
+        {"libraries": {"Python": "3.11", "numpy": "2.5.5"}},
+        {"libraries": {"Python": "3.11"}},
+        {"processor": "Sandybridge"},
     ],
 )
 def test_every_part_matters(parts: dict[str, Any]):
@@ -114,6 +132,29 @@ def test_a_parameter_without_json_form_has_no_key(value: Any):
             ["code changed: tasks/nn/layers.py (no longer used)"],
         ),
         (
+            {"code": {**CODE, "tasks/nn/layers.py": {"relu": "4", "<order>": "5"}}},
+            ["code changed: tasks/nn/layers.py (relu)"],
+        ),
+        (
+            {"code": {**CODE, "tasks/nn/layers.py": {"relu": "3", "<order>": "5"}}},
+            ["code changed: tasks/nn/layers.py (order)"],
+        ),
+        ({"libraries": {"Python": "3.11", "numpy": "2.5.5"}}, ["numpy 2.4.6 → 2.5.5"]),
+        ({"libraries": {"Python": "3.11"}}, ["numpy 2.4.6 → (none)"]),
+        (
+            {
+                "libraries": {"Python": "3.11"},
+                "code": {**CODE, "tasks/nn/layers.py": {"relu": "4"}},
+            },
+            ["code changed: tasks/nn/layers.py (relu)"],
+        ),
+        ({"processor": "SkylakeX"}, ["processor Haswell → SkylakeX"]),
+        ({"processor": ""}, ["processor Haswell → (any)"]),
+        (
+            {"definition": "tasks.train:train"},
+            ["defined elsewhere: tasks.stages.train:train → tasks.train:train"],
+        ),
+        (
             {"inputs": {"images": NEW, "labels": NEW}},
             ["input changed: images 440fca2b31c0… → 91b2c08a55de…"],
         ),
@@ -146,7 +187,10 @@ def test_what_is_said_of_two_keys(parts: dict[str, Any], reasons: list[str]):
 
 
 def test_another_format_of_records_is_said_first():
-    old = {**KEY.document(), "format": 0, "parameters": {}}
+    """Of what had none of today's parts, or other digests of code, only the rest is compared."""
+    old = {**KEY.document(), "format": 0, "parameters": {}, "code": {"a.py": {}}}
+    for name in ("definition", "libraries", "processor"):
+        del old[name]
     reasons = differences(old, KEY.document())
     assert reasons[0] == f"record format 0 → {FORMAT_VERSION}"
     assert reasons[1:] == ["parameter epochs (none) → 20", "parameter names (none) → ['a']"]

@@ -53,7 +53,9 @@ def test_there_is_none(runs: LocalDocuments[RunRecord]):
 def test_runs_come_newest_first_and_damaged_ones_not_at_all(runs: LocalDocuments[RunRecord]):
     for number in (3, 1, 4, 2):
         runs.save(replace(RUN, name=f"run-{number}", created=f"2026-01-0{number}T00:00:00Z"))
-    runs.path("run-3").write_text("{}")
+    runs.path("run-2").write_text("{}")  # which has a copy
+    for file in (RUNS.file("run-3"), RUNS.copy("run-3")):
+        runs.local.path(file).write_text("{}")
     (runs.root / "notes about runs.json").write_text("{}")
     (runs.root / "folder.json").mkdir()
     assert [run.name for run in runs.newest_first()] == ["run-4", "run-2", "run-1"]
@@ -66,7 +68,9 @@ def test_each_changed_byte_is_noticed(runs: LocalDocuments[RunRecord]):
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         with pytest.raises(RecordDamagedError, match="the record of run quiet-ant is damaged"):
-            runs.load(RUN.name)
+            runs.examine(RUN.name)
+    assert runs.load(RUN.name) == RUN  # from its copy
+    assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class TestBadUsage:
         [
             (["--set", "epoch=5"], "error: epoch: no such parameter; did you mean 'epochs'?"),
             (["--set", "epochs=0"], "error: epochs: should be greater than or equal to 1, found"),
-            (["--set", "epochs=many"], "epochs: should be a valid integer"),
+            (["--set", "epochs=many"], "epochs: should be a whole number, found 'many'"),
             (["--set", "learning_rate=-1"], "learning_rate: should be greater than 0"),
             (["--set", "learning_rate=nan"], "learning_rate: should be a finite number"),
             (["--set", "epochs"], "expected key=value, such as epochs=5, found 'epochs'"),
@@ -66,8 +66,8 @@ class TestBadUsage:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (["show", "nothing-of-that-name"], "expected the name of a run"),
-            (["diff", "a", "b"], "expected the name of a run, found 'a'"),
+            (["show", "nothing-of-that-name"], "expected a run (digitflow runs), a stage (draw,"),
+            (["diff", "a", "b"], "expected a run (digitflow runs), found 'a'"),
             (["show", "train"], "stage train has no record yet"),
         ],
     )
@@ -121,7 +121,7 @@ class TestFailure:
 
         monkeypatch.setattr("digitflow.flows.cli.run.run_flow", fail)
         answer = cli("run")
-        assert answer.code == 1
+        assert answer.code == (130 if isinstance(error, KeyboardInterrupt) else 1)
         assert says in answer.err
         assert "Traceback" not in answer.err
         assert ("--verbose" in answer.err) == isinstance(error, ValueError)
