@@ -22,7 +22,7 @@ from digitflow.storage.store import Store
 from digitflow.tasks.data.measures import Agreement, Measures, digests
 from digitflow.tasks.gate.data import DataCheck, champion_holds, judge_data, level_holds
 from digitflow.tasks.gate.reserve import Expected, expect, in_reserve
-from digitflow.tasks.gate.rules import Decision, Rules, decide, right_answers, still_as_good
+from digitflow.tasks.gate.rules import Decision, Rules, also_better, decide, right_answers
 from digitflow.tasks.reporting.run_summary import RunSummary
 from digitflow.tasks.stages.compare_labels import compare_labels
 from digitflow.tasks.stages.measure import measure
@@ -170,7 +170,7 @@ def compare(
         data += _champion_on_new(cache, champion, theirs, now, pinned)
         own = _score(cache, challenger, _reference(cache, champion, "test_inputs"), "score", run)
         shown = ~pinned.reserve
-        check = still_as_good(
+        check = also_better(
             own[shown],
             _outputs(cache, champion)[shown],
             pinned.classes[shown],

@@ -141,7 +141,7 @@ def level_holds(right: int, images: int, best_right: int, best_images: int) -> D
 
 
 def _by_chance(right: int, images: int, right_then: int, images_then: int) -> float:
-    """Return by how much a share may fall in two samples of the same kind, but for about one in 1,000.
+    """Return by how much a share may fall in two samples alike, but for about one in 1,000.
 
     The two are pooled, and one success and one failure added, for shares near 0 and 1 (Agresti and
     Caffo, "Simple and effective confidence intervals for proportions", The American Statistician

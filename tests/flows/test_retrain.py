@@ -158,7 +158,7 @@ def test_a_week(
     thursday = night(3_500, mislabelled(labels, 0.3))
     assert (thursday.state, thursday.colour, champion()) == ("Held", "red", 2)
     assert thursday.decision.startswith("# Held: training data changed; version 3 waits for a ")
-    assert "- 1,050 of 3,500 training images of the champion's data are labelled" in thursday.decision
+    assert "of 3,500 training images of the champion's data are labelled" in thursday.decision
     assert "| **no** |" in thursday.decision
     assert "digitflow models promote 3" in thursday.decision
     assert "held" in thursday.tags
