@@ -181,12 +181,13 @@ class Cache:
         lookup = self.look_up(key, label, refresh=refresh, pinned=pinned, formats=formats)
         if lookup.record is not None and self.serve(lookup.record):
             return Outcome(lookup.record)
-        asked_at = now()
+        seen = self._recorded(key, lookup.key) if refresh else None
         with self._store.locks.computing(lookup.key, run, on_wait), self._store.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
             again = self.look_up(key, label, pinned=None if refresh else pinned, formats=formats)
             # A record that appeared while we waited also answers a refresh that was asked before.
-            answers = not refresh or (again.record is not None and again.record.created > asked_at)
+            # Whether it appeared is told by what it says, never by a time: clocks differ.
+            answers = not refresh or again.record != seen
             if again.record is not None and answers and self.serve(again.record):
                 return Outcome(again.record)
             reasons = lookup.reasons or ("swept while it was looked up",)
@@ -208,6 +209,13 @@ class Cache:
                 self._store.records.save(record)
             shutil.rmtree(scratch, ignore_errors=True)
         return Outcome(record, reasons)
+
+    def _recorded(self, key: StageKey, digest: str) -> Record | None:
+        """Return the record of a key as it is now, or None if there is none that can be read."""
+        try:
+            return self._store.records.load(key.stage, digest)
+        except RecordDamagedError:
+            return None
 
     def _verify(
         self, record: Record, pinned: Mapping[str, str], formats: Mapping[str, str] | None

@@ -37,6 +37,12 @@ class RootUnreadableError(StorageError):
     permanent = True
 
 
+class CodeChangedError(StorageError):
+    """The code of a stage changed while it ran, so nobody can say what its outputs are made of."""
+
+    permanent = True
+
+
 class StorageFullError(StorageError):
     """There is no room for what is to be written. Nothing half-written is left behind."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,12 +15,28 @@ class NoAnswerError(Exception):
     """A call has not returned in time."""
 
 
-def within(seconds: float, call: Callable[[], Answer]) -> Answer:
+def within(
+    seconds: float,
+    call: Callable[[], Answer],
+    say: Callable[[float], None] = lambda waited: None,
+    pauses: tuple[float, float] = (math.inf, math.inf),
+) -> Answer:
     """Return what a call returns, if it does so within `seconds`.
 
     Drivers have time-outs of their own, for each packet, or none at all. So the call is made in
     another thread, and left to itself when its time is over: it cannot be interrupted, and must
     do no harm when it ends later.
+
+    Parameters
+    ----------
+    seconds
+        How long it may take.
+    call
+        What is called.
+    say
+        Told for how many seconds it has been waited for.
+    pauses
+        Seconds before that is said first, and before each next time.
 
     Raises
     ------
@@ -37,10 +54,17 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="has to answer in time", daemon=True).start()
-    try:
-        return outcome.result(seconds)
-    except TimeoutError as error:
-        if outcome.done():  # the call's own
-            raise
-        message = f"it has not answered within {seconds:,.0f} s"
-        raise NoAnswerError(message) from error
+    waited, pause = 0.0, pauses[0]
+    while True:
+        now = min(pause, seconds - waited)
+        try:
+            return outcome.result(now)
+        except TimeoutError as error:
+            if outcome.done():  # the call's own
+                raise
+            waited += now
+            if waited >= seconds:
+                message = f"it has not answered within {seconds:,.0f} s"
+                raise NoAnswerError(message) from error
+        say(waited)
+        pause = pauses[1]

@@ -76,9 +76,16 @@ def choose_endpoint(port: int | None) -> Endpoint:
 
 
 def answers(api_url: str, seconds: float = 5.0) -> bool:
-    """Tell whether a Prefect server answers there, within `seconds`."""
+    """Tell whether a Prefect server answers there, within `seconds`.
+
+    Raises
+    ------
+    ServiceError
+        If a proxy's variable holds what is none: no client can be made then, for any server.
+    """
     import httpx  # as Prefect's client asks: through the same proxies, or none
 
+    _check_proxies()
     # Loading certificates takes longer than the rest, and http has none.
     secure = api_url.startswith("https")
     try:
@@ -121,6 +128,24 @@ def bypass_proxies() -> None:
     lower, upper = os.environ.get("no_proxy"), os.environ.get("NO_PROXY")
     os.environ["no_proxy"] = _extended(lower or upper, ours)
     os.environ["NO_PROXY"] = _extended(upper or lower, ours)
+
+
+def _check_proxies() -> None:
+    from urllib.request import getproxies  # takes time to import, which a cached run has not
+
+    import httpx  # makes no client at all while one of them is wrong
+
+    for scheme, url in getproxies().items():
+        if scheme not in ("http", "https", "all"):
+            continue
+        try:
+            httpx.Proxy(url if "://" in url else f"http://{url}")
+        except (ValueError, httpx.InvalidURL) as error:
+            message = (
+                f"{scheme.upper()}_PROXY: expected the URL of a proxy, http://HOST:PORT or one of "
+                f"https, socks5 or socks5h, found another ({error}). Mend it, or unset it"
+            )
+            raise ServiceError(message) from error
 
 
 def is_this_machine(host: str) -> bool:
@@ -207,4 +232,6 @@ def _names_a_proxy(variable: str) -> bool:
 def _extended(listed: str | None, ours: tuple[str, ...]) -> str:
     # httpx fails on IPv6 in brackets, and every client understands it without.
     known = [each.strip().strip("[]") for each in (listed or "").split(",")]
+    if "*" in known:
+        return "*"  # no host at all by a proxy; most clients understand it only if it stands alone
     return ",".join(dict.fromkeys(filter(None, (*known, *ours))))

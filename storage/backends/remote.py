@@ -7,7 +7,9 @@ everything on this machine, do without it.
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_bytes, short
 from digitflow.storage.errors import SharedStoreError, StorageError
+from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.within import NoAnswerError, within
 
 # obstore's own patience with a host that swallows packets is too long for a start.
@@ -29,11 +32,21 @@ _SECONDS_TO_ANSWER = 30.0
 # bytes take at a speed below that of any network that one would share a store through.
 _SECONDS_FOR_A_REQUEST = 300.0
 _SLOWEST_BYTES_PER_SECOND = 50_000.0
+# Before it is said that a request is waited for, and before each next time.
+_SECONDS_UNTIL_SAID = 10.0
 _PARALLEL_READS = 16
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _S3 = ("s3", "s3a")
 _BUCKETS = (*_S3, "gs", "az", "azure", "adl", "abfs", "abfss")
+_OF_ANOTHER_REGION = (
+    "incorrectly configured region",
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraint",
+)
 _MOUNTED = ("sftp", "ssh", "smb", "webdav", "ftp")
+
+_log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -62,6 +75,7 @@ class Remote(Backend):
         self._scheme = urlsplit(url).scheme
         self._connected = False
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
         self._opened: Backend | None = None
 
     def __str__(self) -> str:
@@ -76,13 +90,14 @@ class Remote(Backend):
         SharedStoreError
             If it does not, does not let us in, or has no such bucket or folder.
         """
-        if self._connected:
-            return
-        try:
-            within(_SECONDS_TO_ANSWER, self._probe)
-        except NoAnswerError as error:
-            raise self._unusable(str(error)) from error
-        self._connected = True
+        with self._connecting:
+            if self._connected:
+                return
+            try:
+                within(_SECONDS_TO_ANSWER, self._probe)
+            except NoAnswerError as error:
+                raise self._unusable(str(error)) from error
+            self._connected = True
 
     def list(self, folder: str, depth: int = 1) -> list[Entry]:
         """Return what lies there."""
@@ -152,12 +167,13 @@ class Remote(Backend):
 
     def _probe(self) -> None:
         if self._scheme in _BUCKETS:
-            self._ask(lambda place: place.list("runs"))
-        elif self._scheme == "file" and (missing := self._ask(_missing_folder)) is not None:
+            # Not a look at one name: of a bucket that is missing, that says the name is.
+            self._call(lambda place: place.list("runs"))
+        elif self._scheme == "file" and (missing := self._call(_missing_folder)) is not None:
             problem = f"the folder {missing} does not exist"
             raise self._unusable(problem)
         else:
-            self._ask(lambda place: place.stat("runs"))
+            self._call(lambda place: place.stat("runs"))
 
     def _change(self, call: Callable[[Backend], Answer], size: int = 0) -> Answer:
         try:
@@ -166,10 +182,27 @@ class Remote(Backend):
             raise self._unusable(str(error)) from error
 
     def _ask(self, call: Callable[[Backend], Answer], size: int = 0) -> Answer:
-        """Call with what lies there, for a transfer of so many bytes."""
+        """Call with what lies there, for a transfer of so many bytes, once it has answered at all.
+
+        Nothing is missing from a bucket that is not there.
+        """
+        self.connect()
+        return self._call(call, size)
+
+    def _call(self, call: Callable[[Backend], Answer], size: int = 0) -> Answer:
         seconds = _SECONDS_FOR_A_REQUEST + size / _SLOWEST_BYTES_PER_SECOND
         try:
-            return within(seconds, lambda: call(self._place()))
+            return within(
+                seconds,
+                lambda: call(self._place()),
+                lambda waited: _log.warning(
+                    "waiting for %s, which has not answered for %.0f s; given up after %.0f s",
+                    self,
+                    waited,
+                    seconds,
+                ),
+                (_SECONDS_UNTIL_SAID, SECONDS_BETWEEN_SENTENCES),
+            )
         except (FileNotFoundError, StorageError):
             raise
         except NoAnswerError as error:
@@ -179,6 +212,11 @@ class Remote(Backend):
             problem = str(error).partition("\n\nDebug source")[0]
             if "NoSuchBucket" in problem or "ContainerNotFound" in problem:
                 problem = f"the bucket {urlsplit(self.url).netloc} does not exist"
+            elif any(sign in problem for sign in _OF_ANOTHER_REGION):
+                problem = "it lies in another region; name that in AWS_REGION"
+            elif (answered := re.search(r"status code: (\d{3} [A-Za-z ]+)", problem)) is not None:
+                code = re.search(r"<Code>(\w+)</Code>", problem)
+                problem = f"it answers {answered[1].strip()}{f' ({code[1]})' if code else ''}"
             if type(error).__name__ == "InvalidPathError":
                 problem = f"it holds something whose name leads elsewhere; delete that. {problem}"
             problem += f" ({type(error).__name__})"
@@ -194,7 +232,7 @@ class Remote(Backend):
         """Return the error that names a store, what is wrong, what to check, and the way out."""
         if self._scheme in _S3:
             check = (
-                "the bucket's name, the network, AWS_ENDPOINT_URL, and the credentials "
+                "the bucket's name and region, the network, AWS_ENDPOINT_URL, and the credentials "
                 "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
             )
         elif self._scheme in _BUCKETS:

@@ -10,10 +10,12 @@ is imported, and no code runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from digitflow.storage.code.memo import CodeMemo, key_of
 from digitflow.storage.code.modules import Module, Modules
@@ -55,6 +57,8 @@ class Closure:
         Whether it computes what gives other bytes on another processor.
     sources
         Name → digest of the source of every own module that was read.
+    reached
+        What of each own module counts.
     """
 
     code: Code
@@ -62,6 +66,16 @@ class Closure:
     unfollowed: tuple[str, ...]
     by_processor: bool
     sources: Mapping[str, str]
+    reached: Mapping[str, Reached] = field(default_factory=dict, compare=False, repr=False)
+
+
+class Reached(NamedTuple):
+    """What of an own module counts."""
+
+    path: str
+    units: tuple[Unit, ...]
+    bindings: tuple[Binding, ...]
+    once: frozenset[str]  # names that only one of these binds
 
 
 @dataclass(frozen=True)
@@ -176,7 +190,18 @@ class _Walk:
             tuple(sorted(self._unfollowed)),
             self._by_processor,
             self._sources,
+            {name: self._what_counts(name) for name in self._reached if self._summary(name)},
         )
+
+    def _what_counts(self, name: str) -> Reached:
+        summary = self._summary(name)
+        places = sorted(self._included.get(name, ()))
+        units = tuple(summary.units[each] for each in places) if summary is not None else ()
+        bindings = tuple(self._bindings.get(name, ()))
+        counted = Counter(each for unit in units for each in unit.binds)
+        counted.update(each.name for each in bindings)
+        once = frozenset(each for each, count in counted.items() if count == 1)
+        return Reached(self._path(name), units, bindings, once)
 
     def _definition(self, start: Start) -> dict[str, str]:
         """Return the digest of a starting function's own definition, of several of one name."""

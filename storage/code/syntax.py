@@ -125,6 +125,9 @@ class Unit(NamedTuple):
         What it does to find code that no reading of it can tell.
     by_processor
         Whether it calls what gives other bytes on another processor.
+    value
+        `digest_value` of the value, where it is written out; ``def`` of a function without
+        decorators.
     """
 
     label: str
@@ -141,6 +144,7 @@ class Unit(NamedTuple):
     annotation_uses: tuple[str, ...]
     unfollowed: tuple[str, ...]
     by_processor: bool
+    value: str
 
 
 class Binding(NamedTuple):
@@ -218,7 +222,7 @@ class _Reader:
             place += 1
         self._imported = {each.name: _dotted(each.module, each.attribute) for each in
                           self._bindings}  # fmt: skip
-        self._own = {name for node in self._statements for name in _bound([node])}
+        self._own = {name for node in self._statements for name in bound_by([node])}
         self._stages = {
             node.name
             for node in self._statements
@@ -259,7 +263,7 @@ class _Reader:
         yield Unit(
             _label(node),
             parts,
-            tuple(sorted(_bound([node]) | look.declared_global)),
+            tuple(sorted(bound_by([node]) | look.declared_global)),
             tuple(sorted(look.uses)),
             tuple(sorted(look.imports)),
             tuple(filter(None, map(_chain, node.bases))) if isinstance(node, ast.ClassDef) else (),
@@ -271,6 +275,7 @@ class _Reader:
             tuple(sorted(look.annotation_uses - look.uses)),
             tuple(sorted(look.unfollowed)),
             look.by_processor,
+            _written_out(node),
         )
 
     def _class_parts(self, node: ast.ClassDef) -> dict[str, str]:
@@ -777,7 +782,8 @@ def _binds_names_only(target: ast.expr) -> bool:
     return not any(isinstance(each, ast.Attribute | ast.Subscript) for each in ast.walk(target))
 
 
-def _bound(body: Iterable[ast.stmt]) -> frozenset[str]:
+def bound_by(body: Iterable[ast.stmt]) -> frozenset[str]:
+    """Return the names that statements bind in their own scope."""
     return _bound_here(body)[0]
 
 
@@ -830,6 +836,53 @@ def _imports(
         return  # a relative import outside of any package
     for alias in node.names:
         yield alias.asname or alias.name, base, base, alias.name
+
+
+def digest_value(value: Any) -> str:
+    """Return a digest of a value that can be written out; nothing of any other."""
+    pieces: list[str] = []
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        kind = type(each)
+        if kind in (list, tuple):
+            pieces.append(f"{kind.__name__} {len(each)}")
+            stack += each
+        elif kind is dict:
+            pieces.append(f"dict {len(each)}")
+            stack += [part for item in each.items() for part in item]
+        elif kind in (set, frozenset):
+            inner = sorted(map(digest_value, each))
+            if "" in inner:
+                return ""
+            pieces += [f"{kind.__name__} {len(each)}", *inner]
+        elif each is None or kind in (bool, int, float, complex, str, bytes):
+            pieces.append(_value(each))
+        else:
+            return ""
+        if len(pieces) > _MOST_PIECES:
+            return ""
+    return _digest(pieces)
+
+
+_MOST_PIECES = 10_000
+IS_FUNCTION = "def"
+
+
+def _written_out(node: ast.stmt) -> str:
+    match node:
+        case ast.FunctionDef(decorator_list=[]):
+            return IS_FUNCTION
+        case ast.Assign(targets=[ast.Name()], value=value):
+            pass
+        case ast.AnnAssign(target=ast.Name(), value=ast.expr() as value):
+            pass
+        case _:
+            return ""
+    try:
+        return digest_value(ast.literal_eval(value))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return ""
 
 
 def _label(node: ast.stmt) -> str:

@@ -14,11 +14,93 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.store import Store
 
 if TYPE_CHECKING:
     from digitflow.tasks.engine.stage import Stage
+
+
+class Recipe:
+    """How a call's outputs are obtained once more, should they be damaged when they are needed.
+
+    No dataclass: Prefect looks through dataclasses for futures, and this one leads to all that the
+    call ever needed.
+
+    Parameters
+    ----------
+    stage, label, inputs, parameters
+        The call, as `Stage.run` takes it.
+    recipes
+        How its inputs are obtained once more, by their digests.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        label: str,
+        inputs: Inputs,
+        parameters: Mapping[str, Any],
+        recipes: Mapping[str, Recipe],
+    ) -> None:
+        self.stage = stage
+        self.label = label
+        self.inputs = inputs
+        self.parameters = parameters
+        self.recipes = recipes
+
+    def follow(self, store: Store, run: str) -> StageResult:
+        """Obtain the outputs: computed, unless somebody has healed them meanwhile."""
+        return self.stage.run(
+            store, self.label, self.inputs, self.parameters, run=run, recipes=self.recipes
+        )
+
+
+def read_or_heal(
+    store: Store,
+    artifact: Artifact,
+    recipe: Recipe | None,
+    run: str,
+    say: Callable[[str], None] = lambda text: None,
+    read: Callable[[Store, Artifact], Any] = Store.read,
+) -> Any:
+    """Open a stored value; one that is damaged or missing is obtained from its stage again, once.
+
+    Parameters
+    ----------
+    store
+        Where it lies.
+    artifact
+        The value.
+    recipe
+        How it is obtained again, where that is known.
+    run
+        Name of the run that needs it.
+    say
+        Told in a sentence what is damaged, and what is done about it.
+    read
+        How it is opened.
+
+    Raises
+    ------
+    ObjectMissingError, ObjectDamagedError
+        If it is damaged and cannot be obtained again.
+    """
+    try:
+        return read(store, artifact)
+    except (ObjectMissingError, ObjectDamagedError) as error:
+        if recipe is None:
+            raise
+        say(f"{error}; {recipe.label} makes it again")
+        made = recipe.follow(store, run)
+        if artifact.sha256 not in {each.sha256 for each in made.outputs.values()}:
+            message = (
+                f"{error}; {recipe.label} ran again and made other bytes. Run once more: what "
+                "follows from them is computed then"
+            )
+            raise type(error)(message) from error
+        return read(store, artifact)
 
 
 @dataclass(frozen=True)
@@ -39,6 +121,8 @@ class StageResult:
         Why it was computed, where it was.
     seconds
         How long the call took.
+    recipe
+        How its outputs are obtained once more, where that is known.
     """
 
     stage: str
@@ -48,9 +132,10 @@ class StageResult:
     cached: bool
     reasons: tuple[str, ...]
     seconds: float
+    recipe: Recipe | None = field(default=None, compare=False, repr=False)
 
     def read(self, output: str) -> Any:
-        """Return the value of an output from the store, its bytes verified.
+        """Return the value of an output from the store, its bytes verified; healed if need be.
 
         Raises
         ------
@@ -59,7 +144,8 @@ class StageResult:
         """
         if output not in self.outputs:
             raise KeyError(_no_such_output(self.stage, self.outputs, output))
-        return current().store.read(self.outputs[output])
+        context = current()
+        return read_or_heal(context.store, self.outputs[output], self.recipe, context.run)
 
 
 @dataclass(frozen=True)
@@ -95,6 +181,17 @@ def resolved(refs: Refs) -> dict[str, Artifact | tuple[Artifact, ...]]:
     return {
         name: tuple(artifact(ref) for ref in given) if isinstance(given, tuple) else artifact(given)
         for name, given in refs.items()
+    }
+
+
+def recipes(refs: Refs) -> dict[str, Recipe]:
+    """Return how the artifacts behind references are obtained once more, by their digests."""
+    each = (given if isinstance(given, tuple) else (given,) for given in refs.values())
+    return {
+        ref.source.outputs[ref.output].sha256: ref.source.recipe
+        for given in each
+        for ref in given
+        if ref.source.recipe is not None
     }
 
 
@@ -231,6 +328,7 @@ def compute(call: Call, context: Context) -> StageResult:
         call.parameters,
         run=context.run,
         refresh=context.refreshes(call.stage.name),
+        recipes=recipes(call.inputs),
     )
 
 

@@ -9,7 +9,9 @@ wraps, and plain values that a decorator was given, which are part of the key.
 from __future__ import annotations
 
 import inspect
+import linecache
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,7 @@ from types import FunctionType
 from typing import Any
 
 from digitflow.storage.code.digest import Start
+from digitflow.storage.code.loaded import LOADED
 from digitflow.storage.digests import canonical_json
 
 
@@ -32,6 +35,10 @@ class Definition:
     def __init__(self, function: FunctionType) -> None:
         self._levels = list(_levels(function))
         self.function = self._levels[-1]
+        file = self.function.__code__.co_filename
+        execution = LOADED.execution(file)
+        # Which file, and which of its executions.
+        self.place = (file, 0 if execution is None else execution.count)
 
     def __str__(self) -> str:
         """Return ``module:qualified.name``, which tells it from other stages."""
@@ -39,7 +46,20 @@ class Definition:
 
     @cached_property
     def _places(self) -> list[tuple[str, Path]]:
+        if self.is_interactive:
+            return [("__main__", Path("notebook.py")) for _ in self._levels]
         return [_place(each) for each in self._levels]
+
+    @cached_property
+    def is_interactive(self) -> bool:
+        """Whether it is defined in a notebook's cell."""
+        file = self.function.__code__.co_filename
+        return file in linecache.cache and not Path(file).is_file()
+
+    @property
+    def functions(self) -> dict[str, FunctionType]:
+        """The functions of its levels, by the names of their modules."""
+        return {name: each for (name, _), each in zip(self._places, self._levels, strict=True)}
 
     @property
     def files(self) -> dict[str, Path]:
@@ -77,6 +97,13 @@ class Definition:
                     )
         return None
 
+    def missing(self) -> str | None:
+        """Say where its source is not."""
+        file = self.function.__code__.co_filename
+        if Path(file).is_file() or self.is_interactive:
+            return None
+        return f"its source is in no file ({file}); save it in one and import it"
+
     @property
     def given(self) -> dict[str, Any]:
         """Plain values that its wrappers take from the functions around them."""
@@ -86,6 +113,44 @@ class Definition:
             for name, value in _cells(function)
             if value is not self._levels[place + 1]
         }
+
+
+def claim(stage: Any) -> None:
+    """Note a stage under its identity, in the place of one that was defined there before.
+
+    A module that is loaded again, and a notebook's cell that is run again, define their stages
+    again: who holds the earlier one has the later one from then on.
+
+    Parameters
+    ----------
+    stage
+        A stage; it has a `definition`.
+
+    Raises
+    ------
+    TypeError
+        If one load of a module defines two different stages of one name.
+    """
+    mine: Definition = stage.definition
+    earlier = _stages.setdefault(str(mine), [])
+    alive = [each for each in (reference() for reference in earlier) if each is not None]
+    for other in alive:
+        its: Definition = other.definition
+        if its.function.__code__ == mine.function.__code__:
+            continue
+        if its.place == mine.place:
+            lines = sorted(each.function.__code__.co_firstlineno for each in (its, mine))
+            message = (
+                f"stage {stage.name}: there are two of {mine}, at the lines {lines[0]} and "
+                f"{lines[1]} of {mine.place[0]}; give one of them another name"
+            )
+            raise TypeError(message)
+        if its.place[0] == mine.place[0] or (its.is_interactive and mine.is_interactive):
+            other.__dict__.update(stage.__dict__)
+    earlier[:] = [*(weakref.ref(each) for each in alive), weakref.ref(stage)]
+
+
+_stages: dict[str, list[weakref.ref[Any]]] = {}
 
 
 def _levels(function: FunctionType) -> Iterator[FunctionType]:

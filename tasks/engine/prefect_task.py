@@ -29,7 +29,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from digitflow.storage.runs import run_name
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.call import Call, Context, Refs, StageResult, resolved
+from digitflow.tasks.engine.call import Call, Context, Refs, StageResult, recipes, resolved
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import Event, StageNoted, StageWaiting, observing
 from digitflow.tasks.engine.relay import Relay
@@ -110,6 +110,7 @@ def _as_task(stage: Stage) -> Task[..., Any]:
                     refresh=refresh or PREFECT_TASKS_REFRESH_CACHE.value() is True,
                     tries_left=retries.count + 1 - (task_run.run_count or 1),
                     progress=progress,
+                    recipes=recipes(inputs),
                 )
         except StoppedError as stop:
             return Cancelled(message=str(stop))

@@ -15,15 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from digitflow.storage.cache import Lookup
-from digitflow.storage.code.digest import Closure, closure_of
-from digitflow.storage.code.memo import CodeMemo, memo_in
-from digitflow.storage.code.modules import Modules
-from digitflow.storage.digests import digest_json
+from digitflow.storage.code.digest import Closure
+from digitflow.storage.code.memo import memo_in
 from digitflow.storage.fields import OUTPUT_NAME, is_output_name
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.keys import StageKey
@@ -31,8 +28,17 @@ from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.storage.store import Store
 from digitflow.tasks.engine import cancellation
-from digitflow.tasks.engine.call import Call, Handle, Inputs, Ref, StageResult, current
-from digitflow.tasks.engine.definition import Definition
+from digitflow.tasks.engine.call import (
+    Call,
+    Handle,
+    Inputs,
+    Recipe,
+    Ref,
+    StageResult,
+    current,
+    read_or_heal,
+)
+from digitflow.tasks.engine.definition import Definition, claim
 from digitflow.tasks.engine.events import (
     StageFailed,
     StageFinished,
@@ -42,14 +48,8 @@ from digitflow.tasks.engine.events import (
     StageWaiting,
     emit,
 )
+from digitflow.tasks.engine.stage_code import StageCode
 
-# What runs a stage cannot change what comes out of it.
-_NOT_CODE = (
-    "digitflow.__init__",
-    "digitflow.flows",
-    "digitflow.storage",
-    "digitflow.tasks.engine",
-)
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GIVEN = ("scratch", "progress", "say")
 
@@ -144,6 +144,10 @@ class Stage:
         )
         self._given = tuple(name for name in _GIVEN if name in kinds)
         self._check_declaration()
+        # The outputs of a stage whose outputs are pinned are what they are, whatever the code.
+        needs_code = set(self.pinned) != set(self.outputs)
+        self._code = StageCode(self.definition) if needs_code else None
+        claim(self)
 
     def __reduce__(self) -> str:
         # By its name in its module, not by value: another process runs the code that it has.
@@ -212,32 +216,26 @@ class Stage:
 
         A stage whose outputs are pinned by their digests needs none: no code can change them.
         """
-        return dict(self.closure.code)
-
-    @cached_property
-    def closure(self) -> Closure:
-        """What the stage is made of, and what else of it counts."""
-        return self._closure(None)
-
-    def _closure(self, memo: CodeMemo | None) -> Closure:
-        if set(self.pinned) == set(self.outputs):
-            return Closure({}, {}, (), False, {})
-        modules = Modules(known=self.definition.files)
-        return closure_of(self.definition.starts, modules, _NOT_CODE, memo)
+        return {} if self._code is None else dict(self._code.closure().code)
 
     def digest_code(self, store: Store) -> None:
         """Digest the code now, so that threads that run stages need not parse it."""
-        self._recall_code(store).save()
-
-    def _recall_code(self, store: Store) -> CodeMemo:
-        """Digest the code, if that has not been done, with what the store remembers of it."""
         memo = memo_in(store.root)
-        if "closure" not in self.__dict__:
-            self.__dict__["closure"] = self._closure(memo)
-        return memo
+        if self._code is not None:
+            self._code.closure(memo)
+        memo.save()
 
-    def key(self, inputs: Inputs, parameters: Mapping[str, Any]) -> StageKey:
+    def key(
+        self, inputs: Inputs, parameters: Mapping[str, Any], closure: Closure | None = None
+    ) -> StageKey:
         """Return the key of a call.
+
+        Parameters
+        ----------
+        inputs, parameters
+            As for `run`.
+        closure
+            What the code reaches, where the caller has looked already.
 
         Raises
         ------
@@ -245,24 +243,20 @@ class Stage:
             If an input or a parameter is missing or unknown.
         """
         bound = self._bind(inputs, parameters)
+        code: Mapping[str, Mapping[str, str]] = {}
+        libraries: dict[str, str] = {}
+        if self._code is not None:
+            closure = closure or self._code.closure()
+            code = self._code.of_key(closure)
+            libraries = {"Python": _PYTHON, **closure.libraries}
         return StageKey(
             self.name,
-            self.code | self._wrappers(),
+            code,
             {name: bound[name] for name in self.parameters if name not in self.ignored},
             _digests({name: inputs[name] for name in self.inputs if name not in self.ignored}),
             str(self.definition),
-            self._libraries(),
+            libraries,
         )
-
-    def _wrappers(self) -> dict[str, dict[str, str]]:
-        """Digests of the values that decorators were given."""
-        given = self.definition.given
-        return {"(wrappers)": {each: digest_json(given[each]) for each in given}} if given else {}
-
-    def _libraries(self) -> dict[str, str]:
-        if set(self.pinned) == set(self.outputs):
-            return {}
-        return {"Python": _PYTHON, **self.closure.libraries}
 
     def look_up(
         self,
@@ -274,8 +268,8 @@ class Stage:
         refresh: bool = False,
     ) -> Lookup:
         """Ask the cache for a call's outputs without computing anything."""
-        self._recall_code(store)
-        key = self.key(inputs, parameters)
+        closure = None if self._code is None else self._code.closure(memo_in(store.root))
+        key = self.key(inputs, parameters, closure)
         return store.cache.look_up(
             key,
             label,
@@ -295,6 +289,7 @@ class Stage:
         refresh: bool = False,
         tries_left: int = 0,
         progress: Progress | None = None,
+        recipes: Mapping[str, Recipe] | None = None,
     ) -> StageResult:
         """Serve a call from the cache, or compute it.
 
@@ -316,8 +311,11 @@ class Stage:
             How often the caller would try again; only said in the event of a failure.
         progress
             Called with what the stage reports, beside the events.
+        recipes
+            How inputs that prove damaged when they are opened are obtained again, by digest.
         """
         started = time.perf_counter()
+        known = recipes or {}
 
         def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
             cancellation.check()
@@ -331,8 +329,10 @@ class Stage:
 
         def read(given: Artifact | tuple[Artifact, ...]) -> Any:
             if isinstance(given, tuple):
-                return tuple(store.read(artifact) for artifact in given)
-            return store.read(given)
+                return tuple(read(artifact) for artifact in given)
+            return read_or_heal(store, given, known.get(given.sha256), run, note)
+
+        memo = memo_in(store.root)
 
         def compute(scratch: Path) -> Mapping[str, Any]:
             from digitflow.tasks.nn.blas import (
@@ -342,17 +342,20 @@ class Stage:
             given = {"scratch": scratch, "progress": report, "say": note}
             # The number of BLAS threads changes bytes, and is no part of the key.
             with blas_threads(1):
-                return self.function(
+                values = self.function(
                     **{name: read(given) for name, given in inputs.items()},
                     **parameters,
                     **{name: given[name] for name in self._given},
                 )
+            if self._code is not None and closure is not None:
+                self._code.check(closure, label, memo)
+            return values
 
         try:
             cancellation.check()
-            memo = self._recall_code(store)
+            closure = None if self._code is None else self._code.closure(memo)
             outcome = store.cache.obtain(
-                self.key(inputs, parameters),
+                self.key(inputs, parameters, closure),
                 label,
                 compute,
                 self.outputs,
@@ -377,6 +380,7 @@ class Stage:
             outcome.cached,
             outcome.reasons,
             round(seconds, 3),
+            Recipe(self, label, inputs, parameters, known),
         )
 
     def _pins(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -443,7 +447,7 @@ class Stage:
             return "all of its outputs or none can be pinned, and only files"
         if {*self.pinned.values()} & {*self.ignored}:
             return "what promises a digest cannot be ignored"
-        return None
+        return self.definition.missing()
 
 
 @dataclass(frozen=True)

@@ -34,17 +34,24 @@ class _Limit:
                 self._before = [(library, library.num_threads) for library in libraries]
                 self._count = count
             # By every holder: where BLAS is built on OpenMP, the number is one of each thread.
-            for library in libraries:
-                _set_threads(library, count)
+            try:
+                for library in libraries:
+                    _set_threads(library, count)
+            except BaseException:
+                self._put_back_if_unheld()
+                raise
             self._holders += 1
 
     def release(self) -> None:
         with self._change:
             self._holders -= 1
-            if not self._holders:
-                for library, before in self._before:
-                    _set_threads(library, before)
-                self._change.notify_all()
+            self._put_back_if_unheld()
+
+    def _put_back_if_unheld(self) -> None:
+        if not self._holders:
+            for library, before in self._before:
+                _set_threads(library, before)
+            self._change.notify_all()
 
 
 def _set_threads(library: LibController, count: int) -> None:
@@ -81,14 +88,19 @@ def blas_threads(count: int = 1) -> Iterator[None]:
     ----------
     count : int
         Number of threads, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If BLAS does not take that many; the number is then the one before.
     """
     outer: int | None = getattr(_held, "count", None)
     if outer == count:
         yield
         return
-    # Two threads that held one number and wanted another would wait for each other for ever.
-    _hold(count)
     try:
+        # Two threads that held one number and wanted another would wait for each other for ever.
+        _hold(count)
         yield
     finally:
         _hold(outer)

@@ -94,11 +94,8 @@ class Conv(Layer):
         rows = in_memory_order(x)
         for shift in range(kernel):
             # Output column j sees input column j·stride + shift - pad; outside are zeros.
-            first = max(0, -((shift - pad) // stride))
-            last = min(width_out, (width - 1 - shift + pad) // stride + 1)
-            start, stop = (j * stride + shift - pad for j in (first, last - 1))
-            seen = slice(start, stop + 1, stride)
-            columns[pad : pad + height, shift, :, first:last] = rows[:, :, seen]
+            out, seen = _matching(shift - pad, stride, width, width_out)
+            columns[pad : pad + height, shift, :, out] = rows[:, :, seen]
 
         self._windows = _row_windows(columns, kernel, stride, height_out)
         y = self._y.shaped((height_out, self.outputs, width_out, n), self._dtype)
@@ -137,19 +134,27 @@ class Conv(Layer):
         filled = slice(border, border + (height_out - 1) * stride + 1, stride)
         for shift in range(kernel):
             # Input column c sees output column (c + shift - border) / stride.
-            first = max(0, -((border - shift) // stride))
-            last = min(width_out, (width - 1 - border + shift) // stride + 1)
-            if first < last:
-                start, stop = (j * stride + border - shift for j in (first, last - 1))
-                columns[filled, shift, :, start : stop + 1 : stride] = gradient_rows[
-                    :, :, first:last
-                ]
+            out, seen_by = _matching(border - shift, stride, width, width_out)
+            columns[filled, shift, :, seen_by] = gradient_rows[:, :, out]
         turned = self._turned.shaped((channels, kernel, kernel, outputs), self._dtype)
         turned[...] = self.kernels.value[:, ::-1, ::-1].transpose(3, 1, 2, 0)
         windows = _row_windows(columns, kernel, 1, height)
         dx = self._dx.shaped((height, channels, width, n), self._dtype)
         _multiply(turned.reshape(channels, -1), windows, dx.reshape(height, channels, -1))
         return as_images(dx)
+
+
+def _matching(offset: int, stride: int, width: int, width_out: int) -> tuple[slice, slice]:
+    """Return all j below `width_out` whose j·stride + offset is one of `width` columns, and those.
+
+    Where the image is narrower than the padding there may be none: both slices are then empty.
+    """
+    first = max(0, -(offset // stride))
+    stop = min(width_out, (width - 1 - offset) // stride + 1)
+    if first >= stop:
+        return slice(0), slice(0)
+    columns = slice(first * stride + offset, (stop - 1) * stride + offset + 1, stride)
+    return slice(first, stop), columns
 
 
 def _row_windows(columns: Floats, kernel: int, stride: int, height_out: int) -> Floats:

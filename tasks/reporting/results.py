@@ -27,7 +27,7 @@ from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.locks import briefly
 from digitflow.storage.os_errors import explaining_full_disk
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.call import StageResult
+from digitflow.tasks.engine.call import StageResult, read_or_heal
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES, history_table
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -155,10 +155,14 @@ def _earlier_decision(summary: RunSummary, folder: Path) -> str:
 
 
 def _fill(cache: Store, summary: RunSummary, new: Path) -> None:
+    recipes = {
+        each.sha256: result.recipe for result in summary.stages for each in result.outputs.values()
+    }
     for place, artifact in _files(summary):
         target = new / place
         target.parent.mkdir(exist_ok=True)
-        source = cache.objects.verify(artifact.sha256, artifact.size)
+        recipe = recipes.get(artifact.sha256)
+        source = read_or_heal(cache, artifact, recipe, summary.name, read=_path)
         # A copy, not a link: whoever edits results must not damage the store.
         shutil.copyfile(source, target)
     run = _run_json(summary)
@@ -166,6 +170,10 @@ def _fill(cache: Store, summary: RunSummary, new: Path) -> None:
     (new / REPORT).write_text(report, encoding="utf-8")
     text = json.dumps(run, indent=2, ensure_ascii=False)
     (new / "run.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _path(cache: Store, artifact: Artifact) -> Path:
+    return cache.objects.verify(artifact.sha256, artifact.size)
 
 
 def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -236,7 +244,9 @@ def read_metrics(cache: Store, stages: Sequence[StageResult]) -> dict[str, Any]:
     """Return what `evaluate` found, or an empty mapping if it was not part of the run."""
     for result in stages:
         if result.stage == "evaluate":
-            metrics: dict[str, Any] = cache.read(result.outputs["metrics"])
+            metrics: dict[str, Any] = read_or_heal(
+                cache, result.outputs["metrics"], result.recipe, "results"
+            )
             return metrics
     return {}
 

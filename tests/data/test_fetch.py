@@ -547,6 +547,7 @@ def in_seconds(seconds: float) -> str:
         ({"Retry-After": in_seconds(25), "Date": in_seconds(0)}, 25),  # whatever our clock says
         ({"Retry-After": in_seconds(-5), "Date": in_seconds(0)}, 1),
         ({"Retry-After": "Tue, 14 Nov 2023 23:13:45 +0100", "Date": in_seconds(0)}, 25),
+        ({"Retry-After": in_seconds(0), "Date": "now"}, 1),  # it shows no clock: ours counts
     ],
 )
 def test_a_mirror_is_asked_again_when_it_said(
@@ -580,11 +581,42 @@ def test_a_date_without_a_servers_clock_counts_from_ours(
     assert sum(slept) == 200
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1e3", "٥", "12 parsecs"])
+TOO_LARGE = [f"Fri, 31 Dec {'9' * 20} 23:59:59 GMT", f"Fri, 31 Dec 2027 23:59:59 +{'9' * 20}"]
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1e3", "٥", "12 parsecs", *TOO_LARGE])
 def test_what_is_no_retry_after_is_ignored(server, behaviours, folder, value):
     url = server.script(behaviours.answer(429, Retry_After=value.encode().decode("latin-1")))
     error = failure_of(folder, url, sleep=pytest.fail)
     assert f"{url}: 429 Too Many Requests\n" in str(error)
+
+
+@pytest.mark.parametrize("date", TOO_LARGE)
+def test_a_clock_that_shows_no_time_is_ignored(server, behaviours, folder, still, date):
+    busy = behaviours.answer(503, **{"Retry-After": in_seconds(0), "Date": date})
+    slept: list[float] = []
+    get(folder, server.script(busy, behaviours.serve(DATA)), sleep=slept.append)
+    assert sum(slept) == 1
+
+
+def test_a_length_that_is_no_number_counts_as_none(server, behaviours, folder):
+    def serve(handler):
+        length = "9" * 5000
+        handler.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode())
+        handler.wfile.write(DATA)
+
+    assert get(folder, server.script(serve)).read_bytes() == DATA
+
+
+def test_a_range_that_is_no_number_is_asked_for_again_from_zero(server, behaviours, folder):
+    def serve_a_wrong_range(handler):
+        begin = f"bytes {'9' * 5000}-{'9' * 5000}/{'9' * 5000}"
+        handler.wfile.write(f"HTTP/1.1 206 Part\r\nContent-Range: {begin}\r\n\r\n".encode())
+
+    folder.mkdir()
+    (folder / f"{NAME}.part").write_bytes(DATA[:100])
+    url = server.script(serve_a_wrong_range, behaviours.serve(DATA))
+    assert get(folder, url).read_bytes() == DATA
 
 
 def test_others_are_asked_before_a_busy_mirror_is_waited_for(start_server, behaviours, folder):

@@ -94,6 +94,17 @@ def test_a_mirror_that_drips_is_left_once_for_all_files(server, behaviours, tmp_
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("wrong", ["Date", "Last-Modified"])
+@pytest.mark.parametrize("year", ["soon", "9" * 20])
+def test_a_time_that_is_none_proves_nothing(server, behaviours, wrong: str, year: str) -> None:
+    times = dict.fromkeys(("Date", "Last-Modified"), "Fri, 31 Dec 2021 23:59:59 GMT")
+    times[wrong] = times[wrong].replace("2021", year)
+    mirror = server.script(*(behaviours.answer(200, data, **times) for data in CONTENTS.values()))
+    answer = check(files(), [mirror], {}, {})
+    assert verdicts(answer) == {FIRST}
+    assert {seen.last_modified for seen in answer.seen[mirror].values()} == {None}
+
+
 def test_a_busy_mirror_is_asked_again_when_it_said(server, behaviours) -> None:
     busy = behaviours.answer(429, Retry_After=25)
     right = [behaviours.answer(200, data) for data in CONTENTS.values()]

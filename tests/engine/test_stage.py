@@ -453,6 +453,7 @@ class TestOutsideTheRepository:
         assert load(module).own.run(cache, "own", {}, {"x": 4}, run="r").cached
         helper = module.with_name("own_helper.py")
         helper.write_text("def double(x): return x + x  # faster\n")
+        del sys.modules["own_helper"]
         result = load(module).own.run(cache, "own", {}, {"x": 4}, run="r")
         assert result.reasons == ("code changed: own_helper.py (double)",)
 

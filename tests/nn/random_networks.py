@@ -49,8 +49,8 @@ def random_layers(rng: np.random.Generator, *, normalized: bool, dropout: bool) 
     bias = bool(rng.random() < 0.8)
     layers: list[Layer] = []
     for _ in range(rng.integers(0, 3)):
-        kernel = int(rng.choice([1, 2, 3, 5]))
-        padding = int(rng.integers(0, min(kernel, 3)))
+        kernel = int(rng.choice([1, 2, 3, 5, 9]))
+        padding = int(rng.integers(0, kernel))
         stride = int(rng.choice([1, 1, 2, 3]))
         layers.append(Conv(int(rng.integers(1, 5)), kernel, stride, padding, bias))
         if rng.random() < 0.5:

@@ -48,6 +48,17 @@ def test_an_error_puts_back_what_was() -> None:
     assert counts() == {3}
 
 
+def test_a_number_that_blas_does_not_take_changes_nothing() -> None:
+    with pytest.raises(ValueError, match="found 100000: it uses"), blas_threads(100_000):
+        pass
+    assert counts() == {3}
+    with blas_threads(1):
+        with pytest.raises(ValueError, match="found 100000: it uses"), blas_threads(100_000):
+            pass
+        assert counts() == {1}
+    assert counts() == {3}
+
+
 def test_threads_that_want_the_same_number_compute_together() -> None:
     both = threading.Barrier(2, timeout=SECONDS_TO_WAIT)
     found = []

@@ -36,6 +36,18 @@ GRID = [
     if case[7] < case[5]
 ] + [(2, 2, 2, 7, 7, 5, 2, 2), (2, 3, 2, 5, 5, 5, 1, 4), (1, 1, 1, 3, 3, 3, 1, 0)]
 
+# Images as narrow as their padding: some columns of the kernel see nothing but zeros.
+NARROW = [
+    (2, 1, 2, height, width, kernel, stride, pad)
+    for (height, width), kernel, stride in itertools.product(
+        ((1, 1), (2, 1), (1, 2), (3, 3), (2, 4), (4, 5)), (7, 9, 11), (1, 2, 5)
+    )
+    for pad in (kernel // 2, kernel - 1)
+    if min(height, width) + 2 * pad >= kernel
+]
+DIFFERENTIATED = [*GRID[::4], *GRID[-3:], *NARROW[::3]]
+GRID += NARROW
+
 
 @pytest.mark.parametrize("case", GRID)
 def test_agrees_with_the_definition(case: tuple[int, ...]) -> None:
@@ -49,7 +61,7 @@ def test_agrees_with_the_definition(case: tuple[int, ...]) -> None:
     assert relative_error(y, expected) < 1e-13
 
 
-@pytest.mark.parametrize("case", GRID[::4] + GRID[-3:])
+@pytest.mark.parametrize("case", DIFFERENTIATED)
 def test_gradients(case: tuple[int, ...]) -> None:
     n, channels, outputs, height, width, kernel, stride, pad = case
     layer = built(Conv(outputs, kernel, stride, pad), (channels, height, width))

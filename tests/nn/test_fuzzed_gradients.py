@@ -163,6 +163,8 @@ LAYERS: list[tuple[Layer, tuple[int, ...]]] = [
     (Conv(1, 1), (2, 1, 1)),
     (Conv(2, 5, 2, 2), (3, 6, 5)),
     (Conv(4, 3, 3, 0, bias=False), (1, 7, 3)),
+    (Conv(2, 9), (2, 3, 3)),
+    (Conv(1, 2, 5, 1), (1, 4, 1)),
 ]
 
 

@@ -13,6 +13,9 @@ from digitflow.storage.objects import object_name
 from digitflow.storage.records import record_name
 from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
+from digitflow.storage.verify import find_damage
+from digitflow.tasks.engine.call import Context, Handle, compute, using
+from tests.engine.test_healing import artifact, ran, wired
 from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3
 from tests.share.work import key, squares, values
@@ -243,3 +246,19 @@ def test_a_name_that_leads_elsewhere_is_refused_with_a_sentence(
         machine("second").records.stages()
     with pytest.raises(StorageError, match="expected the name of something below the store"):
         remote_of(machine("second")).read("records/../escaped.json")
+
+
+def test_what_lies_on_the_shared_store_only(machine: Machine) -> None:
+    """This machine has lost its copy, and the one that is shared is damaged."""
+    ran.clear()
+    store = machine("first")
+
+    def harm(numbers: Handle, squares: Handle) -> None:
+        sha256 = artifact(squares).sha256
+        store.objects.path(sha256).unlink()
+        remote_of(store).write(object_name(sha256), b"x")
+
+    with using(Context(store, "script", compute)):
+        assert wired(harm) == {"total": 20}
+    assert ran == ["numbers", "squares", "squares", "total"]
+    assert find_damage(machine("second"), shared=True).damaged == []

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,21 @@ def test_of_several_processes_of_a_machine_one_fetches(machine: Machine, s3: S3)
         for thread in threads:
             thread.join()
     assert [request.method for request in requests].count("GET") == 1
+
+
+@pytest.mark.parametrize("created", ["2999-01-01T00:00:00+00:00", "1970-01-02T00:00:00+00:00"])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_refresh_is_heard_whatever_the_clock_of_another_machine_says(
+    any_machine: Machine, created: str, known: bool
+) -> None:
+    first = any_machine("first")
+    record = squares(first)[0].record
+    first.records.save(replace(record, created=created))
+    if known:
+        assert squares(any_machine("second"))[1] == 0
+    outcome, ran = squares(any_machine("second"), refresh=True, run="refreshing")
+    assert (ran, outcome.record.run) == (1, "refreshing")
+    assert squares(any_machine("third"))[0].record.run == "refreshing"
 
 
 def test_a_refresh_replaces_what_is_shared(machine: Machine) -> None:

@@ -167,7 +167,7 @@ def test_what_sharing_costs(first_machine: FirstMachine, s3: S3, tmp_path: Path)
         with s3.counting() as requests:
             assert walk(cache, dataset, run=name).ran == []
         counted.append(len(requests))
-    assert first_machine.requests <= 110
+    assert first_machine.requests <= 111
     assert counted[0] <= 50
     assert counted[1] == 0
 
@@ -190,7 +190,7 @@ def test_the_store_is_shown_verified_and_swept_from_a_second_machine(
     code, said = second_machine("verify", "--shared", "--json")
     assert code == 0
     assert json.loads(said)["objects"] == len(list(first_machine.cache.objects))
-    assert json.loads(said)["records"] == len(LABELS)
+    assert json.loads(said)["records"] == len(LABELS) + 1  # and the cached run of the machine
 
     code, said = second_machine("gc", "--keep-days", "0")
     assert code == 0

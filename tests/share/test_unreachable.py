@@ -10,11 +10,13 @@ import pytest
 
 from digitflow.storage.backends.remote import Remote
 from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.gc import find_garbage
 from digitflow.storage.store import Store
-from tests.patience import PATIENCE
-from tests.share.conftest import Machine
+from digitflow.storage.verify import find_damage
+from tests.patience import PATIENCE, wait_for
+from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3, Refusal, Request
-from tests.share.work import squares
+from tests.share.work import key, squares
 
 
 @pytest.fixture
@@ -45,6 +47,60 @@ def test_a_bucket_that_does_not_exist(s3: S3, tmp_path: Path) -> None:
     store = Store(tmp_path / "cache", "s3://no-such-bucket/store")
     with pytest.raises(SharedStoreError, match="the bucket no-such-bucket does not exist"):
         store.connect()
+
+
+USES: dict[str, Callable[[Store], object]] = {
+    "a record": lambda store: store.records.load("squares", "0" * 64),
+    "an object": lambda store: store.objects.verify("0" * 64),
+    "a list": lambda store: list(store.runs.newest_first()),
+    "a look": lambda store: remote_of(store).stat("runs/calm-owl.json"),
+    "a stage": squares,
+    "a plan": lambda store: store.cache.look_up(key(10), "squares"),
+    "a sweep": lambda store: find_garbage(store, 30, shared=True),
+    "a verification": lambda store: find_damage(store, shared=True),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_in_a_missing_bucket_nothing_is_merely_missing(s3: S3, tmp_path: Path, use: str) -> None:
+    store = Store(tmp_path / "cache", f"s3://no-such-bucket/{use}")
+    with pytest.raises(SharedStoreError, match="the bucket no-such-bucket does not exist"):
+        USES[use](store)
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (Refusal("301 Moved Permanently", "PermanentRedirect"), "lies in another region"),
+        (Refusal("400 Bad Request", "AuthorizationHeaderMalformed"), "lies in another region"),
+        (Refusal("500 Internal Server Error", "InternalError"), "it answers 500 Internal Server"),
+    ],
+)
+def test_a_store_that_answers_nonsense(
+    machine: Machine, s3: S3, use: str, refusal: Refusal, expected: str
+) -> None:
+    s3.before = lambda request: refusal
+    with pytest.raises(SharedStoreError, match=expected) as raised:
+        USES[use](machine("first"))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_wait_is_said(
+    machine: Machine,
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = machine("first")
+    first.connect()
+    monkeypatch.setattr("digitflow.storage.backends.remote._SECONDS_UNTIL_SAID", 0.01)
+
+    def wait(request: Request) -> None:
+        wait_for(lambda: "which has not answered for" in caplog.text, "a sentence")
+
+    s3.before = wait
+    assert first.records.load("squares", "0" * 64) is None
 
 
 def test_an_empty_store_is_no_missing_bucket(machine: Machine) -> None:
@@ -108,10 +164,11 @@ def test_a_large_object_may_take_longer(
 ) -> None:
     given: list[float] = []
 
-    def within(seconds: float, call: Callable[[], Any]) -> Any:
+    def within(seconds: float, call: Callable[[], Any], *said: object) -> Any:
         given.append(seconds)
         return call()
 
+    machine("first").connect()
     monkeypatch.setattr("digitflow.storage.backends.remote.within", within)
     file = tmp_path / "large"
     with file.open("wb") as large:

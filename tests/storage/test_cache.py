@@ -12,10 +12,13 @@ from digitflow.storage.digests import digest_bytes
 from digitflow.storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import StageKey
+from digitflow.storage.locks import KeyLocks
 from digitflow.storage.records import RECORDS
 from digitflow.storage.store import Store, store_location
 
 FORMATS = {"array": "npy", "notes": "json"}
+# Of a clock that goes wrong, either way.
+TIMES = ("2999-01-01T00:00:00.000+00:00", "1970-01-02T00:00:00.000+00:00")
 DATA = b"archive"
 PINNED = {"archive": digest_bytes(DATA)}
 
@@ -175,14 +178,35 @@ class TestRefresh:
         assert obtain(refresh=True).reasons == ("refresh asked for",)
         assert compute.count == 1
 
+    @pytest.mark.parametrize("created", TIMES)
     def test_is_answered_by_a_record_that_appears_while_it_waits(
-        self, store: Store, compute: Computation, obtain: Callable[..., Outcome]
+        self,
+        store: Store,
+        compute: Computation,
+        obtain: Callable[..., Outcome],
+        created: str,
+        monkeypatch: pytest.MonkeyPatch,
     ):
         outcome = obtain()
-        newer = replace(outcome.record, created="2999-01-01T00:00:00.000+00:00", run="other")
-        store.records.save(newer)
+        newer = replace(outcome.record, created=created, run="other")
+        plain = KeyLocks.computing
+
+        def late(*arguments: Any) -> Any:
+            store.records.save(newer)  # somebody else was first
+            return plain(*arguments)
+
+        monkeypatch.setattr(KeyLocks, "computing", late)
         assert obtain(refresh=True).record.run == "other"
         assert compute.count == 1
+
+    @pytest.mark.parametrize("created", TIMES)
+    def test_is_not_answered_by_what_was_there_whatever_the_clocks_say(
+        self, store: Store, compute: Computation, obtain: Callable[..., Outcome], created: str
+    ):
+        store.records.save(replace(obtain().record, created=created))
+        outcome = obtain(refresh=True, run="second")
+        assert (compute.count, outcome.record.run) == (2, "second")
+        assert obtain().record.run == "second"
 
     def test_new_bytes_replace_the_old_record(
         self, store: Store, compute: Computation, obtain: Callable[..., Outcome]

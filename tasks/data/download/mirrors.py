@@ -45,6 +45,8 @@ _TRY_LATER = frozenset({408, 425, 429})
 # Seconds; a server that asks for less is left alone for so long.
 _SHORTEST_PAUSE = 1.0
 _MOST_SHOWN = 6  # URLs of a chain of redirects
+# Of bytes, in a header. Python refuses to make an int of more than 4,300 digits.
+_NUMBER = "[0-9]{1,18}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Reply:
     def length(self) -> int | None:
         """The bytes that it announces, if it does."""
         length = self.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else None
+        return int(length) if re.fullmatch(_NUMBER, length) else None
 
 
 @contextmanager
@@ -184,20 +186,23 @@ def refusal(reply: Reply) -> RefusedError:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return for how many seconds a server asks to be left alone, if it does (RFC 9110, 10.2.3)."""
     text = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]+", text):
+    if re.fullmatch("[0-9]+", text):
         return max(_SHORTEST_PAUSE, float(text))
-    try:
-        until = _moment(text)
-        # By the server's own clock, where it shows it.
-        now = _moment(headers["Date"]) if "Date" in headers else datetime.now(UTC)
-    except ValueError:
+    until = moment(text)
+    if until is None:
         return None
+    # By the server's own clock, where it shows it.
+    now = moment(headers.get("Date", "")) or datetime.now(UTC)
     return max(_SHORTEST_PAUSE, (until - now).total_seconds())
 
 
-def _moment(text: str) -> datetime:
-    moment = parsedate_to_datetime(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+def moment(text: str) -> datetime | None:
+    """Return the time that a header names, in UTC where it names no zone; None if it is none."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # OverflowError: of years and zones of twenty digits
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 @contextmanager
@@ -285,9 +290,10 @@ def _check_reply(reply: Reply, begin: int, size: int | None) -> int:
 
 
 def _check_range(content_range: str, begin: int, size: int | None) -> None:
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range.strip())
+    match = re.fullmatch(rf"bytes ({_NUMBER})-{_NUMBER}/({_NUMBER}|\*)", content_range.strip())
     if match is None or int(match[1]) != begin:
-        reason = f"asked for bytes from {begin:,} on, it sent Content-Range {content_range!r}"
+        shown = repr(content_range[:100])
+        reason = f"asked for bytes from {begin:,} on, it sent Content-Range {shown}"
         raise StartOverError(reason)
     if match[2] != "*":
         _check_size(int(match[2]), size)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from digitflow.tasks.data.download.errors import (
 from digitflow.tasks.data.download.mirrors import (
     ask_server,
     check_mirror,
+    moment,
     open_file,
     read_file,
     refusal,
@@ -183,13 +183,11 @@ def _strong_etag(headers: Mapping[str, str]) -> str | None:
 
 
 def _strong_time(headers: Mapping[str, str]) -> str | None:
-    text = headers.get("Last-Modified")
-    try:
-        modified = parsedate_to_datetime(text or "")
-        sent = parsedate_to_datetime(headers.get("Date", ""))
-        return text if sent - modified >= _SETTLED else None
-    except (ValueError, TypeError):  # one is missing, none, or names no time zone
+    text = headers.get("Last-Modified", "")
+    modified, sent = moment(text), moment(headers.get("Date", ""))
+    if modified is None or sent is None:
         return None
+    return text if sent - modified >= _SETTLED else None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import requests
 from websockets.asyncio.client import connect
 from websockets.sync.server import serve
 
-from digitflow.flows.server.endpoint import answers, bypass_proxies, is_this_machine
+from digitflow.flows.server.endpoint import ServiceError, answers, bypass_proxies, is_this_machine
 from tests.patience import PATIENCE
 from tests.servers.processes import free_port
 from tests.servers.proxy import Proxy, running_proxy
@@ -138,6 +138,20 @@ def test_others_are_asked_through_the_proxy(
     assert proxy.asked == [ELSEWHERE + name]
 
 
+@pytest.mark.parametrize("listed", ["*", " *", "corp.example,*"])
+def test_where_nobody_is_asked_through_a_proxy_that_stays(
+    environment: Callable[..., None], proxy: Proxy, server: str, listed: str
+) -> None:
+    environment(HTTP_PROXY=proxy.url, ALL_PROXY=proxy.url, NO_PROXY=listed)
+    bypass_proxies()
+    with pytest.raises(requests.ConnectionError):
+        requests.get(ELSEWHERE, timeout=PATIENCE)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(ELSEWHERE, timeout=PATIENCE)
+    ask_with_every_client(server)
+    assert proxy.asked == []
+
+
 def test_nothing_is_touched_without_a_proxy(environment: Callable[..., None]) -> None:
     environment(NO_PROXY="corp.example", http_proxy="")
     bypass_proxies()
@@ -167,6 +181,29 @@ def test_settings_that_cannot_be_read_are_no_business_of_proxies(
     environment(HTTP_PROXY="http://127.0.0.1:9")
     bypass_proxies()
     assert "127.0.0.1" in os.environ["NO_PROXY"]
+
+
+WRONG_PROXIES = ["garbage://127.0.0.1:9", "socks4://127.0.0.1:9", "http://127.0.0.1:port"]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("wrong", WRONG_PROXIES)
+def test_a_proxy_that_is_none_is_said_at_once(
+    environment: Callable[..., None], server: str, variable: str, wrong: str
+) -> None:
+    environment(**{variable: wrong.replace("//", "//user:secret@")})
+    bypass_proxies()
+    with pytest.raises(ServiceError, match=f"{variable.upper()}: expected the URL of a") as error:
+        answers(f"{server}/api")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.prefect
+def test_a_run_says_which_proxy_is_none(tmp_path: Path, files: Path) -> None:
+    environment = everything_through("garbage://x", tmp_path)
+    done = run_digitflow(tmp_path, environment, "run", "--dataset", str(files), "--until", "decode")
+    assert done.returncode == 1
+    assert "_PROXY: expected the URL of a proxy" in done.stderr
 
 
 def test_which_hosts_are_this_machine() -> None:
