@@ -31,6 +31,12 @@ class MovedMeanwhileError(StorageError):
     """An alias stands elsewhere than where a decision about it found it."""
 
 
+class LedgerError(StorageError):
+    """The ledger of models cannot be written, or what it says cannot be relied on."""
+
+    permanent = True
+
+
 class RootUnreadableError(StorageError):
     """What says which objects are needed cannot be read, so none may be deleted."""
 

@@ -25,7 +25,12 @@ from typing import Any
 
 from digitflow.storage.atomic import remove
 from digitflow.storage.documents import COPIES, Documents
-from digitflow.storage.errors import RecordDamagedError, RootUnreadableError, StoreUnusableError
+from digitflow.storage.errors import (
+    LedgerError,
+    RecordDamagedError,
+    RootUnreadableError,
+    StoreUnusableError,
+)
 from digitflow.storage.objects import object_entries
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
@@ -194,7 +199,7 @@ def _needed(place: Place) -> dict[str, set[str]]:
 def _noting(problems: list[str]) -> Iterator[None]:
     try:
         yield
-    except (RecordDamagedError, StoreUnusableError) as error:
+    except (LedgerError, RecordDamagedError, StoreUnusableError) as error:
         problems.append(str(error))
 
 

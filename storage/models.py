@@ -1,36 +1,40 @@
-"""The registry: every trained model a numbered version, and aliases that move between them.
+"""Models: what the ledger says of them, and where each named model stands after its entries.
 
-Layout below the store's root::
-
-    models/versions/000001.json   one version; never changed once written, but see `register`
-    models/aliases/champion.json  where an alias stands and where it stood, replaced whole
-
-A version refers to its weights and predictions by digest; the sweep of the store keeps them.
+A trained model is a *version*, and is what it is made of: its identity is a digest. Its number, as
+in ``v12``, is a handle that the ledger gives it once, so that it means the same on every machine.
+A *named model*, such as ``letters``, has one champion. Which, is nowhere written down: it follows
+from the entries, as does what is quarantined, and what is on hold.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
-from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.documents import Document, Kind, LocalDocuments
-from digitflow.storage.errors import (
-    MovedMeanwhileError,
-    RecordDamagedError,
-    UnknownNameError,
-)
-from digitflow.storage.fields import Number
+from digitflow.storage.digests import digest_json
+from digitflow.storage.documents import Document
+from digitflow.storage.fields import Number, Time
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.locks import briefly
-from digitflow.storage.records import now
+from digitflow.storage.ledger import Link, entries
 
 CHAMPION = "champion"
-ANY = 0  # no version has this number
 
-_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,49}")
+EntryKind = Literal[
+    "trained",  # a model was trained for the first time
+    "promoted",  # it became the champion
+    "rejected",  # it did not pass the gate
+    "held",  # it passed the gate, and did not become the champion: a person is asked
+    "rolled-back",  # the champion was taken back, and quarantined
+    "quarantine",  # a version must not become a champion
+    "hold",  # the champion must not change
+    "release",  # the end of a quarantine, or of a hold
+    "imported",  # an older registry's aliases were taken over
+    "lost",  # stands for an entry that is damaged everywhere
+]
+_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class ModelVersion(Document):
     Attributes
     ----------
     version
-        Counted from 1.
+        Its number, counted from 1 in its store.
     created
         When it was registered, ISO 8601 in UTC.
     run
@@ -65,6 +69,8 @@ class ModelVersion(Document):
     transposed
         Whether the dataset's files hold their images with rows and columns exchanged. The model
         takes upright ones all the same.
+    model
+        The named model that it was trained for; empty in the record of an older digitflow.
     """
 
     version: int
@@ -81,217 +87,261 @@ class ModelVersion(Document):
     predictions: Artifact
     image_size: tuple[int, int] | None = None
     transposed: bool = False
+    model: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """What it is, as a digest: the same training of the same data to the same weights."""
+        return identity(self.training, self.weights, self.data)
+
+
+@dataclass(frozen=True)
+class LedgerEntry(Link):
+    """One thing that happened to a model.
+
+    Attributes
+    ----------
+    kind
+        What happened.
+    at
+        When, for people: the order alone decides.
+    by
+        Who did it: a run, or a person on a machine.
+    by_hand
+        Whether a person did it.
+    reason
+        Why, in a sentence.
+    model
+        The named model that it happened to; empty where it happened to a version alone.
+    version
+        Identity of the version that it is about, or that an alias moved to.
+    trained
+        The version, where it is a new one.
+    details
+        What else there is to say, by name, such as the numbers of a decision.
+    token
+        Drawn anew for each, so that no two entries are alike.
+    """
+
+    kind: EntryKind = "lost"
+    at: Time = "1970-01-01T00:00:00.000+00:00"
+    by: str = ""
+    by_hand: bool = False
+    reason: str = ""
+    model: str = ""
+    version: str = ""
+    trained: ModelVersion | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    token: str = ""
+
+
+ENTRIES = entries(LedgerEntry)
+
+
+def stand_in(order: int, previous: str, stands_for: str | None) -> LedgerEntry:
+    """Return the entry that stands for one that is lost."""
+    return LedgerEntry(order, previous, stands_for, reason="damaged in every place")
 
 
 @dataclass(frozen=True)
 class Move:
-    """One move of an alias: to which version, when, and why."""
+    """One move of a named model's champion: to which version, when, why, and by whom."""
 
     version: int
     at: str
     why: str
+    by: str = ""
 
 
-@dataclass(frozen=True)
-class Alias(Document):
-    """Where an alias stands, last, and where it stood before."""
+@dataclass
+class Standing:
+    """Where one named model stands.
 
-    alias: str
-    moves: tuple[Move, ...]
-
-
-VERSIONS = Kind(
-    ModelVersion,
-    folder="models/versions",
-    is_name=re.compile(r"\d{6}").fullmatch,
-    expected="a number of six digits",
-    title=lambda name: f"model version {int(name)}",
-    name_of=lambda model: f"{model.version:06d}",
-)
-ALIASES = Kind(
-    Alias,
-    folder="models/aliases",
-    is_name=_ALIAS.fullmatch,
-    expected="an alias of lower-case letters, digits, dashes",
-    title=lambda name: f"alias {name}",
-    name_of=lambda alias: alias.alias,
-)
-
-
-class ModelStore:
-    """Model versions and aliases.
-
-    Parameters
+    Attributes
     ----------
-    backend
-        The store's folder.
+    moves
+        Of its champion, from the first to the last.
+    back
+        Versions that the champion can go back to, the present one last.
+    hold
+        The entry that put it on hold, or None.
+    verdicts
+        The gate's, oldest first.
     """
 
-    def __init__(self, backend: LocalBackend) -> None:
-        self.root = backend.path("models")
-        self.versions = LocalDocuments(VERSIONS, backend)
-        self.aliases = LocalDocuments(ALIASES, backend)
-
-    def register(self, **fields: Any) -> ModelVersion:
-        """Make a trained model a version, or return the version that it is already.
-
-        One that an older digitflow registered without its image size is given it.
-
-        Parameters
-        ----------
-        **fields
-            Those of `ModelVersion`, apart from `version` and `created`.
-        """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with briefly(self.root / "register.lock", "the registry of models"):
-            for known in self.oldest_first():
-                if (known.training, known.weights, known.data) == (
-                    fields["training"],
-                    fields["weights"],
-                    fields["data"],
-                ):
-                    return self._completed(known, fields)
-            # A damaged version keeps its number.
-            last = max(map(int, self.versions.entries()), default=0)
-            model = ModelVersion(version=last + 1, created=now(), **fields)
-            self.versions.save(model)
-        return model
-
-    def load(self, version: int) -> ModelVersion:
-        """Return a version.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is none of that number.
-        RecordDamagedError
-            If its record cannot be trusted.
-        """
-        try:
-            return self.versions.load(f"{version:06d}")
-        except (FileNotFoundError, ValueError):
-            known = ", ".join(str(each.version) for each in self.oldest_first()) or "none yet"
-            message = f"expected the number of a model version, found {version}; there are {known}"
-            raise UnknownNameError(message) from None
-
-    def oldest_first(self) -> Iterator[ModelVersion]:
-        """Iterate over the readable versions, in order."""
-        yield from self.versions.readable()
-
-    def moves(self, alias: str = CHAMPION) -> tuple[Move, ...]:
-        """Return where an alias stands, last, and where it stood before.
-
-        Raises
-        ------
-        UnknownNameError
-            If the text cannot name an alias.
-        RecordDamagedError
-            If its record cannot be trusted.
-        """
-        try:
-            return self.aliases.load(alias).moves
-        except FileNotFoundError:
-            return ()
-        except ValueError as error:
-            raise UnknownNameError(str(error)) from None
-
-    def champion(self) -> ModelVersion | None:
-        """Return the version that the alias `champion` stands at, or None."""
-        moves = self.moves()
-        return self.load(moves[-1].version) if moves else None
-
-    def promote(
-        self, version: int, why: str, alias: str = CHAMPION, *, judged_against: int | None = ANY
-    ) -> Move:
-        """Move an alias to a version; it stands at the old one or the new one, never between.
-
-        Parameters
-        ----------
-        version, why, alias
-            Where to, the reason for the history, and which alias.
-        judged_against
-            The version that it must stand at, or None where it must stand nowhere; by default
-            it may stand anywhere.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such version.
-        MovedMeanwhileError
-            If it stands elsewhere than at `judged_against`.
-        """
-        model = self.load(version)
-        self.root.mkdir(parents=True, exist_ok=True)
-        with briefly(self.root / "alias.lock", "the aliases of models"):
-            before = self.moves(alias)
-            stands_at = before[-1].version if before else None
-            if judged_against not in (ANY, stands_at):
-                message = (
-                    f"expected {alias} to be version {judged_against}, found {stands_at}: it has "
-                    "been moved meanwhile"
-                )
-                raise MovedMeanwhileError(message)
-            move = Move(model.version, now(), why)
-            self.aliases.save(Alias(alias, (*before, move)))
-        return move
-
-    def rollback(self, alias: str = CHAMPION) -> Move:
-        """Move an alias back to the version it stood at before; that is a move, too.
-
-        Raises
-        ------
-        UnknownNameError
-            If it has never stood anywhere else.
-        """
-        moves = self.moves(alias)
-        before = previous(moves)
-        if before is None:
-            message = f"the alias {alias!r} has no earlier version to go back to"
-            raise UnknownNameError(message)
-        now_at = moves[-1].version
-        why = f"rolled back from version {now_at}"
-        return self.promote(before, why, alias, judged_against=now_at)
-
-    def references(self) -> Iterator[str]:
-        """Yield the digest of every object that a version refers to.
-
-        Raises
-        ------
-        RecordDamagedError
-            If a version or an alias cannot be read, or an alias names a version that is missing.
-        """
-        versions = set()
-        for name, model in self.versions.examined():
-            if isinstance(model, RecordDamagedError):
-                raise model
-            versions.add(int(name))
-            yield model.weights.sha256
-            yield model.predictions.sha256
-        for name, alias in self.aliases.examined():
-            if isinstance(alias, RecordDamagedError):
-                raise alias
-            for missing in {move.version for move in alias.moves} - versions:
-                message = f"alias {name} names model version {missing}, whose record is missing"
-                raise RecordDamagedError(message)
-
-    def _completed(self, known: ModelVersion, fields: Mapping[str, Any]) -> ModelVersion:
-        if known.image_size is not None or fields.get("image_size") is None:
-            return known
-        of_images = {name: fields[name] for name in ("image_size", "transposed") if name in fields}
-        completed = replace(known, **of_images)
-        self.versions.save(completed)
-        return completed
+    moves: list[Move] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
+    hold: LedgerEntry | None = None
+    verdicts: list[LedgerEntry] = field(default_factory=list)
 
 
-def previous(moves: tuple[Move, ...]) -> int | None:
-    """Return the version to go back to: the one before the last that was not rolled back.
+class State:
+    """What follows from the entries of a ledger, and from nothing else.
 
-    Going back twice goes back two versions, not to and fro.
+    Attributes
+    ----------
+    versions
+        By identity, in the order in which they were first trained.
+    standings
+        By named model.
+    quarantined
+        The entries that put versions into quarantine, by the versions' identities.
+    lost
+        Orders of lost entries that no person has answered yet by promoting a version.
+    imported
+        Which older registries have been taken over.
+    reserved
+        Numbers that no new version gets.
     """
-    stack: list[int] = []
-    for move in moves:
-        if len(stack) > 1 and move.why.startswith("rolled back") and stack[-2] == move.version:
-            stack.pop()
-        elif not stack or stack[-1] != move.version:
-            stack.append(move.version)
-    return stack[-2] if len(stack) > 1 else None
+
+    def __init__(self) -> None:
+        self.versions: dict[str, ModelVersion] = {}
+        self.standings: dict[str, Standing] = {}
+        self.quarantined: dict[str, LedgerEntry] = {}
+        self.lost: list[int] = []
+        self.imported: set[str] = set()
+        self.reserved: set[int] = set()
+        self._ids: dict[int, str] = {}
+        self._names: dict[str, str] = {}
+        self._imported_models: set[str] = set()
+
+    @classmethod
+    def after(cls, chain: Iterable[LedgerEntry]) -> State:
+        """Return the state after all entries."""
+        state = cls()
+        for entry in chain:
+            state.apply(entry)
+        return state
+
+    def by_number(self, number: int) -> ModelVersion | None:
+        """Return the version of a number, or None."""
+        found = self._ids.get(number)
+        return None if found is None else self.versions[found]
+
+    def champion(self, model: str) -> ModelVersion | None:
+        """Return the champion of a named model, or None if it never had one."""
+        standing = self.standings.get(model)
+        return self.versions[standing.back[-1]] if standing and standing.back else None
+
+    def with_champions(self) -> list[str]:
+        """Return the named models that have a champion."""
+        return sorted(name for name, standing in self.standings.items() if standing.back)
+
+    def quarantine(self, version: ModelVersion) -> LedgerEntry | None:
+        """Return what put a version, or one of the very same weights, into quarantine; or None."""
+        if version.id in self.quarantined:
+            return self.quarantined[version.id]
+        for each, entry in self.quarantined.items():
+            if self.versions[each].weights == version.weights:
+                return entry
+        return None
+
+    def next_number(self) -> int:
+        """Return the number of the next new version.
+
+        A lost entry may have been a version, whose number must not come to mean another one.
+        """
+        return max([0, *self._ids, *self.reserved]) + 1
+
+    def apply(self, entry: LedgerEntry) -> None:
+        """Go on by one entry."""
+        match entry.kind:
+            case "trained" if entry.trained is not None:
+                self._train(entry.trained, entry.details.get("dataset"))
+            case "promoted" if entry.version in self.versions:
+                self._move(entry)
+                settled = entry.details.get("settles", ())
+                self.lost = [each for each in self.lost if each not in settled]
+                if not entry.by_hand:
+                    self.standing(entry.model).verdicts.append(entry)
+            case "rolled-back" if entry.version in self.versions:
+                if (left := entry.details.get("left")) in self.versions:
+                    self.quarantined[str(left)] = entry
+                self._move(entry)
+            case "rejected" | "held":
+                self.standing(entry.model).verdicts.append(entry)
+            case "quarantine" if entry.version in self.versions:
+                self.quarantined[entry.version] = entry
+            case "hold":
+                self.standing(entry.model).hold = entry
+            case "release" if entry.version:
+                self.quarantined.pop(entry.version, None)
+            case "release":
+                self.standing(entry.model).hold = None
+            case "imported":
+                self._import(entry)
+            case "lost":
+                self.lost.append(entry.order)
+                self.reserved.add(self.next_number())
+
+    def standing(self, model: str) -> Standing:
+        """Return where a named model stands."""
+        return self.standings.setdefault(model, Standing())
+
+    def named(self, version: ModelVersion) -> str:
+        """Return the named model that a version was trained for."""
+        of_title = self._names.get(version.dataset, model_name(version.dataset))
+        return version.model or of_title
+
+    def _train(self, version: ModelVersion, dataset: str | None) -> None:
+        self.versions[version.id] = version
+        self._ids[version.version] = version.id
+        if dataset is None or version.dataset in self._names:
+            return
+        # An older registry knew titles alone: the name that belongs to one is learnt here.
+        name, before = model_name(dataset), model_name(version.dataset)
+        self._names[version.dataset] = name
+        if before in self._imported_models and name not in self.standings:
+            self.standings[name] = self.standings.pop(before)
+
+    def _move(self, entry: LedgerEntry) -> None:
+        standing = self.standing(entry.model)
+        number = self.versions[entry.version].version
+        standing.moves.append(Move(number, entry.at, entry.reason, entry.by))
+        if entry.kind == "rolled-back" and entry.version in standing.back:
+            # Back twice goes back two versions, not to and fro.
+            del standing.back[standing.back.index(entry.version) + 1 :]
+            return
+        if entry.version in standing.back:
+            standing.back.remove(entry.version)
+        standing.back.append(entry.version)
+
+    def _import(self, entry: LedgerEntry) -> None:
+        self.imported.add(str(entry.details["origin"]))
+        self.reserved.update(entry.details["reserved"])
+        if entry.details["problems"]:
+            self.lost.append(entry.order)
+        new: set[str] = set()
+        for move in entry.details["moves"]:
+            version = self.versions.get(entry.details["numbers"].get(str(move["version"])))
+            if version is None:
+                continue
+            model = self.named(version) if move["alias"] == CHAMPION else move["alias"]
+            standing = self.standing(model)
+            if standing.moves and model not in new:
+                continue  # another machine's champion came first
+            new.add(model)
+            standing.moves.append(Move(version.version, move["at"], move["why"]))
+            back = standing.back
+            if move["why"].startswith("rolled back") and version.id in back[:-1]:
+                del back[back.index(version.id) + 1 :]
+            else:
+                standing.back = [*(each for each in back if each != version.id), version.id]
+        self._imported_models |= new
+
+
+def identity(training: str, weights: Artifact, data: Mapping[str, str]) -> str:
+    """Return what tells a version from all others."""
+    made_of = {"training": training, "weights": weights.sha256, "data": dict(data)}
+    return digest_json(made_of)
+
+
+def is_model_name(text: str) -> bool:
+    """Tell whether a text can name a model."""
+    return _MODEL_NAME.fullmatch(text) is not None
+
+
+def model_name(text: str) -> str:
+    """Return the name of the model of a dataset; what a name cannot hold becomes a dash."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:100]
+    return plain or "model"

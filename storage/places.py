@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from digitflow.storage.batches import BATCHES
 from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import SharedStoreError
 from digitflow.storage.liveness import oldest_start
-from digitflow.storage.models import ALIASES, VERSIONS
 from digitflow.storage.quarantine import remove_unless, settle
 from digitflow.storage.records import RECORDS, Record
 from digitflow.storage.runs import RUNS, RunRecord
@@ -150,12 +149,13 @@ class Here(Place):
         self.others = (
             ("source", Documents(SOURCES, self.backend)),
             ("batch", self.batches),
-            *_registry(self.backend),
+            *_entries(store.models.ledger.here()),
         )
         self.temporary = (("", 1), ("objects/tmp", 1), ("records", 2), ("models", 2))
-        folders = ("runs", f"{COPIES}/runs", "sources", "batches")
+        ledger = ("ledger", "ledger-copies", "ledger-mirror")
+        folders = ("runs", f"{COPIES}/runs", "sources", "batches", *ledger)
         self.temporary += tuple((folder, 1) for folder in folders)
-        self.roots = (("run", self.runs), *_registry(self.backend))
+        self.roots = (("run", self.runs), *_entries(store.models.ledger.here()))
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
         """Return what counts as old: nothing that was made or used since a run started."""
@@ -174,8 +174,8 @@ class Here(Place):
         )
 
     def in_use(self) -> Iterator[str]:
-        """Yield what the versions of models refer to."""
-        return self.models.references()
+        """Yield what the versions of models refer to, as far as this machine knows."""
+        return self.models.references_here()
 
     def only_here(self, name: str) -> bool:
         """Tell whether a shared store is still to be sent this document."""
@@ -208,7 +208,8 @@ class There(Place):
         self.records = Documents(RECORDS, self.backend)
         self.runs = Documents(RUNS, self.backend)
         self.models = store.models
-        self.roots = (("run", self.runs), *_registry(LocalBackend(store.root)))
+        self.others = _entries(store.models.ledger.there())
+        self.roots = (("run", self.runs), *self.others)
         self._here = store.shared.objects
 
     def cutoffs(self, keep_days: float) -> Cutoffs:
@@ -236,7 +237,7 @@ class There(Place):
         return True
 
     def in_use(self) -> Iterator[str]:
-        """Yield what this machine's versions of models refer to."""
+        """Yield what the versions of models refer to."""
         return self.models.references()
 
     def heal(self, sha256: str) -> bool:
@@ -247,6 +248,6 @@ class There(Place):
         return True
 
 
-def _registry(backend: Backend) -> tuple[tuple[str, Documents[Any]], ...]:
-    """Return the documents of the registry of models, which is each machine's own."""
-    return ("model", Documents(VERSIONS, backend)), ("model", Documents(ALIASES, backend))
+def _entries(found: Iterable[Documents[Any]]) -> tuple[tuple[str, Documents[Any]], ...]:
+    """Return the files of a ledger's entries, by what people call them."""
+    return tuple(("ledger entry", each) for each in found)

@@ -7,7 +7,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     runs/<name>.json          what each run did
     copies/runs/<name>.json   the same, for one of the two may be damaged
     damaged/                  what lay in the place of a folder, moved there by a repair
-    models/                   versions of trained models, and the champion
+    ledger/                   versions of trained models, and what happened to them; and its copies
     sources/<digest>.json     what a source of data served when it was last asked
     batches/                  what models predicted lately, in numbers
     scratch/<key>/            what a computation keeps until it is done
@@ -34,11 +34,11 @@ from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.formats.artifacts import Artifact, read_artifact
 from digitflow.storage.locks import KeyLocks
-from digitflow.storage.models import ModelStore
 from digitflow.storage.objects import ObjectStore
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.quarantine import settle
 from digitflow.storage.records import RECORDS, RecordStore
+from digitflow.storage.registry import ModelStore
 from digitflow.storage.runs import RUNS
 from digitflow.storage.sources import SOURCES, SourceStore
 
@@ -100,7 +100,6 @@ class Store:
             raise StoreUnusableError(message)
         folder = LocalBackend(self.root)
         settled = partial(settle, self.root)
-        self.models = ModelStore(folder)
         self.sources = SourceStore(LocalDocuments(SOURCES, folder))
         self.batches = LocalDocuments(BATCHES, folder)
         self.locks = KeyLocks(self.root / "locks")
@@ -110,6 +109,7 @@ class Store:
             self.objects = ObjectStore(self.root / "objects", settled)
             self.records = RecordStore(LocalDocuments(RECORDS, folder))
             self.runs = LocalDocuments(RUNS, folder)
+            self.models = ModelStore(folder, check=self._check)
             return
         from digitflow.storage.shared import SharedStore
 
@@ -117,6 +117,7 @@ class Store:
         self.objects = self.shared.objects
         self.records = RecordStore(self.shared.records)
         self.runs = self.shared.runs
+        self.models = ModelStore(folder, self.shared.remote, self._check)
 
     @property
     def local(self) -> Store:
@@ -147,6 +148,9 @@ class Store:
             If they are not of the declared format.
         """
         return read_artifact(artifact.format, self.objects.verify(artifact.sha256, artifact.size))
+
+    def _check(self, artifact: Artifact) -> None:
+        self.objects.verify(artifact.sha256, artifact.size)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

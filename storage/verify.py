@@ -7,14 +7,20 @@ healed from its copy or left as it is: never removed.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from digitflow.storage.digests import short
 from digitflow.storage.documents import COPIES, Documents
-from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
+from digitflow.storage.errors import (
+    LedgerError,
+    RecordDamagedError,
+    StorageError,
+    StoreUnusableError,
+)
+from digitflow.storage.models import LedgerEntry
 from digitflow.storage.objects import object_entries, object_name
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
@@ -37,7 +43,8 @@ class Damage:
     ----------
     kind
         ``object``, ``record``, ``run``, ``copy`` (of a run's record), ``source``, ``batch``,
-        ``model``, or ``folder``: something else lies where a folder must.
+        ``ledger entry``, ``model`` (what a version of one needs), or ``folder``: something else
+        lies where a folder must.
     name
         Where it lies, below the store's root or URL.
     problem
@@ -132,8 +139,10 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
             problem = f"{place.backend}/{file} names {names}, which is missing"
             report.damaged.append(Damage("record", file, problem, lacks))
     for noun, documents in place.others:
-        _verify_documents(report, noun, documents)
-    if place.is_whole and isinstance(place, Here):
+        sound = _verify_documents(report, noun, documents)
+        if noun == "ledger entry":
+            report.damaged += _odd_entries(store, sound)
+    if place.is_whole:
         report.damaged += _lost_of_models(place, sizes)
     return report
 
@@ -156,6 +165,8 @@ def repair(store: Store, report: Report, *, shared: bool = False) -> list[Repair
     """
     place = _place(store, shared)
     with explaining("the store", store.root):
+        if any(damage.kind == "ledger entry" for damage in report.damaged):
+            store.models.ledger.repair()
         done = [_repair(place, report, damage) for damage in report.damaged]
         place.runs.complete_copies()
     return done
@@ -166,6 +177,8 @@ def _repair(place: Place, report: Report, damage: Damage) -> Repair:
         return _clear(place, damage)
     if damage.kind in ("run", "copy"):
         return _heal_run(place, damage)
+    if damage.kind == "ledger entry" and _is_healed_entry(place, damage):
+        return Repair(damage, "healed from a copy")
     if damage.kind in {noun for noun, _ in place.roots} or damage.kind == "model":
         way_out = (
             "a run of the same training makes it again"
@@ -221,11 +234,34 @@ def _heal_run(place: Place, damage: Damage) -> Repair:
     return Repair(damage, "healed from its copy")
 
 
+def _odd_entries(store: Store, sound: Mapping[str, LedgerEntry]) -> Iterator[Damage]:
+    """Yield the entries that are sound in themselves and not those of the chain."""
+    try:
+        chain = store.models.ledger.read()
+    except (LedgerError, StoreUnusableError):
+        return  # said by whoever asks for a model; a folder that is none is said already
+    for file, entry in sound.items():
+        if entry.order > len(chain) or entry.digest != chain[entry.order - 1].digest:
+            problem = f"ledger entry {entry.order} is damaged: {file} is not the one of the chain"
+            yield Damage("ledger entry", file, problem)
+
+
+def _is_healed_entry(place: Place, damage: Damage) -> bool:
+    for _, documents in place.others:
+        name = documents.kind.name_in(damage.name)
+        if name is not None:
+            try:
+                documents.load(name)
+            except (FileNotFoundError, RecordDamagedError):
+                return False
+    return True
+
+
 def _lost_of_models(place: Place, there: Container[str]) -> Iterator[Damage]:
     """Yield the objects that versions of models need and the store does not have."""
     try:
         needed = sorted({*place.in_use()})
-    except (RecordDamagedError, StoreUnusableError):
+    except (LedgerError, RecordDamagedError, StoreUnusableError):
         return  # said already
     for sha256 in needed:
         name = object_name(sha256)

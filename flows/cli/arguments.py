@@ -32,7 +32,14 @@ from digitflow.tasks.sweeps.ranking import METRICS, Metric
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for scripts.")]
 Quiet = Annotated[bool, Parameter(name="--quiet", help="Show errors only.")]
 Verbose = Annotated[bool, Parameter(name="--verbose", help="Show Prefect's log too.")]
-VersionOrChampion = Annotated[int | None, Parameter(help="Model version. Default: the champion.")]
+Version = Annotated[str, Parameter(help="Model version, such as 12, v12, or its digest's start.")]
+VersionOrChampion = Annotated[
+    str | None,
+    Parameter(
+        help="Model version (12, v12, the start of its digest), or a named model for its champion. "
+        "Default: the champion, if only one model has any."
+    ),
+]
 AT_LEAST_ONE = validators.Number(gte=1)
 
 

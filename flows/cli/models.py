@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from rich.console import Console
 
-from digitflow.flows.cli.arguments import Json, VersionOrChampion
+from digitflow.flows.cli.arguments import Json, Version, VersionOrChampion
 from digitflow.flows.cli.render import (
     local_time,
     number,
@@ -20,22 +21,34 @@ from digitflow.flows.cli.render import (
     word,
 )
 from digitflow.storage.errors import UnknownNameError
-from digitflow.storage.models import CHAMPION, ModelStore, ModelVersion
+from digitflow.storage.models import CHAMPION, ModelVersion, State
+from digitflow.storage.registry import lost_entries
 from digitflow.storage.store import Store
 
 models = App(name="models")
 
+Model = Annotated[
+    str,
+    Parameter(
+        help="Named model, such as letters. Default: the version's own, or the only one with a "
+        "champion."
+    ),
+]
+Why = Annotated[str, Parameter(help="Reason, for the history.")]
+
 
 @models.default
 def list_models(*, json: Json = False) -> None:
-    """List the trained models, newest first."""
-    models = Store().models
-    champion = _champion(models)
-    versions = sorted(models.oldest_first(), key=lambda model: -model.version)
+    """List the trained models, newest first, and each named model's champion."""
+    registry = Store().models
+    state = registry.state()
+    versions = sorted(state.versions.values(), key=lambda model: -model.version)
     console = plain_console()
     if json:
-        console.print_json(data=[_document(model, champion) for model in versions])
+        console.print_json(data=[_document(model, state) for model in versions])
         return
+    if state.lost:
+        print_text(console, lost_entries(state, registry.ledger), "red")
     if not versions:
         console.print("no models yet; train one with: digitflow run")
         return
@@ -51,55 +64,96 @@ def list_models(*, json: Json = False) -> None:
         accuracy = model.metrics.get("test_accuracy")
         shown.add_row(
             str(model.version),
-            CHAMPION if model.version == champion else "",
+            standing_of(model, state),
             local_time(model.created),
             model.run,
             f"{model.dataset}, {model.preset}",
             "–" if accuracy is None else f"{accuracy:.4f}",
         )
     print_table(console, shown)
-    if champion is None:
+    if not state.with_champions():
         console.print("no champion yet: digitflow models promote VERSION", style="dim")
+    print_verdicts_of_people(console, state)
 
 
 @models.command(name="show")
 def show_model(version: VersionOrChampion = None, /, *, json: Json = False) -> None:
     """Show everything that is known about a model."""
-    models = Store().models
-    model = models.load(_or_champion(models, version))
-    document = _document(model, _champion(models))
-    moves = [move for move in models.moves() if move.version == model.version]
+    registry = Store().models
+    state = registry.state()
+    model = _version(Store(), version)
+    document = _document(model, state)
+    moves = [
+        {**asdict(move), "model": name}
+        for name, standing in state.standings.items()
+        for move in standing.moves
+        if move.version == model.version
+    ]
     console = plain_console()
     if json:
-        console.print_json(data={**document, "moves": [asdict(move) for move in moves]})
+        console.print_json(data={**document, "moves": moves})
         return
     size = model.image_size
     document["image_size"] = None if size is None else " x ".join(map(str, size))
-    document["moves"] = [f"{local_time(move.at)}: {move.why}" for move in moves]
+    document["moves"] = [
+        f"{local_time(move['at'])}: {move['why']} ({move['model']}{_by(move['by'])})"
+        for move in moves
+    ]
     print_fields(console, document)
 
 
 @models.command
-def promote(
-    version: Annotated[int, Parameter(help="Model version.")],
-    /,
-    *,
-    why: Annotated[str, Parameter(help="Reason, for the history.")] = "promoted by hand",
-) -> None:
+def promote(version: Version, /, *, why: Why = "promoted by hand", model: Model = "") -> None:
     """Make a model the champion."""
-    models = Store().models
-    before = models.champion()
-    models.promote(version, why)
-    _say_champion(f"version {version} is the {CHAMPION}", before)
+    registry = Store().models
+    chosen = registry.find(version)
+    before = registry.state().champion(model or registry.state().named(chosen))
+    registry.promote(chosen.version, why, model)
+    _say_champion(f"version {chosen.version} is the {CHAMPION}", before)
 
 
 @models.command
-def rollback() -> None:
-    """Make the previous champion the champion again."""
-    models = Store().models
-    before = models.champion()
-    move = models.rollback()
+def rollback(*, why: Why = "", model: Model = "") -> None:
+    """Make the previous champion the champion again, and quarantine the one that is left.
+
+    Nothing promotes it again before: digitflow models release VERSION
+    """
+    registry = Store().models
+    before = registry.champion(model)
+    move = registry.rollback(why, model)
     _say_champion(f"version {move.version} is the {CHAMPION} again", before)
+    if before is not None:
+        text = (
+            f"version {before.version} is in quarantine until: digitflow models release "
+            f"{before.version}"
+        )
+        print_text(plain_console(), text, "dim")
+
+
+@models.command
+def quarantine(version: Version, /, *, why: Why) -> None:
+    """Let nothing promote a version, nor another one of the same weights, until it is released."""
+    registry = Store().models
+    chosen = registry.quarantine(registry.find(version).version, why)
+    print_text(plain_console(), f"version {chosen.version} is in quarantine")
+
+
+@models.command
+def hold(model: Model = "", /, *, why: Why) -> None:
+    """Let nothing change the champion of a model until it is released."""
+    held = Store().models.hold(why, model)
+    print_text(plain_console(), f"the champion of {held} is on hold")
+
+
+@models.command
+def release(
+    what: Annotated[str, Parameter(help="Version in quarantine, or model on hold.")],
+    /,
+    *,
+    why: Why = "",
+) -> None:
+    """End the quarantine of a version, or the hold of a model."""
+    print_text(plain_console(), f"{Store().models.release(what, why)} is released")
 
 
 @models.command
@@ -113,23 +167,53 @@ def export(
     from digitflow.tasks.prediction.export import export
 
     cache = Store()
-    model = cache.models.load(_or_champion(cache.models, version))
+    model = _version(cache, version)
     export(cache.read(model.weights), model, to)
     print_text(plain_console(), f"version {model.version} is in {to}")
 
 
-def _champion(models: ModelStore) -> int | None:
-    """Return the champion's version; its record need not be readable."""
-    moves = models.moves()
-    return moves[-1].version if moves else None
+def standing_of(version: ModelVersion, state: State) -> str:
+    """Return what a version is: champion, quarantined, rejected, held, or nothing of these."""
+    names = [name for name in state.with_champions() if state.champion(name) == version]
+    if names:
+        is_plain = [state.named(version)] == names
+        return CHAMPION if is_plain else f"{CHAMPION} of {', '.join(names)}"
+    if state.quarantine(version) is not None:
+        return "quarantined"
+    for standing in state.standings.values():
+        for entry in reversed(standing.verdicts):
+            if entry.version == version.id:
+                return "" if entry.kind == "promoted" else entry.kind
+    return ""
 
 
-def _or_champion(models: ModelStore, version: int | None) -> int:
-    chosen = _champion(models) if version is None else version
-    if chosen is None:
+def print_verdicts_of_people(console: Console, state: State) -> None:
+    """Print what is on hold and what is in quarantine, with author and reason."""
+    for name, standing in sorted(state.standings.items()):
+        if standing.hold is not None:
+            entry = standing.hold
+            text = (
+                f"the champion of {name} is on hold since {local_time(entry.at)} by {entry.by}: "
+                f"{entry.reason}"
+            )
+            print_text(console, text, "yellow")
+    for version, entry in state.quarantined.items():
+        text = (
+            f"version {state.versions[version].version} is in quarantine since "
+            f"{local_time(entry.at)} by {entry.by}: {entry.reason}"
+        )
+        print_text(console, text, "yellow")
+
+
+def _version(cache: Store, text: str | None) -> ModelVersion:
+    """Return the version that is named, or the champion."""
+    if text is not None:
+        return cache.models.find(text)
+    champion = cache.models.champion()
+    if champion is None:
         message = "there is no champion yet; name a version: digitflow models lists them"
         raise UnknownNameError(message)
-    return chosen
+    return champion
 
 
 def _say_champion(text: str, before: ModelVersion | None) -> None:
@@ -137,9 +221,18 @@ def _say_champion(text: str, before: ModelVersion | None) -> None:
     plain_console().print(text + instead)
 
 
-def _document(model: ModelVersion, champion: int | None) -> dict[str, Any]:
+def _by(who: str) -> str:
+    return f", by {who}" if who else ""
+
+
+def _document(model: ModelVersion, state: State) -> dict[str, Any]:
     document = asdict(model)
-    document["champion"] = model.version == champion
+    document["model"] = state.named(model)
+    document["digest"] = model.id
+    document["standing"] = standing_of(model, state)
+    document["champion"] = any(state.champion(name) == model for name in state.with_champions())
+    if (entry := state.quarantine(model)) is not None:
+        document["quarantine"] = f"since {entry.at} by {entry.by}: {entry.reason}"
     document["weights"] = model.weights.to_json()
     document["predictions"] = model.predictions.to_json()
     document["class_names"] = ", ".join(model.class_names)

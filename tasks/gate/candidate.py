@@ -5,8 +5,10 @@ Light: it opens no array unless an older digitflow registered a model without it
 
 from __future__ import annotations
 
+import logging
 import math
 
+from digitflow.storage.errors import LedgerError
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
@@ -14,20 +16,37 @@ from digitflow.tasks.engine.call import StageResult
 from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 
+_log = logging.getLogger(__name__)
+
 _DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
 
 
-def register_model(cache: Store, summary: RunSummary, dataset: Dataset) -> ModelVersion | None:
+def register_model(
+    cache: Store, summary: RunSummary, dataset: Dataset, model: str = ""
+) -> ModelVersion | None:
     """Register the network or the ensemble that a run trained, if it did.
 
     A training that is registered already, cached or not, keeps its version. Of the run's metrics,
     single numbers are kept.
+
+    Parameters
+    ----------
+    cache, summary, dataset
+        The store, the run, and what it was trained on.
+    model
+        The named model that it was trained for; by default that of the dataset.
+
+    Returns
+    -------
+    ModelVersion or None
+        None also, with a warning, where the store cannot keep a ledger of models: that is no
+        reason to throw a training away.
     """
     trained = find_stage(summary.stages, "train")
     prepared = find_stage(summary.stages, "preprocess")
     if trained is None or prepared is None:
         return None
-    return cache.models.register(
+    fields = dict(
         run=summary.name,
         preset=summary.preset,
         dataset=summary.dataset,
@@ -41,6 +60,11 @@ def register_model(cache: Store, summary: RunSummary, dataset: Dataset) -> Model
         image_size=_image_size(summary.stages),
         transposed=dataset.transposed,
     )
+    try:
+        return cache.models.register(model=model, dataset_name=dataset.name, **fields)
+    except LedgerError as error:
+        _log.warning("The model is not registered: %s", error)
+        return None
 
 
 def _image_size(stages: tuple[StageResult, ...]) -> tuple[int, int] | None:

@@ -37,20 +37,22 @@ class Model:
     _cache: Store
 
     @classmethod
-    def load(cls, version: int | None = None, *, store: Store | None = None) -> Model:
+    def load(cls, version: int | str | None = None, *, store: Store | None = None) -> Model:
         """Return a model version, by default the champion.
 
         Parameters
         ----------
         version
-            Its number in the registry.
+            Its number, its handle such as ``v12``, the start of its digest, or the name of a
+            model, whose champion it is then.
         store
             Where it lies; by default the store that ``DIGITFLOW_STORE`` names.
 
         Raises
         ------
         UnknownNameError
-            If there is no such version, or no champion; says what to do about it.
+            If there is no such version, or no champion, or several models have one; says what to
+            do about it.
 
         Examples
         --------
@@ -62,7 +64,7 @@ class Model:
         """
         cache = store or Store()
         if version is not None:
-            return cls(cache.models.load(version), cache)
+            return cls(cache.models.find(str(version)), cache)
         champion = cache.models.champion()
         if champion is not None:
             return cls(champion, cache)
@@ -74,6 +76,35 @@ class Model:
         )
         message = f"there is no champion to predict with; {todo}"
         raise UnknownNameError(message)
+
+    @classmethod
+    def champion(cls, model: str = "", *, store: Store | None = None) -> Model:
+        """Return the champion of a named model as it is now.
+
+        Asked again it follows: whoever serves for long asks before each batch. It reads what has
+        been added to the ledger, and no weights.
+
+        Parameters
+        ----------
+        model
+            The model's name, such as ``mnist``; not needed if only one has a champion.
+        store
+            As for `load`.
+
+        Raises
+        ------
+        UnknownNameError
+            If that model has no champion, or none is named and several models have one.
+        """
+        if not model:
+            return cls.load(store=store)
+        cache = store or Store()
+        found = cache.models.champion(model)
+        if found is None:
+            known = ", ".join(cache.models.state().with_champions()) or "none yet"
+            message = f"expected the name of a model with a champion ({known}), found {model!r}"
+            raise UnknownNameError(message)
+        return cls(found, cache)
 
     @property
     def class_names(self) -> tuple[str, ...]:

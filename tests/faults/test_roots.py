@@ -84,13 +84,17 @@ def _stored(store: Store, text: str) -> Artifact:
     return Artifact(sha256, size, "file")
 
 
-def roots(store: Path) -> dict[str, Path]:
-    (record,) = store.glob("records/squares/*.json")
+def roots(store: Path) -> dict[str, list[Path]]:
+    """Return each root's file, and its copy: the ledger heals itself from one of the two."""
+
+    def entry(order: int) -> list[Path]:
+        return [store / folder / f"{order:08d}.json" for folder in ("ledger", "ledger-copies")]
+
     return {
-        "champion": store / "models/versions/000002.json",
-        "version": store / "models/versions/000001.json",
-        "alias": store / "models/aliases/champion.json",
-        "record": record,
+        "champion": entry(3),
+        "version": entry(1),
+        "alias": entry(4),
+        "record": [*store.glob("records/squares/*.json")],
     }
 
 
@@ -99,8 +103,9 @@ def roots(store: Path) -> dict[str, Path]:
 def test_nothing_is_deleted_while_a_root_cannot_be_read(
     filled: Store, root: str, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = roots(filled.root)[root]
-    DAMAGES[damage](path)
+    files = roots(filled.root)[root]
+    for path in files:
+        DAMAGES[damage](path)
     make_old(filled.root, hours=YEAR)
     before = sorted(filled.root.rglob("*"))
 
@@ -108,7 +113,7 @@ def test_nothing_is_deleted_while_a_root_cannot_be_read(
         assert main(command) == 1
         said = capsys.readouterr().err
         assert "nothing is deleted" in said
-        assert str(path) in said
+        assert (str(files[0]) if root == "record" else f"{filled.root}/ledger lost") in said
     with pytest.raises(RootUnreadableError):
         sweep(filled, 30)
     assert [path for path in before if not os.path.lexists(path)] == []
@@ -118,20 +123,19 @@ def test_nothing_is_deleted_while_a_root_cannot_be_read(
 def test_a_repair_removes_no_root_and_says_so(
     filled: Store, root: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = roots(filled.root)[root]
-    flip(path)
-    damaged = path.read_bytes()
+    files = roots(filled.root)[root]
+    for path in files:
+        flip(path)
+    damaged = [path.read_bytes() for path in files]
     assert main(["verify", "--repair"]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert path.read_bytes() == damaged
+    assert [path.read_bytes() for path in files] == damaged
     assert "left as it is" in said
-    assert "1 of 1 could not be repaired" in said
+    assert "2 of 2 could not be repaired" in said
     assert "removed" not in said
 
 
-@pytest.mark.parametrize(
-    "folder", ["records", "records/squares", "models", "models/versions", "models/aliases"]
-)
+@pytest.mark.parametrize("folder", ["records", "records/squares", "ledger"])
 def test_a_file_in_the_place_of_a_folder_is_seen(
     filled: Store, folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,7 +151,7 @@ def test_a_file_in_the_place_of_a_folder_is_seen(
 
     assert main(["verify", "--repair"]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    if folder.startswith("models"):
+    if folder == "ledger":
         assert "left as it is" in said
         assert (filled.root / folder).is_file()
         return
@@ -156,10 +160,11 @@ def test_a_file_in_the_place_of_a_folder_is_seen(
     check_sound(filled.root)
 
 
-def test_a_version_that_an_alias_names_is_missed(filled: Store) -> None:
-    roots(filled.root)["champion"].unlink()
+def test_a_version_whose_entry_is_gone_is_missed(filled: Store) -> None:
+    for path in roots(filled.root)["champion"]:
+        path.unlink()
     make_old(filled.root, hours=YEAR)
-    with pytest.raises(RootUnreadableError, match="names model version 2, whose record is missing"):
+    with pytest.raises(RootUnreadableError, match="entry 3 of .* lost"):
         sweep(filled, 30)
 
 

@@ -10,7 +10,7 @@ from digitflow.storage.store import Store
 # Of code.json, objects, records, runs, answers of sources, models and their aliases, predictions.
 FOLDERS = [
     *(".", "objects/tmp", "records/train", "runs", "sources"),
-    *("models/versions", "models/aliases", "batches"),
+    *("models/versions", "models/aliases", "batches", "ledger", "ledger-copies"),
 ]
 
 

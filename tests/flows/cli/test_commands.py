@@ -35,8 +35,11 @@ show NAME! --json
 diff RUN! OTHER --json
 models --json
 models show VERSION --json
-models promote VERSION! --why=promoted by hand
-models rollback
+models promote VERSION! --why=promoted by hand --model
+models rollback --why --model
+models quarantine VERSION! --why!
+models hold MODEL --why!
+models release WHAT! --why
 models export VERSION --to!
 predict FILES --model --json --csv --record
 drift --model --last=10 --json
