@@ -73,6 +73,6 @@ BATCHES = Kind(
     expected="a time and twenty hexadecimal digits",
     title=lambda name: f"the record of batch {name}",
     new_name=_new_name,
-    order=lambda name, batch: name,
+    order="name",
     check=_check_counts,
 )
