@@ -158,9 +158,9 @@ class Form:
         levels: NDArray[np.uint8] = np.rint(grey.clip(0, 255)).astype(np.uint8)
         return levels
 
-    def _amount(self, images: Floats) -> Floats:
+    def _amount(self, images: NDArray[np.floating[Any]]) -> NDArray[Any]:
         """Return how much ink there is at each pixel, 0 to 1; less than 0 on the other side."""
-        amount: Floats = (images - self.background) / (self.ink - self.background)
+        amount: NDArray[Any] = (images - self.background) / (self.ink - self.background)
         return amount
 
 
