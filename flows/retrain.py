@@ -44,7 +44,7 @@ _RULES = (
 
 
 # Red in every list of runs, and found by whoever looks for failures: a person should look at it.
-_NEEDS_A_PERSON = ("Rejected", "Unconfirmed")
+_NEEDS_A_PERSON = ("Rejected", "Held", "Unconfirmed")
 
 
 @flow(

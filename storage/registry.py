@@ -375,6 +375,8 @@ class ModelStore:
     def references(self) -> Iterator[str]:
         """Yield the digest of every object that a version refers to.
 
+        Of a champion also what it was trained and tested on: challengers are judged by that.
+
         Raises
         ------
         LedgerError
@@ -387,6 +389,9 @@ class ModelStore:
         for version in state.versions.values():
             yield version.weights.sha256
             yield version.predictions.sha256
+        for model in state.with_champions():
+            champion = state.champion(model)
+            yield from () if champion is None else champion.data.values()
 
     def references_here(self) -> Iterator[str]:
         """Yield the same as far as this machine knows, without a look at a shared store."""
@@ -529,6 +534,8 @@ class ModelStore:
     def _completed(known: ModelVersion, model: str, fields: Mapping[str, Any]) -> ModelVersion:
         if not known.model:
             known = replace(known, model=model)
+        if known.form is None:
+            known = replace(known, form=fields.get("form"))
         if known.image_size is not None or fields.get("image_size") is None:
             return known
         of_images = {name: fields[name] for name in ("image_size", "transposed") if name in fields}

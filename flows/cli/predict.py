@@ -42,6 +42,7 @@ from digitflow.tasks.prediction.predictions import (
 )
 
 ALL_READ, SOME_UNREADABLE = 0, 1
+_MOST_NAMES = 5
 LIKE_THE_TEST_SET, DRIFTED = 0, 3
 
 
@@ -93,7 +94,14 @@ def predict(
         )
     predictions = loaded.predict_batch(batch)
     if record:
-        record_batch(cache, version, predictions, len(batch.unreadable), run="digitflow predict")
+        record_batch(
+            cache,
+            version,
+            predictions,
+            len(batch.unreadable),
+            run="digitflow predict",
+            images=batch.images,
+        )
     console = plain_console()
     if csv == "-":
         sys.stdout.write(predictions_csv(predictions, batch.unreadable))
@@ -107,6 +115,10 @@ def predict(
         count = len(predictions)
         what = "prediction is" if count == 1 else "predictions are"
         print_text(console, f"{count:,} {what} in {csv}")
+    if batch.passed_over:
+        names = ", ".join(Path(each).name for each in batch.passed_over[:_MOST_NAMES])
+        more = ", …" if len(batch.passed_over) > _MOST_NAMES else ""
+        print_text(errors, f"passed over, as no pictures: {names}{more}", "dim")
     for name, problem in batch.unreadable:
         print_text(errors, f"{name}: {problem}", "red")
     return SOME_UNREADABLE if batch.unreadable else ALL_READ
@@ -217,4 +229,6 @@ def _print_classes(console: Console, report: DriftReport) -> None:
 
 
 def _numbers(drift: Drift) -> tuple[str, str, str]:
-    return f"{drift.psi:.3f}", f"{drift.chance:.3f}", drift.state
+    because = ", ".join(each.name for each in drift.reasons)
+    state = f"{drift.state}: {because}" if because else drift.state
+    return f"{drift.psi:.3f}", f"{drift.chance:.3f}", state

@@ -6,36 +6,36 @@ Never cached: a decision belongs to its day.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from digitflow.storage.errors import MovedMeanwhileError
-from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.models import ModelVersion, Move
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.engine.step import announce, step
 from digitflow.tasks.gate.candidate import check_comparable
+from digitflow.tasks.gate.compare import champions_standing, compare
 from digitflow.tasks.gate.decision import (
     decision_headline,
     decision_json,
     decision_markdown,
     unchanged_markdown,
 )
-from digitflow.tasks.gate.rules import Decision, Rules, decide
+from digitflow.tasks.gate.rules import Decision, Rules
 from digitflow.tasks.monitoring.publish import publish_drift
 from digitflow.tasks.reporting.run_summary import RunSummary
-from digitflow.tasks.stages.score import score
+
+_PASSED = "passed the gate in run"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How a retraining ended: in a word for the run's state, in a sentence, and at length."""
 
-    word: Literal["Promoted", "Rejected", "Unchanged", "Unconfirmed"]
+    word: Literal["Promoted", "Rejected", "Held", "Unchanged", "Unconfirmed"]
     headline: str
     markdown: str
 
@@ -70,17 +70,18 @@ def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -
             return _unchanged(cache, champion, source)
         if champion is not None:
             check_comparable(cache, challenger, champion)
-        decision = _compare(cache, summary, challenger, champion, rules)
+        found = compare(cache, summary, challenger, champion, rules, _lineage(cache))
+        decision = found.decision
         try:
-            if decision.promoted:
+            if found.word == "Promoted":
                 _promote(cache, summary, decision, challenger, champion)
             break
         except MovedMeanwhileError as error:
             get_run_logger().warning("Judging once more: %s", error)
-    headline = decision_headline(decision, challenger, champion)
+    headline = decision_headline(decision, challenger, champion, found.doubts)
     get_run_logger().info(headline)
     announce(
-        f"digitflow.model.{'promoted' if decision.promoted else 'rejected'}",
+        f"digitflow.model.{found.word.lower()}",
         f"digitflow.model.{challenger.version}",
         f"digitflow model version {challenger.version}",
         {
@@ -89,11 +90,15 @@ def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -
             "champion": None if champion is None else champion.version,
             "run": summary.name,
             **decision_json(decision, rules),
+            **found.to_json(),
         },
     )
     drift = publish_drift(cache, champion)
-    text = decision_markdown(decision, challenger, champion, source, drift)
-    return Verdict("Promoted" if decision.promoted else "Rejected", headline, text)
+    standing = "" if found.standing is None else str(found.standing)
+    text = decision_markdown(
+        decision, challenger, champion, source, drift, data=found.data, standing=standing
+    )
+    return Verdict(found.word, headline, text)
 
 
 def publish_decision(headline: str, markdown: str) -> None:
@@ -117,43 +122,25 @@ def _unchanged(cache: Store, champion: ModelVersion, source: SourceAnswer) -> Ve
         headline = f"Nothing to do: version {champion.version}, the champion, is the same model"
     get_run_logger().info(headline)
     drift = publish_drift(cache, champion)
-    return Verdict(word, headline, unchanged_markdown(headline, champion, source, drift))
-
-
-def _compare(
-    cache: Store,
-    summary: RunSummary,
-    challenger: ModelVersion,
-    champion: ModelVersion | None,
-    rules: Rules,
-) -> Decision:
-    """Judge both models on the test images of the run."""
-    labels = cache.read(_output(summary, "preprocess", "test_targets"))
-    outputs = None if champion is None else _champions_outputs(cache, summary, champion)
-    return decide(
-        np.asarray(cache.read(challenger.predictions)["outputs"]),
-        outputs,
-        labels,
-        challenger.class_names,
-        rules,
+    standing = champions_standing(cache, champion)
+    text = unchanged_markdown(
+        headline, champion, source, drift, standing="" if standing is None else str(standing)
     )
+    return Verdict(word, headline, text)
 
 
-def _champions_outputs(cache: Store, summary: RunSummary, champion: ModelVersion) -> Any:
-    test_inputs = _output(summary, "preprocess", "test_inputs")
-    if champion.data["test_inputs"] == test_inputs.sha256:
-        return cache.read(champion.predictions)["outputs"]
-    inputs = {"model": champion.weights, "test_inputs": test_inputs}
-    scored = score.run(cache, "score-champion", inputs, {}, run=summary.name)
-    return cache.read(scored.outputs["outputs"])
-
-
-def _output(summary: RunSummary, stage: str, name: str) -> Artifact:
-    artifact = summary.output(stage, name)
-    if artifact is None:
-        message = f"expected a run with the stage {stage}, found one without"
-        raise ValueError(message)
-    return artifact
+def _lineage(cache: Store) -> list[ModelVersion]:
+    """Return the champions that led to this one, since a person promoted one by hand."""
+    stack: list[Move] = []
+    for move in cache.models.moves():
+        if stack and move.why.startswith("rolled back"):
+            stack.pop()
+            if stack and stack[-1].version == move.version:
+                continue
+        if not move.why.startswith(_PASSED):
+            stack.clear()
+        stack.append(move)
+    return [cache.models.load(move.version) for move in stack]
 
 
 def _promote(
@@ -167,6 +154,6 @@ def _promote(
     against = "" if before is None else f" against {before:.4f}"
     cache.models.promote(
         challenger.version,
-        f"passed the gate in run {summary.name}: {decision.challenger_accuracy:.4f}{against}",
+        f"{_PASSED} {summary.name}: {decision.challenger_accuracy:.4f}{against}",
         judged_against=None if champion is None else champion.version,
     )

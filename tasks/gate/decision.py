@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from digitflow.storage.models import ModelVersion
 from digitflow.tasks.data.download.source_check import SourceAnswer
-from digitflow.tasks.gate.rules import Decision, Rules
+from digitflow.tasks.gate.data import DataCheck
+from digitflow.tasks.gate.rules import Check, Decision, Rules
 from digitflow.tasks.reporting.render import render
 
 
 def decision_headline(
-    decision: Decision, challenger: ModelVersion, champion: ModelVersion | None
+    decision: Decision,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    doubts: Sequence[DataCheck] = (),
 ) -> str:
-    """Return the decision in one line, with the reasons for a rejection."""
-    complaints = [check.complaint for check in decision.checks if not check.met]
-    reasons = f": {', '.join(complaints)}" if complaints else ""
-    return _title(decision, challenger, champion) + reasons
+    """Return the decision in one line, with the reasons for a rejection or a hold."""
+    unmet: Sequence[Check] = doubts or [check for check in decision.checks if not check.met]
+    reasons = f": {', '.join(check.complaint for check in unmet)}" if unmet else ""
+    return _title(decision, challenger, champion, doubts) + reasons
 
 
-def _title(decision: Decision, challenger: ModelVersion, champion: ModelVersion | None) -> str:
+def _title(
+    decision: Decision,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    doubts: Sequence[DataCheck],
+) -> str:
+    if doubts:
+        # What is wrong with the test data is said first: by it everything else is judged.
+        about = {check.subject for check in doubts}
+        what = "test data" if "test data" in about else "training data"
+        happened = "changed" if champion else "in doubt"
+        return f"Held: {what} {happened}; {_waits(challenger, champion)}"
     if decision.promoted:
         instead = f", in place of version {champion.version}" if champion is not None else ""
         return f"Version {challenger.version} is the champion{instead}"
     stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
     return f"Version {challenger.version} is rejected; {stays}"
+
+
+def _waits(challenger: ModelVersion, champion: ModelVersion | None) -> str:
+    stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
+    return f"version {challenger.version} waits for a person, {stays}"
 
 
 def decision_markdown(
@@ -33,6 +54,9 @@ def decision_markdown(
     champion: ModelVersion | None,
     source: SourceAnswer,
     drift: str = "",
+    *,
+    data: Sequence[DataCheck] = (),
+    standing: str = "",
 ) -> str:
     """Return the whole decision: the requirements first, then both models, then the source.
 
@@ -46,12 +70,20 @@ def decision_markdown(
         What the data's source answered.
     drift
         A line on whether the champion still sees what it was tested on; empty for none.
+    data
+        The requirements on the data.
+    standing
+        What is known of the accuracy of the one that is the champion now; empty for nothing.
     """
+    doubts = [check for check in data if not check.met]
     scores = [("accuracy", decision.champion_accuracy, decision.challenger_accuracy)]
     scores += [(f"recall of {name}", theirs, own) for name, theirs, own in decision.recalls]
     return render(
         "decision.md",
-        title=_title(decision, challenger, champion),
+        title=_title(decision, challenger, champion, doubts),
+        doubts=doubts,
+        data=data,
+        standing=standing,
         decision=decision,
         challenger=challenger,
         champion=champion,
@@ -62,10 +94,22 @@ def decision_markdown(
 
 
 def unchanged_markdown(
-    headline: str, champion: ModelVersion, source: SourceAnswer, drift: str = ""
+    headline: str,
+    champion: ModelVersion,
+    source: SourceAnswer,
+    drift: str = "",
+    *,
+    standing: str = "",
 ) -> str:
     """Return the decision about a run that trained what is the champion already."""
-    return render("unchanged.md", headline=headline, champion=champion, source=source, drift=drift)
+    return render(
+        "unchanged.md",
+        headline=headline,
+        champion=champion,
+        source=source,
+        drift=drift,
+        standing=standing,
+    )
 
 
 def failed_markdown(error: BaseException, stays: str, source: SourceAnswer | None) -> str:

@@ -131,7 +131,7 @@ def decide(
     if champion is not None and len(champion) != len(labels):
         message = f"expected {len(labels)} outputs of the champion, found {len(champion)}"
         raise ValueError(message)
-    right, answered = _right(challenger, labels)
+    right, answered = _answers(challenger, labels)
     accuracy = float(right.mean())
     alone = (
         Check(
@@ -163,7 +163,7 @@ def decide(
             tuple((name, None, own[i]) for i, name in enumerate(class_names)),
         )
 
-    was_right, _ = _right(champion, labels)
+    was_right, _ = _answers(champion, labels)
     before = float(was_right.mean())
     theirs = _recalls(was_right, labels, len(class_names))
     gained, lost = _paired(right, was_right)
@@ -181,6 +181,40 @@ def decide(
         tuple((name, theirs[i], own[i]) for i, name in enumerate(class_names)),
         too_small,
     )
+
+
+def also_better(
+    challenger: NDArray[Any],
+    champion: NDArray[Any],
+    labels: NDArray[np.integer[Any]],
+    class_names: Sequence[str],
+    rules: Rules,
+) -> Check:
+    """Require the same improvement on the champion's own test images.
+
+    Where each night has test images of its own, each is another chance to be ahead by luck. On
+    those that it was promoted by the champion holds a record, as where they never change.
+
+    Parameters
+    ----------
+    challenger, champion, labels, class_names, rules
+        As for `decide`.
+    """
+    right, was_right = right_answers(challenger, labels), right_answers(champion, labels)
+    better = _improves(*_paired(right, was_right), len(labels), rules)
+    steady, _ = _no_class_falls(right, was_right, labels, class_names, rules)
+    complaints = [check.complaint for check in (better, steady) if not check.met]
+    return Check(
+        "the same on the champion's own test images",
+        f"{better.found}; {steady.found}",
+        better.met and steady.met,
+        f"on the champion's own test images: {', '.join(complaints)}",
+    )
+
+
+def right_answers(outputs: NDArray[Any], labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Return for which images the largest output is the right one, and all are finite numbers."""
+    return _answers(outputs, labels)[0]
 
 
 def is_ahead(gained: int, lost: int) -> bool:
@@ -248,7 +282,7 @@ def at_least(heads: int, coins: int) -> float:
     return min(1.0, math.exp(first + math.log(total)))
 
 
-def _right(
+def _answers(
     outputs: NDArray[Any], labels: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return for which images a model is right, and for which its outputs are finite.

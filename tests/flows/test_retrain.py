@@ -156,11 +156,12 @@ def test_a_week(
 
     # Thursday: 30 % of the labels are wrong.
     thursday = night(3_500, mislabelled(labels, 0.3))
-    assert (thursday.state, thursday.colour, champion()) == ("Rejected", "red", 2)
-    assert "# Version 3 is rejected; version 2 stays the champion" in thursday.decision
+    assert (thursday.state, thursday.colour, champion()) == ("Held", "red", 2)
+    assert thursday.decision.startswith("# Held: training data changed; version 3 waits for a ")
+    assert "of 3,500 training images of the champion's data are labelled" in thursday.decision
     assert "| **no** |" in thursday.decision
     assert "digitflow models promote 3" in thursday.decision
-    assert "rejected" in thursday.tags
+    assert "held" in thursday.tags
 
     # Friday: a damaged file fails the run before anything is trained.
     (data / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"not IDX at all"))
@@ -188,7 +189,7 @@ def test_a_week(
     kept = [each["data"] for each in prefect_server.ask("/artifacts/filter", asked)]
     assert kept[:7] == [night.decision for night, _ in reversed(week)]
     page = Path("results", own_name({"name": thursday.name}), "report.html").read_text()
-    assert "<h1>Version 3 is rejected; version 2 stays the champion</h1>" in page
+    assert "<h1>Held: training data changed; version 3 waits for a person, version 2" in page
     page = Path("results", own_name({"name": wednesday.name}), "report.html").read_text()
     assert "<h1>Nothing to do: version 2" in page
     check_events(prefect_server, week)
@@ -203,26 +204,27 @@ def check_events(server: PrefectServer, week: list[tuple[Night, float]]) -> None
         found: dict[str, list[dict[str, Any]]] = {}
         for event in server.ask("/events/filter", asked)["events"]:
             found.setdefault(event["event"], []).append(event)
-        models = found.get("digitflow.model.rejected", []) + found.get(
-            "digitflow.model.promoted", []
-        )
+        verdicts = ("rejected", "held", "promoted")
+        models = [each for word in verdicts for each in found.get(f"digitflow.model.{word}", [])]
         ours = [event for event in models if event["payload"]["run"] in runs]
         return found if len(ours) == 5 else None
 
     found = wait_for(of_this_week, "the events of five decisions")
     poisoned = next(
         event["payload"]
-        for event in found["digitflow.model.rejected"]
+        for event in found["digitflow.model.held"]
         if event["payload"]["version"] == 3 and event["payload"]["run"] in runs
     )
     assert poisoned["champion"] == 2
     assert poisoned["accuracy"] < poisoned["champion_accuracy"]
     assert poisoned["lost"] - poisoned["gained"] == round(
-        (poisoned["champion_accuracy"] - poisoned["accuracy"]) * TEST
+        (poisoned["champion_accuracy"] - poisoned["accuracy"]) * poisoned["test_images"]
     )
     assert 0 < poisoned["p_value"] < 1
     assert any(each.startswith("more accurate than the champion") for each in poisoned["unmet"])
-    assert "not more accurate than the champion (-0.0" in poisoned["headline"]
+    assert "labelled otherwise" in poisoned["headline"]
+    assert len(poisoned["doubts"]) == 1
+    assert poisoned["standing"]["version"] == 2
     assert set(poisoned["recalls"]) == set("0123456789")
     # Others on this server, as `prefect event emit`, say less in theirs.
     changes = [event["payload"].get("dataset") for event in found["digitflow.dataset.changed"]]

@@ -13,6 +13,7 @@ from digitflow.tasks.gate.rules import (
     Check,
     Decision,
     Rules,
+    also_better,
     at_least,
     decide,
     images_to_judge,
@@ -103,13 +104,13 @@ class TestChance:
         rng = np.random.default_rng(classes)
         labels = np.repeat(np.arange(classes), each)
         stopped = 0
-        for _ in range(400):
+        for _ in range(200):
             before = answers(np.flatnonzero(rng.random(len(labels)) > 0.90).tolist(), labels)
             after = answers(np.flatnonzero(rng.random(len(labels)) > 0.91).tolist(), labels)
             names = tuple(map(str, range(classes)))
             found = decide(after, before, labels, names, Rules(0.0, 0.02, 0.0))
             stopped += not check(found, "no class's recall").met
-        assert stopped / 400 <= 0.05
+        assert stopped / 200 <= 0.05
 
     @pytest.mark.parametrize("classes", [2, 10, 26, 100])
     def test_a_real_fall_in_a_class_that_can_be_judged_is_stopped(self, classes: int) -> None:
@@ -222,3 +223,22 @@ class TestExact:
         assert mcnemar(5100, 4900) == pytest.approx(0.0466, abs=5e-4)
         assert mcnemar(20_000, 0) == 0.0
         assert mcnemar(10**9, 10**9) == 1.0
+
+
+class TestTheChampionsOwnTestImages:
+    @pytest.mark.parametrize(
+        ("after", "met", "complaint"),
+        [
+            ([50, 51], True, ""),
+            (range(20), False, "not more accurate than the champion (+0.0000)"),
+            (range(1, 20), False, "not more accurate than the champion by more than chance"),
+            (range(50, 62), False, "recall of b falls by 0.2400"),
+        ],
+    )
+    def test_the_same_is_asked_of_them(
+        self, after: list[int] | range, met: bool, complaint: str
+    ) -> None:
+        before = answers(range(20))
+        found = also_better(answers(after), before, LABELS, NAMES, Rules(0.0, 0.02, 0.0))
+        assert found.met is met
+        assert met or complaint in found.complaint
