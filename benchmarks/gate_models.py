@@ -133,7 +133,7 @@ def load_pool(data: Path, *, seeds: int, growing: int) -> Pool:
             for seed in seeds:
                 given = {"seed": seed, "validation_size": 0}
                 done = answer.with_label(f"answer-{images}-{noise:g}-{shift}-{seed}").submit(
-                    *(prepared[name] for name in prepared.stage.outputs),
+                    *(prepared[name] for name in answer.inputs),
                     settings=resolve("quick", given).training(),
                     images=images,
                     noise=noise,
