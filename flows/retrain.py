@@ -120,8 +120,14 @@ def _say_that_it_failed(
 ) -> None:
     try:
         state = cache.models.state()
-        champion = state.champion(model)
-        stays = f"version {champion.version} stays the champion" if champion else "no champion yet"
+        found = {name: state.champion(name) for name in state.with_champions()}
+        champions = {model: found[model]} if model in found else {} if model else found
+        stays = ", ".join(
+            f"version {version.version} stays the champion{f' of {name}' if len(found) > 1 else ''}"
+            for name, version in champions.items()
+            if version is not None
+        )
+        stays = stays or "no champion yet"
         if state.lost:
             stays = "which version is the champion is not certain"
     except StorageError as damage:

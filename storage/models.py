@@ -240,7 +240,7 @@ class State:
         """Return the gate's last word on a version, or on one of the very same weights and data."""
         for entry in reversed(self.standings.get(model, Standing()).verdicts):
             known = self.versions.get(entry.version)
-            if known is not None and _is_same(known, version):
+            if known is not None and judged_alike(known, version):
                 return entry
         return None
 
@@ -338,7 +338,7 @@ class State:
         self._imported_models |= new
 
 
-def _is_same(one: ModelVersion, other: ModelVersion) -> bool:
+def judged_alike(one: ModelVersion, other: ModelVersion) -> bool:
     """Tell whether two versions would be judged alike: the same weights, tested on the same."""
     tested = ("test_inputs", "test_targets")
     return one.weights == other.weights and all(

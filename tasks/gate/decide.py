@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from digitflow.storage.errors import MovedMeanwhileError, VerdictError
-from digitflow.storage.models import LedgerEntry, ModelVersion, Move, State
+from digitflow.storage.models import LedgerEntry, ModelVersion, Move, State, judged_alike
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.engine.step import step
@@ -147,7 +147,7 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
     champion = state.champion(model)
     stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
     last = state.last_verdict(model, challenger)
-    if champion is not None and champion.weights == challenger.weights:
+    if champion is not None and judged_alike(champion, challenger):
         return f"Nothing to do: version {champion.version}, the champion, is the same model"
     entry = state.quarantine(challenger)
     if entry is not None:
@@ -156,7 +156,7 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
             f"by {entry.by} ({entry.reason}); {stays}"
         )
     hold = state.standing(model).hold
-    judged_alike = (
+    is_known = (
         last is not None
         and last.kind in ("rejected", "held")
         and not _is_of_this_run(last, "rejected", "held")  # killed since, it judges once more
@@ -164,7 +164,7 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
         and last.details.get("rules") == asdict(rules)
         and last.details.get("hold") == (hold.token if hold else None)
     )
-    if last is not None and judged_alike:
+    if last is not None and is_known:
         return (
             f"Nothing new: version {challenger.version} was {last.kind} on {last.at[:10]} (run "
             f"{last.by}), and nothing has changed since; {stays}"
