@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,14 @@ class Outcome:
         return not self.reasons
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What a record says of the computation beside its key: see `Record`."""
+
+    observed: Mapping[str, str] = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+
 class Cache:
     """What stages gave, served by their keys or computed.
 
@@ -99,6 +107,7 @@ class Cache:
         refresh: bool = False,
         pinned: Mapping[str, str] | None = None,
         formats: Mapping[str, str] | None = None,
+        changes: Callable[[Record], Sequence[str]] | None = None,
     ) -> Lookup:
         """Find the record of a key and verify every object that it names.
 
@@ -116,6 +125,8 @@ class Cache:
         formats
             The format of each output by name, where the caller counts on them: a record of
             other outputs is damaged.
+        changes
+            Says what, of what a record observed, is not as it was: then it is a miss.
         """
         digest = key.digest()
         if refresh:
@@ -127,6 +138,9 @@ class Cache:
                 self._verify(record, pinned or {}, formats)
         except (RecordDamagedError, ObjectMissingError, ObjectDamagedError) as error:
             record, damage = None, str(error).partition(": ")[0]
+        changed = changes(record) if record is not None and changes is not None else ()
+        if changed:
+            return Lookup(digest, None, tuple(changed))
         if record is None and pinned:
             record = self._recognise(key, digest, label, pinned)
         if record is None:
@@ -145,6 +159,8 @@ class Cache:
         pinned: Mapping[str, str] | None = None,
         on_miss: Callable[[tuple[str, ...]], None] | None = None,
         on_wait: Callable[[str], None] | None = None,
+        changes: Callable[[Record], Sequence[str]] | None = None,
+        notes: Callable[[], Notes] | None = None,
     ) -> Outcome:
         """Serve a key from the cache, or compute its outputs, commit them and serve those.
 
@@ -167,6 +183,10 @@ class Cache:
         on_wait
             Called every second while somebody else computes this key, with who that is. What
             it raises ends the wait, and nothing else does.
+        changes
+            As for `look_up`.
+        notes
+            Called after `compute`; what it returns is kept in the record.
 
         Raises
         ------
@@ -178,13 +198,21 @@ class Cache:
         StoreUnusableError
             If the store cannot be written.
         """
-        lookup = self.look_up(key, label, refresh=refresh, pinned=pinned, formats=formats)
+        lookup = self.look_up(
+            key, label, refresh=refresh, pinned=pinned, formats=formats, changes=changes
+        )
         if lookup.record is not None and self.serve(lookup.record):
             return Outcome(lookup.record)
         seen = self._recorded(key, lookup.key) if refresh else None
         with self._store.locks.computing(lookup.key, run, on_wait), self._store.in_use():
             # What the store holds under a promised digest is no answer to a refresh.
-            again = self.look_up(key, label, pinned=None if refresh else pinned, formats=formats)
+            again = self.look_up(
+                key,
+                label,
+                pinned=None if refresh else pinned,
+                formats=formats,
+                changes=changes,
+            )
             # A record that appeared while we waited also answers a refresh that was asked before.
             # Whether it appeared is told by what it says, never by a time: clocks differ.
             answers = not refresh or again.record != seen
@@ -204,7 +232,18 @@ class Cache:
             outputs = self._commit(values, formats, label, scratch)
             _check_pins(outputs, pinned or {}, label)
             seconds = round(time.perf_counter() - started, 3)
-            record = Record(lookup.key, label, document, outputs, run, now(), seconds)
+            noted = Notes() if notes is None else notes()
+            record = Record(
+                lookup.key,
+                label,
+                document,
+                outputs,
+                run,
+                now(),
+                seconds,
+                observed=noted.observed,
+                made_with=noted.made_with,
+            )
             with explaining(f"the record of {label}", self._store.root):
                 self._store.records.save(record)
             shutil.rmtree(scratch, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,10 @@ class Record(Document):
         How long the computation took.
     format
         Version of the record's form.
+    observed
+        What was read beside the inputs, with digests: `digitflow.storage.code.observed`.
+    made_with
+        What it was computed with, such as the BLAS.
     """
 
     key: str
@@ -78,6 +82,8 @@ class Record(Document):
     created: Time
     seconds: Number
     format: int = FORMAT_VERSION
+    observed: Mapping[str, str] = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stage(self) -> str:

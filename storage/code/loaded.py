@@ -12,7 +12,6 @@ import ast
 import linecache
 import os
 import sys
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import SourceFileLoader
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from digitflow.storage.code.observed import alone
 from digitflow.storage.code.parsing import PARSING
 from digitflow.storage.code.syntax import bound_by
 
@@ -59,7 +59,6 @@ class Loaded:
         self.generation = 0
         self._executions: dict[str, Execution] = {}
         self._cells: dict[str, None] = {}
-        self._busy = threading.local()
 
     def watch(self) -> None:
         """Look from now on, and at what is loaded already."""
@@ -92,7 +91,7 @@ class Loaded:
         return ast.unparse(ast.Module(kept[::-1], [])).encode()
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "exec" or getattr(self._busy, "now", False):
+        if event != "exec":
             return
         code = arguments[0]
         if not isinstance(code, CodeType) or not code.co_name.startswith(("<module", "<cell")):
@@ -100,8 +99,7 @@ class Loaded:
         name = code.co_filename
         if name.startswith(_ELSEWHERE) or name.startswith("<frozen"):
             return
-        self._busy.now = True
-        try:
+        with alone():  # it is not the stage that reads this
             if name.endswith(".py") and Path(name).is_file():
                 self._note(_absolute(name), code)
             elif name in linecache.cache:
@@ -111,8 +109,6 @@ class Loaded:
                 before = self._executions.get(name)
                 count = before.count + 1 if before else 1
                 self._executions[name] = Execution(b"", code, count)
-        finally:
-            self._busy.now = False
 
     def _note(self, file: str, code: CodeType | None) -> None:
         try:

@@ -56,6 +56,14 @@ class Definition:
         file = self.function.__code__.co_filename
         return file in linecache.cache and not Path(file).is_file()
 
+    @cached_property
+    def root(self) -> Path:
+        """Folder that the name of the function's module starts from."""
+        if self.is_interactive:
+            return Path.cwd()
+        name, file = self._places[-1]
+        return file.parents[name.count(".") + (file.name == "__init__.py")]
+
     @property
     def functions(self) -> dict[str, FunctionType]:
         """The functions of its levels, by the names of their modules."""

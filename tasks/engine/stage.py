@@ -11,16 +11,16 @@ directly, a stage is its function and nothing else.
 from __future__ import annotations
 
 import inspect
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from digitflow.storage.cache import Lookup
+from digitflow.storage.cache import Lookup, Notes
 from digitflow.storage.code.digest import Closure
 from digitflow.storage.code.memo import memo_in
+from digitflow.storage.code.observed import observing, paused
 from digitflow.storage.fields import OUTPUT_NAME, is_output_name
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.keys import StageKey
@@ -50,7 +50,6 @@ from digitflow.tasks.engine.events import (
 )
 from digitflow.tasks.engine.stage_code import StageCode
 
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GIVEN = ("scratch", "progress", "say")
 
 
@@ -245,10 +244,12 @@ class Stage:
         bound = self._bind(inputs, parameters)
         code: Mapping[str, Mapping[str, str]] = {}
         libraries: dict[str, str] = {}
+        processor = ""
         if self._code is not None:
             closure = closure or self._code.closure()
             code = self._code.of_key(closure)
-            libraries = {"Python": _PYTHON, **closure.libraries}
+            libraries = self._code.libraries(closure)
+            processor = self._code.processor(closure)
         return StageKey(
             self.name,
             code,
@@ -256,6 +257,7 @@ class Stage:
             _digests({name: inputs[name] for name in self.inputs if name not in self.ignored}),
             str(self.definition),
             libraries,
+            processor,
         )
 
     def look_up(
@@ -276,6 +278,7 @@ class Stage:
             refresh=refresh,
             pinned=self._pins(inputs, parameters),
             formats=self.outputs,
+            changes=None if self._code is None else self._code.changes,
         )
 
     def run(
@@ -318,14 +321,16 @@ class Stage:
         known = recipes or {}
 
         def report(done: float, total: float | None, unit: str = "", **numbers: Any) -> None:
-            cancellation.check()
-            emit(StageProgressed(label, done, total, unit, numbers))
-            if progress is not None:
-                progress(done, total, unit, **numbers)
+            with paused():  # what shows it reads for itself
+                cancellation.check()
+                emit(StageProgressed(label, done, total, unit, numbers))
+                if progress is not None:
+                    progress(done, total, unit, **numbers)
 
         def note(text: str) -> None:
-            cancellation.check()
-            emit(StageNoted(label, text))
+            with paused():
+                cancellation.check()
+                emit(StageNoted(label, text))
 
         def read(given: Artifact | tuple[Artifact, ...]) -> Any:
             if isinstance(given, tuple):
@@ -334,22 +339,29 @@ class Stage:
 
         memo = memo_in(store.root)
 
+        notes = Notes()
+
         def compute(scratch: Path) -> Mapping[str, Any]:
-            from digitflow.tasks.nn.blas import (
-                blas_threads,  # loads NumPy, which planning does without
+            nonlocal notes
+            from digitflow.tasks.nn.blas import (  # loads NumPy, which planning does without
+                blas_in_use,
+                blas_threads,
             )
 
-            given = {"scratch": scratch, "progress": report, "say": note}
+            extra = {"scratch": scratch, "progress": report, "say": note}
+            values: dict[str, Any] = {name: read(given) for name, given in inputs.items()}
+            values = {**values, **parameters, **{name: extra[name] for name in self._given}}
             # The number of BLAS threads changes bytes, and is no part of the key.
             with blas_threads(1):
-                values = self.function(
-                    **{name: read(given) for name, given in inputs.items()},
-                    **parameters,
-                    **{name: given[name] for name in self._given},
-                )
-            if self._code is not None and closure is not None:
-                self._code.check(closure, label, memo)
-            return values
+                if self._code is None or closure is None:
+                    return self.function(**values)
+                with observing(self._code.observation(store.root)) as observation:
+                    outputs = self.function(**values)
+                made_with = {**closure.libraries, "BLAS": blas_in_use()}
+            self._code.check(closure, label, memo, observation.changed())
+            self._code.add_loaded(observation, self._code.closure(memo))
+            notes = Notes(observation.found(), made_with)
+            return outputs
 
         try:
             cancellation.check()
@@ -364,6 +376,8 @@ class Stage:
                 pinned=self._pins(inputs, parameters),
                 on_miss=lambda reasons: emit(StageStarted(label, reasons)),
                 on_wait=_Waiting(label),
+                changes=None if self._code is None else self._code.changes,
+                notes=lambda: notes,
             )
         except BaseException as error:
             worthwhile = self.retries is not None and self.retries.worthwhile(error)

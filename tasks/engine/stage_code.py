@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,12 @@ from digitflow.storage.code.live import deviations
 from digitflow.storage.code.loaded import LOADED, is_as_loaded, source_of
 from digitflow.storage.code.memo import CodeMemo
 from digitflow.storage.code.modules import Modules
+from digitflow.storage.code.observed import Observation, changes, watch
+from digitflow.storage.code.processor import processor
 from digitflow.storage.code.syntax import digest_value
 from digitflow.storage.digests import digest_bytes, digest_json
 from digitflow.storage.errors import CodeChangedError
+from digitflow.storage.records import Record
 from digitflow.tasks.engine.definition import Definition
 
 # What runs a stage cannot change what comes out of it.
@@ -26,8 +30,11 @@ _NOT_CODE = (
     "digitflow.storage",
     "digitflow.tasks.engine",
 )
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _logger = logging.getLogger("digitflow")
 _said: set[str] = set()
+
+watch()
 
 
 class StageCode:
@@ -66,11 +73,7 @@ class StageCode:
         closure = closure_of(self._definition.starts, Modules(known=known), _NOT_CODE, memo, read)
         self._latest = (generation, on_disk, closure)
         for each in closure.unfollowed:
-            if each not in _said:
-                _said.add(each)
-                _logger.warning(
-                    "%s: what it finds cannot be followed, so a change there is not noticed", each
-                )
+            say_once(f"{each}: what it finds cannot be followed, so a change there is not noticed")
         return closure
 
     def of_key(self, closure: Closure) -> dict[str, Mapping[str, str]]:
@@ -113,8 +116,65 @@ class StageCode:
                 found[f"{name}, as set"] = digest
         return found
 
-    def check(self, before: Closure, label: str, memo: CodeMemo | None = None) -> None:
+    def libraries(self, closure: Closure) -> dict[str, str]:
+        """Return the versions that are part of the key, as ``DIGITFLOW_LIBRARIES`` asks."""
+        if libraries_policy() != "strict":
+            return {}
+        return {"Python": _PYTHON, **closure.libraries}
+
+    def processor(self, closure: Closure) -> str:
+        """Return what kernels the processor is given, where they decide bytes."""
+        if not closure.by_processor or "numpy" not in closure.libraries:
+            return ""
+        numpy = Modules().find("numpy").file
+        return processor(None if numpy is None else numpy.parent)
+
+    def observation(self, store: Path) -> Observation:
+        """Return what notes what the function reads."""
+        return Observation(self._definition.root, (store,))
+
+    def add_loaded(self, observation: Observation, closure: Closure) -> None:
+        """Note what the modules that it reaches read while they were loaded."""
+        files = [self._definition.function.__code__.co_filename]
+        for name in closure.reached:
+            file = getattr(sys.modules.get(name), "__file__", None)
+            files += [file] if isinstance(file, str) else []
+        observation.add_loaded(dict.fromkeys(files))
+
+    def changes(self, record: Record) -> list[str]:
+        """Say what a record's computation read that is not as it was, or was made with."""
+        if libraries_policy() == "warn":
+            self._warn_of_libraries(record)
+        return changes(record.observed, self._definition.root)
+
+    def _warn_of_libraries(self, record: Record) -> None:
+        now = {"Python": _PYTHON, **self.closure().libraries}
+        for name, before in record.made_with.items():
+            if name in now and now[name] != before:
+                say_once(
+                    f"{record.label}: made with {name} {before}, served with {now[name]}, "
+                    f"since DIGITFLOW_LIBRARIES=warn"
+                )
+
+    def check(
+        self,
+        before: Closure,
+        label: str,
+        memo: CodeMemo | None = None,
+        others: list[str] | None = None,
+    ) -> None:
         """Refuse to go on if what ran is not what the key says.
+
+        Parameters
+        ----------
+        before
+            What the key says.
+        label
+            Name of the call.
+        memo
+            As for `closure`.
+        others
+            What of what was read has changed since.
 
         Raises
         ------
@@ -132,12 +192,40 @@ class StageCode:
             for name, reached in after.reached.items()
             if name in sys.modules and not is_as_loaded(sys.modules[name])
         ]
+        if others:
+            message = (
+                f"{label}: what it read changed during the run: {'; '.join(others)}. Nothing was "
+                f"recorded; run it again when nobody writes there"
+            )
+            raise CodeChangedError(message)
         if changed:
             message = (
                 f"{label}: code changed during the run: {'; '.join(changed)}. Nothing was "
                 f"recorded; run it again, and it is computed with the code as it is then"
             )
             raise CodeChangedError(message)
+
+
+def say_once(text: str) -> None:
+    """Warn of something, once in a process."""
+    if text not in _said:
+        _said.add(text)
+        _logger.warning("%s", text)
+
+
+def libraries_policy() -> str:
+    """Return how versions of libraries count: ``strict``, ``warn`` or ``ignore``.
+
+    Raises
+    ------
+    ValueError
+        If ``DIGITFLOW_LIBRARIES`` says something else.
+    """
+    policy = os.environ.get("DIGITFLOW_LIBRARIES") or "strict"
+    if policy not in ("strict", "warn", "ignore"):
+        message = f"DIGITFLOW_LIBRARIES: expected strict, warn or ignore, found {policy!r}"
+        raise ValueError(message)
+    return policy
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

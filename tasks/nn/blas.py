@@ -114,3 +114,13 @@ def _hold(count: int | None) -> None:
     if count is not None:
         _limit.acquire(count)
         _held.count = count
+
+
+def blas_in_use() -> str:
+    """Return which BLAS computes, by its kernels and threads: ``openblas 0.3.31 Haswell × 1``."""
+    found = [
+        f"{each['internal_api']} {each['version']} {each.get('architecture', '')} "
+        f"× {each['num_threads']}"
+        for each in ThreadpoolController().select(user_api="blas").info()
+    ]
+    return ", ".join(sorted(set(found))) or "none that can be told"
