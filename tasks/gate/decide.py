@@ -84,7 +84,9 @@ def promote_or_reject(
             return Verdict("Promoted", headline, unchanged_markdown(headline, champion, source))
         if (why := _settled(state, model, challenger, rules)) is not None:
             tell(cache)
-            return _unchanged(cache, why, champion or challenger, source)
+            return _unchanged(
+                cache, why, champion or challenger, source, has_champion=champion is not None
+            )
         if champion is not None:
             check_comparable(cache, challenger, champion)
         found = compare(cache, summary, challenger, champion, rules, _lineage(cache, model))
@@ -179,12 +181,22 @@ def _on_hold(model: str, hold: LedgerEntry) -> str:
 
 
 def _unchanged(
-    cache: Store, headline: str, champion: ModelVersion, source: SourceAnswer
+    cache: Store,
+    headline: str,
+    champion: ModelVersion,
+    source: SourceAnswer,
+    *,
+    has_champion: bool,
 ) -> Verdict:
     word: Literal["Unconfirmed", "Unchanged"] = "Unchanged"
     if source.unconfirmed:
         word = "Unconfirmed"
-        headline = f"The source does not confirm the data. {headline}"
+        headline = (
+            f"The source does not confirm the data; version {champion.version} stays the champion. "
+            f"{headline}"
+            if has_champion
+            else f"The source does not confirm the data. {headline}"
+        )
     get_run_logger().info(headline)
     drift = publish_drift(cache, champion)
     standing = champions_standing(cache, champion)
