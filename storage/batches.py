@@ -36,6 +36,9 @@ class BatchRecord(Document):
         Mean probability of the predicted class; 0 if nothing was predicted.
     blank, unreadable
         How many pictures had nothing on them, and how many files could not be read.
+    brightness, contrast
+        Mean over the pictures that are not blank of the mean and of the standard deviation of their
+        pixels, 0 to 255; None in the record of an older digitflow, and of a batch of blank ones.
     """
 
     created: Time
@@ -46,6 +49,8 @@ class BatchRecord(Document):
     confidence: Number
     blank: Count
     unreadable: Count
+    brightness: Number | None = None
+    contrast: Number | None = None
 
 
 def _check_counts(batch: BatchRecord) -> None:
@@ -68,6 +73,6 @@ BATCHES = Kind(
     expected="a time and twenty hexadecimal digits",
     title=lambda name: f"the record of batch {name}",
     new_name=_new_name,
-    order=lambda name, batch: name,
+    order="name",
     check=_check_counts,
 )

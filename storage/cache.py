@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -33,6 +35,14 @@ from digitflow.storage.records import Record, now
 
 if TYPE_CHECKING:
     from digitflow.storage.store import Store
+
+# So many of a stage's newest records are looked at to say why there is none for a key, and so many
+# of each of its calls.
+_MOST_TO_COMPARE = 200
+_MOST_OF_A_CALL = 10
+# They are for people to read, so it does not matter that another process has made newer ones.
+_remembered: dict[tuple[Path, str], _Recent] = {}
+_remembering = threading.Lock()
 
 # Stands for the run in the record of outputs that no run of ours made.
 _FOUND = "(found in the store)"
@@ -107,6 +117,7 @@ class Cache:
         refresh: bool = False,
         pinned: Mapping[str, str] | None = None,
         formats: Mapping[str, str] | None = None,
+        explain: bool = True,
         changes: Callable[[Record], Sequence[str]] | None = None,
     ) -> Lookup:
         """Find the record of a key and verify every object that it names.
@@ -125,6 +136,8 @@ class Cache:
         formats
             The format of each output by name, where the caller counts on them: a record of
             other outputs is damaged.
+        explain
+            Compare with earlier records to say why it is a miss.
         changes
             Says what, of what a record observed, is not as it was: then it is a miss.
         """
@@ -144,7 +157,8 @@ class Cache:
         if record is None and pinned:
             record = self._recognise(key, digest, label, pinned)
         if record is None:
-            return Lookup(digest, None, (damage,) if damage else self._explain(key, label))
+            reasons = (damage,) if damage else self._explain(key, label) if explain else ()
+            return Lookup(digest, None, reasons)
         return Lookup(digest, record)
 
     def obtain(
@@ -212,6 +226,7 @@ class Cache:
                 pinned=None if refresh else pinned,
                 formats=formats,
                 changes=changes,
+                explain=False,
             )
             # A record that appeared while we waited also answers a refresh that was asked before.
             # Whether it appeared is told by what it says, never by a time: clocks differ.
@@ -246,6 +261,7 @@ class Cache:
             )
             with explaining(f"the record of {label}", self._store.root):
                 self._store.records.save(record)
+            self._remember(record)
             shutil.rmtree(scratch, ignore_errors=True)
         return Outcome(record, reasons)
 
@@ -354,17 +370,66 @@ class Cache:
                 details = write_artifact(format_name, temporary, value)
             return Artifact(*self._store.objects.add(temporary), format_name, details)
 
+    def _remember(self, record: Record) -> None:
+        with _remembering:
+            recent = _remembered.get((self._store.root, record.stage))
+            if recent is not None:
+                recent.add(record)
+
+    def _recent(self, stage: str) -> _Recent:
+        """Return a stage's newest records: looked for once a process, and what it made since."""
+        with _remembering:
+            recent = _remembered.get((self._store.root, stage))
+        if recent is None or not recent.is_there(self._store):
+            found = [*self._store.records.of_stage(stage, _MOST_TO_COMPARE)]
+            recent = _Recent(len(found) < _MOST_TO_COMPARE)
+            for record in reversed(found):
+                recent.add(record)
+            with _remembering:
+                _remembered[self._store.root, stage] = recent
+        return recent
+
     def _explain(self, key: StageKey, label: str) -> tuple[str, ...]:
-        """Compare with the nearest earlier record of the stage."""
+        """Compare with the nearest of the newest records of the stage."""
         document = key.document()
         nearest: list[str] | None = None
-        for record in self._store.records.of_stage(key.stage):
-            if record.label != label:
-                continue
+        recent = self._recent(key.stage)
+        for record in recent.of(label, self._store):
             reasons = differences(record.document, document)
             if nearest is None or len(reasons) < len(nearest):
                 nearest = reasons
-        return tuple(nearest) if nearest else ("never run",)
+        if nearest:
+            return tuple(nearest)
+        if recent.is_all:
+            return ("never run",)
+        return (f"never run, as far as the newest {_MOST_TO_COMPARE} records of {key.stage} tell",)
+
+
+class _Recent:
+    """The newest records of a stage, by the names of its calls."""
+
+    def __init__(self, is_all: bool) -> None:
+        self.is_all = is_all
+        self._records: dict[str, deque[Record]] = {}
+
+    def add(self, record: Record) -> None:
+        """Add one that is newer than the others."""
+        of_label = self._records.setdefault(record.label, deque(maxlen=_MOST_OF_A_CALL))
+        of_label.append(record)
+
+    def of(self, label: str, store: Store) -> list[Record]:
+        """Return those of a call that are there, newest first."""
+        found = list(self._records.get(label, ()))
+        return [record for record in reversed(found) if _is_there(store, record)]
+
+    def is_there(self, store: Store) -> bool:
+        """Tell whether the newest is still where it was: another store may lie there now."""
+        newest = [of_label[-1] for of_label in self._records.values()]
+        return bool(newest) and _is_there(store, newest[-1])
+
+
+def _is_there(store: Store, record: Record) -> bool:
+    return store.records.path(record.stage, record.key).exists()
 
 
 def _check_own(file: Any, scratch: Path, what: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import canonical_json, digest_bytes, digest_json
 from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
+from digitflow.storage.index import Index
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.safe_open import open_regular
 
@@ -65,8 +66,10 @@ class Kind(Generic[T]):
     new_name
         Draws a name for a document in which nothing says it.
     order
-        What a name and its document are ordered by in time; by default, when the file was last
-        written or used.
+        What names are ordered by in time: by default when the file was last written or used; or
+        the name itself, or what `facts` says.
+    facts
+        What an index notes of a document: when it was made, and the digests that it names.
     check
         Raises `ValueError` for what the types of its fields do not tell.
     depth
@@ -85,7 +88,8 @@ class Kind(Generic[T]):
     title: Callable[[str], str]
     name_of: Callable[[T], str] | None = None
     new_name: Callable[[T], str] | None = None
-    order: Callable[[str, T], str] | None = None
+    order: Literal["use", "name", "facts"] = "use"
+    facts: Callable[[T], tuple[str, tuple[str, ...]]] = lambda document: ("", ())
     check: Callable[[T], None] = lambda document: None
     depth: int = 1
     is_folder: Callable[[str], object] = lambda name: False
@@ -343,6 +347,27 @@ class Documents(Generic[T]):
             except RecordDamagedError as error:
                 yield name, str(error)
 
+    def bodies(self) -> Iterator[tuple[str, Mapping[str, Any] | RecordDamagedError]]:
+        """Iterate over all documents by name, each as the JSON object that its digest promises.
+
+        Its fields are not looked at, which takes a tenth of the time.
+        """
+        names = self.entries()
+        files = {self.kind.file(name): name for name in names}
+        seen = set()
+        for entry, data in self.backend.fetch_many(files):
+            with suppress(RecordDamagedError):
+                body = verified(data)
+                seen.add(files[entry.name])
+                yield files[entry.name], body
+        for name in names:
+            if name not in seen:
+                with suppress(FileNotFoundError):  # gone meanwhile
+                    try:
+                        yield name, asdict(self.load(name))
+                    except RecordDamagedError as error:
+                        yield name, error
+
     def _trusted(self, names: Collection[str]) -> Iterator[tuple[str, T]]:
         """Yield those that can be trusted; damage is said by who asks for that one alone."""
         files = {self.kind.file(name): name for name in names}
@@ -381,6 +406,7 @@ class LocalDocuments(Documents[T]):
     def __init__(self, kind: Kind[T], backend: LocalBackend) -> None:
         super().__init__(kind, backend)
         self.local = backend
+        self.index = Index(backend.path("index.sqlite3"), self, super().load)
 
     @property
     def root(self) -> Path:
@@ -402,21 +428,38 @@ class LocalDocuments(Documents[T]):
         """Note that a document was served now; `FileNotFoundError` if it is no longer there."""
         self.local.touch(self.kind.file(self._name(document, None)))
 
-    def newest_first(self, within: str = "") -> Iterator[T]:
+    def newest_first(self, within: str = "", most: int | None = None) -> Iterator[T]:
         """Iterate over the documents that can be trusted, newest first in the order of their kind.
+
+        Each is read when it is asked for.
 
         Parameters
         ----------
         within
             As for `entries`.
+        most
+            How many are looked at; by default all of them.
         """
-        entries = self.entries(within)
-        names = sorted(entries, key=lambda name: entries[name].modified, reverse=True)
-        if (order := self.kind.order) is None:
-            yield from (document for _, document in self._trusted(names))
+        if self.kind.order == "facts":
+            names = self.index.newest_first()
         else:
-            found = sorted(self._trusted(names), key=lambda pair: order(*pair), reverse=True)
-            yield from (document for _, document in found)
+            entries = self.entries(within)
+            names = sorted(entries, reverse=True)
+            if self.kind.order == "use":
+                names.sort(key=lambda name: entries[name].modified, reverse=True)
+        for name in names[:most]:
+            with suppress(FileNotFoundError, RecordDamagedError):
+                yield super().load(name)
+
+    def naming(self, digest: str) -> Iterator[T]:
+        """Iterate over the documents that name a digest, newest first."""
+        for name in self.index.naming(digest):
+            with suppress(FileNotFoundError, RecordDamagedError):
+                yield super().load(name)
+
+    def names_here(self) -> list[str]:
+        """Return the names of the documents of this machine, in order."""
+        return list(self.entries())
 
     def everywhere(self) -> list[str]:
         """Return the names of all documents that can be loaded."""

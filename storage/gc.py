@@ -35,8 +35,6 @@ from digitflow.storage.objects import object_entries
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.places import Here, Place, There
 from digitflow.storage.quarantine import settle
-from digitflow.storage.records import Record
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from digitflow.storage.sync_state import MARK
 
@@ -181,11 +179,16 @@ def _needed(place: Place) -> dict[str, set[str]]:
     )
     for documents, outputs in named:
         with _noting(problems):
-            for name, document in documents.examined():
-                if isinstance(document, RecordDamagedError):
-                    problems.append(str(document))
-                else:
-                    needed[documents.kind.file(name)] = {*outputs(document)}
+            for name, body in documents.bodies():
+                if isinstance(body, RecordDamagedError):
+                    problems.append(str(body))
+                    continue
+                try:
+                    found = {*outputs(body)}
+                except (AttributeError, KeyError, TypeError):  # sound JSON, and not ours
+                    problems.append(f"{documents.kind.title(name)} is damaged: it names no outputs")
+                    continue
+                needed[documents.kind.file(name)] = found
     with _noting(problems):
         needed[""] = {*place.in_use()}
     # Last, for reading runs has put right what it could. Copies say nothing that runs do not.
@@ -216,12 +219,12 @@ def _unreadable(problems: Collection[str]) -> str:
     )
 
 
-def _outputs(record: Record) -> Iterator[str]:
-    return (artifact.sha256 for artifact in record.outputs.values())
+def _outputs(record: Mapping[str, Any]) -> Iterator[str]:
+    return (each["sha256"] for each in record["outputs"].values())
 
 
-def _outputs_of_run(run: RunRecord) -> Iterator[str]:
-    return (each["sha256"] for stage in run.stages for each in stage["outputs"].values())
+def _outputs_of_run(run: Mapping[str, Any]) -> Iterator[str]:
+    return (sha256 for stage in run["stages"] for sha256 in _outputs(stage))
 
 
 def _unreferenced(

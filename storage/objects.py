@@ -15,6 +15,8 @@ from digitflow.storage.digests import digest_file, is_sha256, short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
 from digitflow.storage.safe_open import open_regular
 
+_DIGITS_OF_A_FOLDER = 2
+
 
 def object_name(sha256: str) -> str:
     """Return where an object lies below a store's root.
@@ -140,6 +142,12 @@ class ObjectStore:
 
     def starting_with(self, prefix: str) -> set[str]:
         """Return the names that start so."""
+        place = LocalBackend(self.root.parent)
+        if len(prefix) >= _DIGITS_OF_A_FOLDER:  # one folder holds them all
+            folder = prefix[:_DIGITS_OF_A_FOLDER]
+            listed = place.list(f"objects/{folder}")
+            names = {folder + each.name.rpartition("/")[2] for each in listed}
+            return {name for name in names if is_sha256(name) and name.startswith(prefix)}
         return {sha256 for sha256 in self if sha256.startswith(prefix)}
 
     def verify(self, sha256: str, size: int | None = None) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -112,6 +113,11 @@ def _check_key(record: Record) -> None:
         raise ValueError(message)
 
 
+def _digests(record: Record) -> tuple[str, ...]:
+    made = [artifact.sha256 for artifact in record.outputs.values()]
+    return tuple({*made, *record.document["inputs"].values()})
+
+
 RECORDS = Kind(
     Record,
     folder="records",
@@ -120,6 +126,7 @@ RECORDS = Kind(
     title=lambda name: f"record {short(name.rpartition('/')[2])}…",
     name_of=lambda record: f"{record.stage}/{record.key}",
     check=_check_key,
+    facts=lambda record: (record.created, _digests(record)),
     depth=2,
     is_folder=is_stage_name,
 )
@@ -193,9 +200,24 @@ class RecordStore:
         """Return the names of the stages that have records, in order."""
         return sorted({name.partition("/")[0] for name in self.documents.everywhere()})
 
-    def of_stage(self, stage: str) -> Iterator[Record]:
-        """Iterate over the readable records of a stage, newest first."""
-        yield from self.documents.newest_first(stage)
+    def of_stage(self, stage: str, most: int | None = None) -> Iterator[Record]:
+        """Iterate over the readable records of a stage, newest first, and no more than so many."""
+        yield from self.documents.newest_first(stage, most)
+
+    def naming(self, sha256: str) -> Iterator[Record]:
+        """Iterate over the readable records of this machine that name an object, newest first."""
+        yield from self.documents.naming(sha256)
+
+    def starting_with(self, prefix: str) -> list[Record]:
+        """Return the readable records whose keys start so, here or on the shared store."""
+        found = []
+        for name in self.documents.everywhere():
+            stage, _, key = name.partition("/")
+            if key.startswith(prefix):
+                with suppress(RecordDamagedError):
+                    record = self.load(stage, key)
+                    found += [record] if record is not None else []
+        return found
 
 
 def record_name(stage: str, key: str) -> str:

@@ -391,6 +391,8 @@ class ModelStore:
     def references(self) -> Iterator[str]:
         """Yield the digest of every object that a version refers to.
 
+        Of a champion also what it was trained and tested on: challengers are judged by that.
+
         Raises
         ------
         LedgerError
@@ -403,6 +405,9 @@ class ModelStore:
         for version in state.versions.values():
             yield version.weights.sha256
             yield version.predictions.sha256
+        for model in state.with_champions():
+            champion = state.champion(model)
+            yield from () if champion is None else champion.data.values()
 
     def references_here(self) -> Iterator[str]:
         """Yield the same as far as this machine knows, without a look at a shared store."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter
 
-from digitflow.storage.digests import digest_bytes
+from digitflow.storage.digests import digest_bytes, digest_json
 from digitflow.storage.documents import Document, Kind
 from digitflow.storage.fields import Number, OutputName, Time
 from digitflow.storage.formats.artifacts import Artifact
@@ -95,6 +95,11 @@ def is_run_name(text: str) -> bool:
     return RUN_NAME.fullmatch(text) is not None
 
 
+def digest_of_stages(stages: Iterable[Mapping[str, Any]]) -> str:
+    """Return what tells whether two runs consist of the same results."""
+    return digest_json([stage["key"] for stage in stages])
+
+
 RUNS = Kind(
     RunRecord,
     folder="runs",
@@ -102,6 +107,7 @@ RUNS = Kind(
     expected="a run name of letters, digits, dots and dashes",
     title=lambda name: f"the record of run {name}",
     name_of=lambda run: run.name,
-    order=lambda name, run: run.created,
+    order="facts",
+    facts=lambda run: (run.created, (digest_of_stages(run.stages),)),
     is_copied=True,
 )

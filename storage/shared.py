@@ -43,8 +43,8 @@ from digitflow.storage.sync_state import (
 
 _log = logging.getLogger(__name__)
 
-# So many of a stage's newest records are looked at to explain a miss.
-_MOST_RECORDS = 200
+# So many of a stage's newest records are fetched to explain a miss, and to be shown.
+_MOST_RECORDS = 20
 
 
 class SharedStore:
@@ -156,10 +156,10 @@ class SharedDocuments(LocalDocuments[T]):
                 title = self.kind.title(name)
                 _log.warning("%s is served, but not noted as used: %s", title, error)
 
-    def newest_first(self, within: str = "") -> Iterator[T]:
+    def newest_first(self, within: str = "", most: int | None = None) -> Iterator[T]:
         """Iterate over the documents of this machine and of others, newest first."""
         self._gather(within)
-        yield from super().newest_first(within)
+        yield from super().newest_first(within, most)
 
     def everywhere(self) -> list[str]:
         """Return the names of the documents here or there, in order."""
@@ -183,6 +183,13 @@ class SharedDocuments(LocalDocuments[T]):
             except (RecordDamagedError, ObjectMissingError, ObjectDamagedError) as error:
                 # Whoever asks for that one is told, and computes it again.
                 _log.info("not sent to %s: %s", self._there.backend, error)
+
+    def naming(self, digest: str) -> Iterator[T]:
+        """Iterate over the documents of this machine, and of others, that name a digest."""
+        folders = {name.rpartition("/")[0] for name in self._there.entries()}
+        for folder in sorted(folders):
+            self._gather(folder)
+        yield from super().naming(digest)
 
     def _gather(self, within: str) -> None:
         """Fetch what other machines have; of a folder the newest."""

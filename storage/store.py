@@ -10,6 +10,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     ledger/                   versions of trained models, and what happened to them; and its copies
     sources/<digest>.json     what a source of data served when it was last asked
     batches/                  what models predicted lately, in numbers
+    index.sqlite3             where to find documents; made anew if it is missing
     scratch/<key>/            what a computation keeps until it is done
     locks/<key>.lock          somebody is computing; freed by the system if the holder dies
     locks/<key>.holder        who that is, for people who wait

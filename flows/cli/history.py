@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +34,25 @@ from digitflow.tasks.parameters import ParameterError, resolve
 _A_RUN = "a run (digitflow runs)"
 
 
-def runs(*, json: Json = False) -> None:
-    """Print one line a run, newest first."""
+def runs(
+    *,
+    last: Annotated[
+        int, Parameter(name="--last", help="How many of the newest runs are shown; 0 for all.")
+    ] = 20,
+    json: Json = False,
+) -> None:
+    """Print one line a run, newest first.
+
+    Raises
+    ------
+    ParameterError
+        If `last` is negative.
+    """
+    if last < 0:
+        message = f"--last {last}: expected how many runs to show, or 0 for all of them"
+        raise ParameterError(message)
     cache = Store()
-    found = list(cache.runs.newest_first())
+    found = list(islice(cache.runs.newest_first(), last or None))
     console = plain_console()
     if json:
         verdicts = _verdicts(cache)
@@ -51,7 +66,8 @@ def runs(*, json: Json = False) -> None:
         ]
         console.print_json(data=data)
         return
-    damaged = sum(1 for _ in cache.runs.damaged())
+    in_all = len(cache.runs.everywhere())
+    damaged = in_all - len(found) if in_all < last or not last else 0
     if damaged:
         what = "record of a run is" if damaged == 1 else "records of runs are"
         console.print(f"{damaged} {what} damaged; digitflow verify says more", style="yellow")
@@ -81,6 +97,8 @@ def runs(*, json: Json = False) -> None:
             f"{ran}/{len(run.stages) - ran}",
         )
     print_table(console, shown)
+    if len(found) == last and in_all > last:
+        print_text(console, f"the newest {last} of {in_all:,}; digitflow runs --last 0", "dim")
 
 
 def show(
@@ -197,17 +215,16 @@ def _find_run(cache: Store, name: str, expected: str = _A_RUN) -> RunRecord:
     RecordDamagedError
         If there is one that cannot be trusted.
     """
-    runs = [run for run in cache.runs.newest_first() if run.name.startswith(name)]
-    exact = [run for run in runs if run.name == name]
-    if len(exact or runs) == 1:
-        return (exact or runs)[0]
-    if runs:
-        names = ", ".join(run.name for run in runs[:8])
-        message = f"{name!r} is the start of {len(runs)} runs ({names}); type more of it"
+    if is_run_name(name):
+        with suppress(FileNotFoundError):
+            return cache.runs.load(name)
+    names = [each for each in cache.runs.everywhere() if each.startswith(name)]
+    if len(names) == 1:
+        return cache.runs.load(names[0])
+    if names:
+        shown = ", ".join(names[:8])
+        message = f"{name!r} is the start of {len(names)} runs ({shown}); type more of it"
     else:
-        if is_run_name(name):
-            with suppress(FileNotFoundError):
-                return cache.runs.load(name)  # which says why it is not among those listed
         message = f"expected {expected}, found {name!r}"
     raise UnknownNameError(message)
 
@@ -228,8 +245,7 @@ def _stage(cache: Store, name: str) -> dict[str, Any] | None:
 def _digest(cache: Store, name: str) -> dict[str, Any] | None:
     if not re.fullmatch(r"[0-9a-f]{4,64}", name):
         return None
-    records = list(_all_records(cache))
-    keys = {record.key: record for record in records if record.key.startswith(name)}
+    keys = {record.key: record for record in cache.records.starting_with(name)}
     objects = cache.objects.starting_with(name)
     if len(keys) + len(objects) > 1:
         found = ", ".join(short(each) + "…" for each in [*keys, *sorted(objects)][:8])
@@ -237,7 +253,7 @@ def _digest(cache: Store, name: str) -> dict[str, Any] | None:
         raise UnknownNameError(message)
     if keys:
         return _record(cache, next(iter(keys.values())))
-    return _object(cache, objects.pop(), records) if objects else None
+    return _object(cache, objects.pop()) if objects else None
 
 
 def _run(cache: Store, name: str, expected: str) -> dict[str, Any]:
@@ -281,7 +297,8 @@ def _record(cache: Store, record: Record) -> dict[str, Any]:
     }
 
 
-def _object(cache: Store, sha256: str, records: list[Record]) -> dict[str, Any]:
+def _object(cache: Store, sha256: str) -> dict[str, Any]:
+    records = list(cache.records.naming(sha256))
     makers = [
         (name, record)
         for record in records
@@ -313,17 +330,12 @@ def _object(cache: Store, sha256: str, records: list[Record]) -> dict[str, Any]:
     return document
 
 
-def _all_records(cache: Store) -> Iterator[Record]:
-    for stage in cache.records.stages():
-        yield from cache.records.of_stage(stage)
-
-
 def _pair(cache: Store, earlier: str, later: str | None) -> tuple[RunRecord, RunRecord]:
     """Return two runs; without a later one the newest, or the one before the newest and it."""
     old = _find_run(cache, earlier)
     if later is not None:
         return old, _find_run(cache, later)
-    runs = list(cache.runs.newest_first())
+    runs = list(islice(cache.runs.newest_first(), 2))
     if runs[0].name != old.name:
         return old, runs[0]
     if len(runs) == 1:

@@ -93,7 +93,14 @@ def predict(
         )
     predictions = loaded.predict_batch(batch)
     if record:
-        record_batch(cache, version, predictions, len(batch.unreadable), run="digitflow predict")
+        record_batch(
+            cache,
+            version,
+            predictions,
+            len(batch.unreadable),
+            run="digitflow predict",
+            images=batch.images,
+        )
     console = plain_console()
     if csv == "-":
         sys.stdout.write(predictions_csv(predictions, batch.unreadable))
@@ -217,4 +224,6 @@ def _print_classes(console: Console, report: DriftReport) -> None:
 
 
 def _numbers(drift: Drift) -> tuple[str, str, str]:
-    return f"{drift.psi:.3f}", f"{drift.chance:.3f}", drift.state
+    because = ", ".join(each.name for each in drift.reasons)
+    state = f"{drift.state}: {because}" if because else drift.state
+    return f"{drift.psi:.3f}", f"{drift.chance:.3f}", state

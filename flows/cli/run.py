@@ -130,7 +130,7 @@ def _show_cached(
 
 
 def _earlier_run(cache: Store, keys: list[str]) -> RunRecord | None:
-    for earlier in cache.runs.newest_first():
+    for earlier in cache.runs.naming(digest_json(keys)):
         if [stage["key"] for stage in earlier.stages] == keys:
             return earlier
     return None

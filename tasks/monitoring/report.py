@@ -6,24 +6,32 @@ Light until something is found: it opens arrays only then, and needs no Prefect.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.batches import BatchRecord
+from digitflow.storage.errors import StorageError
+from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.drift import (
     DRIFTED,
+    STATES,
     WATCH,
     Distribution,
     Drift,
+    Sign,
     State,
     measure,
     pooled,
 )
 from digitflow.tasks.prediction.model import loss_of
 from digitflow.tasks.reporting.render import picture, render
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LAST_BATCHES = 10
 
@@ -33,7 +41,6 @@ _MEANINGS: dict[State, str] = {
     "drifted": "the pictures differ from those of the test set",
     "too few": "too few pictures to tell",
 }
-_SEVERITY: tuple[State, ...] = ("too few", "stable", "watch", "drifted")
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class DriftReport:
     def state(self) -> State:
         """The worse of all batches together and of the newest, which may be the first of many."""
         newest = self.batches[-1][1].state
-        return max(self.drift.state, newest, key=_SEVERITY.index)
+        return max(self.drift.state, newest, key=STATES.index)
 
     def by_class(self) -> Iterator[tuple[str, float, float, float]]:
         """Yield each class: its name, its share on the test set and now, its part of the index."""
@@ -76,7 +83,7 @@ def report_drift(cache: Store, model: ModelVersion, last: int = LAST_BATCHES) ->
     """Compare the newest batches with a model's test set; None if no batch is recorded.
 
     Batches of other models count, too, if their classes are the same: what has drifted is the
-    pictures. Those in which nothing was predicted do not.
+    pictures. Only how sure another model was says nothing.
 
     Raises
     ------
@@ -86,13 +93,23 @@ def report_drift(cache: Store, model: ModelVersion, last: int = LAST_BATCHES) ->
     newest = (
         batch
         for batch in cache.batches.newest_first()
-        if batch.class_names == model.class_names and any(batch.counts)
+        if batch.class_names == model.class_names and (any(batch.counts) or batch.blank)
     )
     batches = list(islice(newest, last))[::-1]
     if not batches:
         return None
     then = seen_in_test(cache, model)
-    seen = [Distribution(batch.counts, batch.confidence) for batch in batches]
+    seen = [
+        Distribution(
+            batch.counts,
+            batch.confidence,
+            batch.brightness,
+            batch.contrast,
+            batch.blank,
+            confidence_compares=batch.model == model.version,
+        )
+        for batch in batches
+    ]
     measured = [measure(then, each) for each in seen]
     together = pooled(seen)
     return DriftReport(
@@ -105,15 +122,52 @@ def report_drift(cache: Store, model: ModelVersion, last: int = LAST_BATCHES) ->
 
 
 def seen_in_test(cache: Store, model: ModelVersion) -> Distribution:
-    """Return what a model predicted for its test set."""
+    """Return what a model predicted for its test set, and what that looks like.
+
+    Where its test images are no longer in the store, what they look like is not known.
+    """
     import numpy as np
 
+    from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
     from digitflow.tasks.nn.predict import probabilities
 
     outputs = np.asarray(cache.read(model.predictions)["outputs"])
-    counts = np.bincount(outputs.argmax(axis=1), minlength=len(model.class_names))
-    confidence = probabilities(outputs, loss_of(model)).max(axis=1).mean()
-    return Distribution(tuple(int(count) for count in counts), float(confidence))
+    sure = probabilities(outputs, loss_of(model)).max(axis=1)
+    deviations = [("confidence", float(sure.std()))]
+    predicted, blank, looks = outputs.argmax(axis=1), 0, dict[str, float]()
+    images = _test_images(cache, model)
+    if images is not None and len(images) == len(outputs):
+        shown = images.max(axis=(1, 2)).astype(int) - images.min(axis=(1, 2)) >= LEAST_CONTRAST
+    else:
+        shown = np.zeros(0, bool)
+    if images is not None and shown.any():
+        blank = int((~shown).sum())
+        predicted, sure = predicted[shown], sure[shown]
+        for name, each in (
+            ("brightness", images[shown].mean(axis=(1, 2))),
+            ("contrast", images[shown].std(axis=(1, 2))),
+        ):
+            looks[name] = float(each.mean())
+            deviations.append((name, float(each.std())))
+    counts = np.bincount(predicted, minlength=len(model.class_names))
+    return Distribution(
+        tuple(int(count) for count in counts),
+        float(sure.mean()),
+        looks.get("brightness"),
+        looks.get("contrast"),
+        blank,
+        tuple(deviations),
+    )
+
+
+def _test_images(cache: Store, model: ModelVersion) -> NDArray[np.uint8] | None:
+    sha256 = model.data.get("test_inputs", "")
+    try:
+        size = cache.objects.verify(sha256).stat().st_size
+        images: NDArray[np.uint8] = cache.read(Artifact(sha256, size, "npy"))
+    except StorageError:
+        return None
+    return images
 
 
 def drift_headline(report: DriftReport | None) -> str:
@@ -123,12 +177,21 @@ def drift_headline(report: DriftReport | None) -> str:
     newest, drift = report.batches[-1]
     over = f" and {report.drift.psi:.3f} over the last {len(report.batches)}"
     both = len(report.batches) > 1
+    reasons = drift.reasons or report.drift.reasons
+    why = f" ({'; '.join(map(_because, reasons))})" if reasons else ""
     return (
-        f"Drift: {_MEANINGS[report.state]}; PSI {drift.psi:.3f} in the newest batch"
+        f"Drift: {_MEANINGS[report.state]}{why}; PSI {drift.psi:.3f} in the newest batch"
         f"{over if both else ''}, mean confidence {newest.confidence:.3f}"
         f"{f' and {report.now.confidence:.3f}' if both else ''}, "
         f"on the test set {report.then.confidence:.3f}"
     )
+
+
+def _because(sign: Sign) -> str:
+    if sign.name == "blank":
+        return f"{100 * sign.now:.0f} % are blank, {100 * sign.then:.0f} % there"
+    digits = 3 if sign.name == "confidence" else 1
+    return f"mean {sign.name} {sign.now:.{digits}f} against {sign.then:.{digits}f}"
 
 
 def drift_markdown(report: DriftReport, png: bytes) -> str:
@@ -175,10 +238,22 @@ def drift_json(report: DriftReport) -> dict[str, Any]:
     """Return the report as a JSON object."""
 
     def measured(drift: Drift) -> dict[str, Any]:
-        return {"psi": drift.psi, "by_chance": drift.chance, "state": drift.state}
+        signs = {each.name: asdict(each) for each in drift.signs}
+        return {
+            "psi": drift.psi,
+            "by_chance": drift.chance,
+            "signs": signs,
+            "state": drift.state,
+        }
 
     def seen(pictures: Distribution) -> dict[str, Any]:
-        return {"pictures": pictures.images, "confidence": pictures.confidence}
+        return {
+            "pictures": pictures.images,
+            "confidence": pictures.confidence,
+            "brightness": pictures.brightness,
+            "contrast": pictures.contrast,
+            "blank": pictures.blank,
+        }
 
     classes = zip(
         report.model.class_names,

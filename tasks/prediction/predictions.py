@@ -8,13 +8,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.batches import BatchRecord
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.records import now
 from digitflow.storage.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 BLANK = "blank"
 
@@ -54,8 +58,12 @@ def record_batch(
     unreadable: int,
     *,
     run: str,
+    images: NDArray[np.uint8] | None = None,
 ) -> None:
-    """Keep how often each class was predicted and how surely; nothing of the pictures.
+    """Keep how often each class was predicted, how surely, and how bright the pictures were.
+
+    Of the pictures themselves nothing is kept. Where their `images` are not given, of shape
+    (pictures, height, width) as the model saw them, nothing is said of what they look like.
 
     Raises
     ------
@@ -65,6 +73,11 @@ def record_batch(
     seen = [each for each in predictions if each.label is not None]
     counts = Counter(each.label for each in seen)
     confidence = sum(each.probability for each in seen) / len(seen) if seen else 0.0
+    brightness = contrast = None
+    if images is not None and seen:
+        shown = images[[each.label is not None for each in predictions]]
+        brightness = float(shown.mean(axis=(1, 2)).mean())
+        contrast = float(shown.std(axis=(1, 2)).mean())
     with explaining("the record of predictions", cache.root):
         cache.batches.save(
             BatchRecord(
@@ -76,6 +89,8 @@ def record_batch(
                 confidence=confidence,
                 blank=len(predictions) - len(seen),
                 unreadable=unreadable,
+                brightness=brightness,
+                contrast=contrast,
             )
         )
 

@@ -84,7 +84,8 @@ def publish_predictions(done: Predicted, *, record: bool, sheet: int) -> None:
     replace_folder(done.folder, lambda new: _fill(new, done, files))
     if record:
         unreadable = len(done.batch.unreadable)
-        record_batch(Store(), done.model, done.predictions, unreadable, run=done.run)
+        images = done.batch.images
+        record_batch(Store(), done.model, done.predictions, unreadable, run=done.run, images=images)
     # The UI cuts a description off after some 45 characters.
     about = f"{done.pictures} · model {done.model.version}"
     create_table_artifact(

@@ -72,6 +72,12 @@ def test_predict(environment: dict[str, str]):
     assert "| mlp | 2000 |" in output_of("predict.py", ["--case", "mlp", "2000"], environment)
 
 
+def test_gate(environment: dict[str, str], dataset: Path):
+    small = ["--years", "1", "--seeds", "2", "--sizes", "2", "--test-images", "15"]
+    said = output_of("gate.py", ["--data", dataset, *small], environment, bars=True)
+    assert said.count("| now |") == 4
+
+
 def test_busy(environment: dict[str, str]):
     said = output_of("busy.py", ["--images", "1000", "--rounds", "1"], environment, bars=True)
     assert len(re.findall(r"^\| [12] \| \d+ busy processes \|", said, re.MULTILINE)) == 4

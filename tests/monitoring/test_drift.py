@@ -5,8 +5,10 @@ import pytest
 
 from digitflow.tasks.monitoring.drift import (
     DRIFTED,
+    STATES,
     WATCH,
     Distribution,
+    chi_squared_quantile,
     measure,
     pooled,
     psi_terms,
@@ -61,21 +63,13 @@ def test_thresholds_are_the_usual_ones():
     assert (WATCH, DRIFTED) == (0.1, 0.25)
 
 
-def test_chance_is_exceeded_about_once_in_twenty():
-    rng = np.random.default_rng(1)
-    shares = np.full(10, 0.1)
-    exceeded = 0
-    for _ in range(2000):
-        then = Distribution(tuple(rng.multinomial(10_000, shares).tolist()), 0.9)
-        drift = measure(then, Distribution(tuple(rng.multinomial(300, shares).tolist()), 0.9))
-        exceeded += drift.psi > drift.chance
-    assert 0.03 < exceeded / 2000 < 0.07
-
-
-def test_chance_by_the_table():
-    """Chi-squared with 9 degrees of freedom exceeds 16.919 once in 20 times."""
+def test_what_is_called_chance_is_exceeded_once_in_ten_thousand():
+    """By the table: chi-squared with 9 degrees of freedom exceeds 33.72 once in 10,000 times."""
     drift = measure(Distribution((10**9,) * 10, 0.9), Distribution((10,) * 10, 0.9))
-    assert drift.chance == pytest.approx(16.919 / 100, rel=0.005)
+    assert drift.chance == pytest.approx(33.72 / 100, rel=0.02)
+    assert chi_squared_quantile(9, 0.05) == pytest.approx(16.919, rel=0.005)
+    assert chi_squared_quantile(1, 0.05) == pytest.approx(3.841, rel=0.05)
+    assert chi_squared_quantile(0, 0.05) == 0.0
 
 
 def test_pooled():
@@ -88,3 +82,90 @@ def test_pooled():
 def test_what_cannot_be_compared(now: Distribution):
     with pytest.raises(ValueError, match=r"expected pictures of the same classes on both sides"):
         measure(seen(4, 4), now)
+
+
+class Pictures:
+    """Pictures of ten classes, and what is recorded of so many of them.
+
+    How sure a network is of them is skewed as it is of MNIST: near 1 of most, far below of some.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def seen(
+        self, images: int, *, sure: float = 1.0, ink: float = 1.0, blank: float = 0.0, test=False
+    ) -> Distribution:
+        without = int(self.rng.binomial(images, blank))
+        shown = images - without
+        counts = self.rng.multinomial(shown, np.full(10, 0.1))
+        confidence = sure * (1 - 0.7 * self.rng.beta(0.3, 1.8, shown))
+        brightness = ink * self.rng.normal(33, 11, shown)
+        contrast = ink * self.rng.normal(77, 12, shown)
+        looks = {"confidence": confidence, "brightness": brightness, "contrast": contrast}
+        means = {name: float(each.mean()) if shown else 0.0 for name, each in looks.items()}
+        deviations = tuple((name, float(each.std())) for name, each in looks.items())
+        return Distribution(
+            tuple(counts.tolist()), **means, blank=without, deviations=deviations if test else ()
+        )
+
+
+class TestSigns:
+    @pytest.mark.parametrize("images", [50, 100, 400])
+    def test_a_year_without_drift_has_no_more_than_one_false_alarm(self, images: int):
+        pictures = Pictures(images)
+        alarms, years = 0, 5
+        for _ in range(years):
+            then = pictures.seen(1_000, test=True)
+            nights = [pictures.seen(images, blank=0.01) for _ in range(365)]
+            for night, newest in enumerate(nights):
+                together = pooled(nights[max(0, night - 9) : night + 1])
+                states = [measure(then, each).state for each in (newest, together)]
+                alarms += max(states, key=STATES.index) == "drifted"
+        assert alarms / years <= 1
+
+    @pytest.mark.parametrize("images", [50, 100, 400])
+    @pytest.mark.parametrize(
+        ("fault", "sign"),
+        [
+            ({"sure": 0.8}, "confidence"),  # turned, or noisy
+            ({"ink": 1 / 3}, "brightness"),
+            ({"ink": 1 / 3}, "contrast"),
+            ({"blank": 0.9}, "blank"),
+        ],
+    )
+    def test_what_is_wrong_with_pictures_whose_classes_are_as_ever(
+        self, images: int, fault: dict[str, float], sign: str
+    ):
+        pictures = Pictures(images)
+        then = pictures.seen(1_000, test=True)
+        for _ in range(20):
+            drift = measure(then, pictures.seen(images, **fault))
+            assert drift.state == "drifted"
+            assert sign in [each.name for each in drift.reasons]
+
+    def test_a_small_change_of_many_pictures_is_no_drift(self):
+        """Of 100,000 any difference is more than chance explains; a small one does no harm."""
+        pictures = Pictures(0)
+        then = pictures.seen(10_000, test=True)
+        now = pictures.seen(100_000, sure=0.99, ink=1.02)
+        assert measure(then, now).state == "stable"
+        assert measure(then, pictures.seen(100_000, ink=1.05)).state == "watch"
+
+    def test_to_be_surer_is_no_drift(self):
+        pictures = Pictures(0)
+        assert measure(pictures.seen(1_000, sure=0.7, test=True), pictures.seen(400)).reasons == ()
+
+    def test_nothing_but_blank_pictures(self):
+        then = Pictures(0).seen(1_000, test=True)
+        assert measure(then, Distribution((0,) * 10, 0.0, blank=1)).state == "too few"
+        assert measure(then, Distribution((0,) * 10, 0.0, blank=50)).state == "drifted"
+
+    def test_what_was_not_recorded_is_not_compared(self):
+        then = Pictures(0).seen(1_000, test=True)
+        older = Distribution((40,) * 10, 0.9)
+        assert [each.name for each in measure(then, older).signs] == ["confidence", "blank"]
+        other = Distribution((40,) * 10, 0.2, confidence_compares=False)
+        assert measure(then, other).state == "stable"
+        assert pooled([older, Pictures(1).seen(50)]).brightness is None
+        assert not pooled([older, other]).confidence_compares

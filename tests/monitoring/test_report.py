@@ -69,7 +69,9 @@ def test_nothing_recorded(cache: Store, model: ModelVersion):
     assert report_drift(cache, model) is None
     assert "no predictions are recorded" in drift_headline(None)
     record(cache, model, 0, 0, 0)  # nothing but a blank picture
-    assert report_drift(cache, model) is None
+    report = report_drift(cache, model)
+    assert report is not None
+    assert report.state == "too few"
 
 
 def test_batches_each_and_together(cache: Store, model: ModelVersion):
@@ -83,8 +85,8 @@ def test_batches_each_and_together(cache: Store, model: ModelVersion):
     assert report.drift.state == "drifted"
     newest = report.batches[-1][1].psi
     assert drift_headline(report) == (
-        "Drift: the pictures differ from those of the test set; "
-        f"PSI {newest:.3f} in the newest batch and {report.drift.psi:.3f} over the last 2, "
+        "Drift: the pictures differ from those of the test set (mean confidence 0.600 against "
+        f"0.800); PSI {newest:.3f} in the newest batch and {report.drift.psi:.3f} over the last 2, "
         "mean confidence 0.600 and 0.750, on the test set 0.800"
     )
 
@@ -126,7 +128,7 @@ def test_markdown_and_picture(cache: Store, model: ModelVersion):
     assert report is not None
     text = drift_markdown(report, b"png")
     assert text.startswith("# Drift: the pictures are like those of the test set; PSI 0.000 in the")
-    assert "| **all of them** | | 300 | | | 0.900 | 0.000 | 0.030 | stable |" in text
+    assert "| **all of them** | | 300 | 1 | | 0.900 | – | – | 0.000 | 0.096 | stable |" in text
     assert "| zero | 33.3 % | 33.3 % | 0.000 |" in text
     assert '<img width="900" alt="Predictions now and on the test set" src="data:' in text
     assert drift_picture(report, dpi=40).startswith(b"\x89PNG")

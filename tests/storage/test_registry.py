@@ -287,3 +287,13 @@ def test_a_sweep_keeps_what_versions_refer_to(tmp_path: Path) -> None:
     assert find_garbage(store, 0).count("object") == 1
     store.models.register(**fields(weights=sha256))
     assert find_garbage(store, 0).count("object") == 0
+
+
+def test_a_champions_data_is_kept_and_no_other_versions(models: ModelStore) -> None:
+    """A challenger is judged on the test images that the champion was promoted by."""
+    models.register(**fields())
+    models.register(**fields("34" * 32, data={"test_inputs": "56" * 32}))
+    assert not {"ef" * 32, "56" * 32} & {*models.references()}
+    models.promote(2, "by hand")
+    assert "56" * 32 in {*models.references()}
+    assert "ef" * 32 not in {*models.references()}

@@ -30,7 +30,7 @@ plan FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --out
 sweep FILE --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
 --seed=0 --metric=validation_accuracy --early-stop --quiet --verbose
 parameters --preset=tutorial --json
-runs --json
+runs --last=20 --json
 show NAME! --json
 diff RUN! OTHER --json
 models --json

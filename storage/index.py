@@ -1,0 +1,140 @@
+"""An index of documents: a question about ten thousand of them reads but the few it is about.
+
+It lies in the store's folder and says, of each file as it was when it was last read, when its
+document was made and what it names. It is never right by itself: what it leads to is read and
+verified like everything else, and files that it has not seen as they are now are read before it
+answers. Whoever deletes it, or damages it, loses seconds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digitflow.storage.errors import RecordDamagedError
+
+if TYPE_CHECKING:
+    from digitflow.storage.documents import Documents
+
+# Raise it when what is noted changes.
+_VERSION = 1
+_PATIENCE = 10.0  # seconds for another process that writes; then without what is there
+_TABLES = """
+create table document (
+    folder text, name text, modified real, size integer, created text, primary key (folder, name)
+) without rowid;
+create table mention (
+    folder text, digest text, name text, primary key (folder, digest, name)
+) without rowid;
+"""
+
+
+class Index:
+    """What is known of the documents of one kind without reading them.
+
+    Parameters
+    ----------
+    path
+        Its file, which the indexes of other kinds share.
+    documents
+        The documents; their kind says what is noted of each.
+    load
+        Reads one on this machine.
+    """
+
+    def __init__(self, path: Path, documents: Documents[Any], load: Callable[[str], Any]) -> None:
+        self._path = path
+        self._documents = documents
+        self._load = load
+        self._folder = documents.kind.folder
+
+    def newest_first(self) -> list[str]:
+        """Return the names of all documents by the time that they state; damaged ones last."""
+        with self._fresh() as database:
+            found = database.execute(
+                "select name from document where folder = ? order by created desc, name desc",
+                (self._folder,),
+            )
+            return [name for (name,) in found]
+
+    def naming(self, digest: str) -> list[str]:
+        """Return the names of the documents that name a digest, newest first."""
+        with self._fresh() as database:
+            found = database.execute(
+                "select name from mention join document using (folder, name) "
+                "where folder = ? and digest = ? order by created desc, name desc",
+                (self._folder, digest),
+            )
+            return [name for (name,) in found]
+
+    @contextmanager
+    def _fresh(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._open()) as database:
+            yield database
+
+    def _open(self) -> sqlite3.Connection:
+        for place in (str(self._path), str(self._path), ":memory:"):
+            if place != ":memory:" and not self._path.parent.is_dir():
+                continue
+            try:
+                database = sqlite3.connect(place, timeout=_PATIENCE)
+            except sqlite3.Error:
+                continue
+            try:
+                self._refresh(database)
+            except sqlite3.OperationalError:  # read-only, or kept busy by others: without it
+                database.close()
+            except sqlite3.DatabaseError:  # damaged
+                database.close()
+                with suppress(OSError):
+                    self._path.unlink()
+            else:
+                return database
+        message = "an index in memory cannot fail"
+        raise AssertionError(message)
+
+    def _refresh(self, database: sqlite3.Connection) -> None:
+        """Read what has changed since, and forget what has gone."""
+        with database:
+            (version,) = database.execute("pragma user_version").fetchone()
+            if version != _VERSION:
+                for table in ("document", "mention"):
+                    database.execute(f"drop table if exists {table}")
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    database.execute(statement)
+                database.execute(f"pragma user_version = {_VERSION}")
+            rows = database.execute(
+                "select name, modified, size from document where folder = ?", (self._folder,)
+            )
+            known = {name: (modified, size) for name, modified, size in rows}
+            entries = self._documents.entries()
+            changed = [
+                name
+                for name, entry in entries.items()
+                if known.get(name) != (entry.modified, entry.size)
+            ]
+            for table in ("document", "mention"):
+                database.executemany(
+                    f"delete from {table} where folder = ? and name = ?",  # noqa: S608 (ours)
+                    [(self._folder, name) for name in {*known} - {*entries} | {*changed}],
+                )
+            for name in changed:
+                created, digests = self._facts(name)
+                entry = entries[name]
+                database.execute(
+                    "insert into document values (?, ?, ?, ?, ?)",
+                    (self._folder, name, entry.modified, entry.size, created),
+                )
+                database.executemany(
+                    "insert or ignore into mention values (?, ?, ?)",
+                    [(self._folder, digest, name) for digest in digests],
+                )
+
+    def _facts(self, name: str) -> tuple[str, tuple[str, ...]]:
+        try:
+            return self._documents.kind.facts(self._load(name))
+        except (FileNotFoundError, RecordDamagedError):
+            return "", ()

@@ -1,0 +1,92 @@
+"""The index of documents: a help to find them, never what decides."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.documents import Documents, LocalDocuments
+from digitflow.storage.runs import RUNS, RunRecord, digest_of_stages
+from tests.finished_runs import a_run
+
+STAGES = ({"key": "ab" * 32, "name": "train"},)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> LocalDocuments[RunRecord]:
+    return LocalDocuments(RUNS, LocalBackend(tmp_path))
+
+
+def save(runs: LocalDocuments[RunRecord], *days: int) -> None:
+    for day in days:
+        runs.save(a_run(f"run-{day}", created=f"2026-01-0{day}T00:00:00+00:00"))
+
+
+def names(runs: LocalDocuments[RunRecord]) -> list[str]:
+    return [run.name for run in runs.newest_first()]
+
+
+def test_times_in_documents_count_and_not_those_of_files(
+    runs: LocalDocuments[RunRecord],
+) -> None:
+    save(runs, 3, 1, 2)
+    assert names(runs) == ["run-3", "run-2", "run-1"]
+
+
+def test_what_is_new_changed_or_gone_is_seen(runs: LocalDocuments[RunRecord]) -> None:
+    save(runs, 3, 1, 2)
+    assert names(runs)[0] == "run-3"
+    save(runs, 4)
+    runs.save(a_run("run-1", created="2026-01-09T00:00:00+00:00"))
+    for file in (RUNS.file("run-2"), RUNS.copy("run-2")):
+        runs.backend.delete(file)
+    assert names(runs) == ["run-1", "run-4", "run-3"]
+
+
+def test_only_what_is_asked_for_is_read(
+    runs: LocalDocuments[RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(runs, *range(1, 9))
+    assert len(names(runs)) == 8
+    read = []
+    plain = Documents.fetch
+
+    def fetch(self: Any, name: str) -> Any:
+        read.append(name)
+        return plain(self, name)
+
+    monkeypatch.setattr(Documents, "fetch", fetch)
+    assert next(iter(runs.newest_first())).name == "run-8"
+    assert read == ["run-8"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(b"no database"),
+        lambda path: path.write_bytes(path.read_bytes()[:5000] + b"x" * 3000),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+)
+def test_a_damaged_index_costs_nothing_but_time(
+    runs: LocalDocuments[RunRecord], tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    save(runs, 1, 2)
+    assert names(runs) == ["run-2", "run-1"]
+    harm(tmp_path / "index.sqlite3")
+    assert names(runs) == ["run-2", "run-1"]
+
+
+def test_runs_of_the_same_results_are_found(runs: LocalDocuments[RunRecord]) -> None:
+    save(runs, 1, 2)
+    assert [run.name for run in runs.naming(digest_of_stages(()))] == ["run-2", "run-1"]
+    assert list(runs.naming(digest_of_stages(STAGES))) == []
+
+
+def test_nothing_is_written_where_there_is_no_store(tmp_path: Path) -> None:
+    runs = LocalDocuments(RUNS, LocalBackend(tmp_path / "nowhere"))
+    assert names(runs) == []
+    assert not (tmp_path / "nowhere").exists()
