@@ -81,6 +81,7 @@ class Trainer:
             rung.with_label(label).submit(
                 self._prepared["training_inputs"],
                 self._prepared["training_targets"],
+                self._prepared["form"],
                 **({} if begun is None else {"checkpoint": Ref(begun, "checkpoint")}),
                 settings=point.parameters.training(),
                 classes=self._classes,

@@ -69,6 +69,9 @@ class ModelVersion(Document):
     transposed
         Whether the dataset's files hold their images with rows and columns exchanged. The model
         takes upright ones all the same.
+    form
+        How the images that it was trained on show what is on them, as JSON values; None in the
+        record of an older digitflow, which did not keep it.
     model
         The named model that it was trained for; empty in the record of an older digitflow.
     """
@@ -87,6 +90,7 @@ class ModelVersion(Document):
     predictions: Artifact
     image_size: tuple[int, int] | None = None
     transposed: bool = False
+    form: Mapping[str, Any] | None = None
     model: str = ""
 
     @cached_property

@@ -550,6 +550,8 @@ class ModelStore:
     def _completed(known: ModelVersion, model: str, fields: Mapping[str, Any]) -> ModelVersion:
         if not known.model:
             known = replace(known, model=model)
+        if known.form is None:
+            known = replace(known, form=fields.get("form"))
         if known.image_size is not None or fields.get("image_size") is None:
             return known
         of_images = {name: fields[name] for name in ("image_size", "transposed") if name in fields}

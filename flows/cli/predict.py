@@ -42,6 +42,7 @@ from digitflow.tasks.prediction.predictions import (
 )
 
 ALL_READ, SOME_UNREADABLE = 0, 1
+_MOST_NAMES = 5
 LIKE_THE_TEST_SET, DRIFTED = 0, 3
 
 
@@ -114,6 +115,10 @@ def predict(
         count = len(predictions)
         what = "prediction is" if count == 1 else "predictions are"
         print_text(console, f"{count:,} {what} in {csv}")
+    if batch.passed_over:
+        names = ", ".join(Path(each).name for each in batch.passed_over[:_MOST_NAMES])
+        more = ", …" if len(batch.passed_over) > _MOST_NAMES else ""
+        print_text(errors, f"passed over, as no pictures: {names}{more}", "dim")
     for name, problem in batch.unreadable:
         print_text(errors, f"{name}: {problem}", "red")
     return SOME_UNREADABLE if batch.unreadable else ALL_READ

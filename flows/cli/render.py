@@ -259,15 +259,15 @@ class Terminal:
         if not self._quiet:
             print_text(self.console, text, style)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, style: str = "yellow") -> None:
         """Print a line even if quiet: something is not as it was asked for."""
         shown = plain_console(stderr=True) if self._quiet else self.console
-        print_text(shown, text, "yellow")
+        print_text(shown, text, style)
 
     def summarise(self, summary: RunSummary) -> None:
         """Print the closing summary: the result, and where to find it."""
         for warning in warnings(summary.metrics):
-            self.warn(f"warning: {warning}")
+            self.warn(f"warning: {warning}", "red")
         ran = sum(not stage.cached for stage in summary.stages)
         cached = len(summary.stages) - ran
         self.say("")

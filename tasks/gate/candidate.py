@@ -59,6 +59,7 @@ def register_model(
         predictions=trained.outputs["predictions"],
         image_size=_image_size(summary.stages),
         transposed=dataset.transposed,
+        form=cache.read(prepared.outputs["form"]),
     )
     try:
         return cache.models.register(model=model, dataset_name=dataset.name, **fields)

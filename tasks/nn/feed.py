@@ -39,6 +39,9 @@ class Feed:
         Of the network.
     augment : callable, optional
         Takes and returns uint8 images (n, height, width).
+    inverted : bool
+        The images are dark on light: take them as light on dark, as augmentation and the padding of
+        convolutions do, which fill with 0.
 
     Raises
     ------
@@ -52,6 +55,8 @@ class Feed:
         input_shape: tuple[int, ...],
         dtype: DTypeLike,
         augment: Augmentation | None = None,
+        *,
+        inverted: bool = False,
     ) -> None:
         if prod(images.shape[1:]) != prod(input_shape):
             message = (
@@ -63,6 +68,7 @@ class Feed:
         self._images = np.asarray(images)
         self._file = file_rows(images)
         self._input_shape, self._dtype, self._augment = input_shape, np.dtype(dtype), augment
+        self._inverted, self._white = inverted, 255 if images.dtype == np.uint8 else 1
         self._scale = 1 / 255 if images.dtype == np.uint8 else 1.0
         self._gathered, self._x = Buffer(), Buffer()
 
@@ -72,6 +78,8 @@ class Feed:
     def load(self, rows: Rows | slice) -> NDArray[Any]:
         """Return the network's input for these images, in a buffer that is used again."""
         images = self._gather(rows)
+        if self._inverted:
+            images = self._white - images
         if self._augment is not None:
             images = self._augment(images)
         n = len(images)

@@ -41,12 +41,18 @@ class Loss(ABC):
         Raises
         ------
         ValueError
-            If the shapes are not (n, classes) and (n,).
+            If the shapes are not (n, classes) and (n,), or a label is no class.
         """
         if outputs.shape != (len(labels), len(self._columns)):
             message = (
                 f"The loss takes outputs of shape (n, {len(self._columns)}) and n labels; found "
                 f"{outputs.shape} and {len(labels)} labels."
+            )
+            raise ValueError(message)
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self._columns)):
+            message = (
+                f"Labels should be from 0 to {len(self._columns) - 1}; found {labels.min()} to "
+                f"{labels.max()}."
             )
             raise ValueError(message)
         return self._forward(outputs, labels)

@@ -53,6 +53,7 @@ def to_arrays(network: Network) -> Arrays:
         "input_shape": list(network.input_shape),
         "dtype": network.dtype.name,
         "layers": [_describe(layer) for layer in network.layers],
+        **({"inverted": True} if network.inverted else {}),
     }
     numbers = {name: array.copy() for name, array in network.state().items()}
     return {ARCHITECTURE: _as_bytes(description), **numbers}
@@ -84,6 +85,7 @@ def to_network(weights: Mapping[str, NDArray[Any]]) -> Network:
         tuple(description["input_shape"]),
         randomness=Randomness.from_seed(0),
         dtype=description["dtype"],
+        inverted=bool(description.get("inverted", False)),
     )
     network.restore({name: array for name, array in weights.items() if name != ARCHITECTURE})
     return network

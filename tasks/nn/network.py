@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from digitflow.tasks.nn.buffer import aligned
 from digitflow.tasks.nn.convolution import Conv
-from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.feed import Augmentation, Feed
 from digitflow.tasks.nn.layers import Floats, Layer, Parameter, Shape
 from digitflow.tasks.nn.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
@@ -32,6 +32,8 @@ class Network:
         Where initial weights and dropout come from.
     dtype : dtype
         float32 or float64.
+    inverted : bool
+        The images that it takes are dark on light; its layers see them light on dark.
 
     Attributes
     ----------
@@ -55,8 +57,10 @@ class Network:
         *,
         randomness: Randomness,
         dtype: DTypeLike = np.float32,
+        inverted: bool = False,
     ) -> None:
         self.layers = list(layers)
+        self.inverted = inverted
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         shape = input_shape
@@ -89,11 +93,15 @@ class Network:
     def predict(self, images: NDArray[Any]) -> Floats:
         """Return the outputs (n, classes) for `images` (n, height, width), uint8 or 0 to 1."""
         outputs = np.empty((len(images), *self.output_shape), self.dtype)
-        feed = Feed(images, self.input_shape, self.dtype)
+        feed = self.feed(images)
         for start in range(0, len(images), self.prediction_pass):
             stop = min(start + self.prediction_pass, len(images))
             outputs[start:stop] = self.forward(feed.load(slice(start, stop)))
         return outputs
+
+    def feed(self, images: NDArray[Any], augment: Augmentation | None = None) -> Feed:
+        """Return what makes this network's input of images, uint8 or 0 to 1."""
+        return Feed(images, self.input_shape, self.dtype, augment, inverted=self.inverted)
 
     @property
     def prediction_pass(self) -> int:

@@ -80,7 +80,7 @@ def to_onnx(
     networks = [_network(member) for member in members]
     (classes,), shape = networks[0].output_shape, networks[0].input_shape
     graph = Graph()
-    x = add_input(graph, INPUT, shape)
+    x = add_input(graph, INPUT, shape, inverted=networks[0].inverted)
     if is_ensemble:
         outputs = add_ensemble(graph, x, networks, loss)
     else:

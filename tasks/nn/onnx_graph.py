@@ -91,11 +91,14 @@ class Graph:
         return name
 
 
-def add_input(graph: Graph, images: str, shape: Shape) -> str:
+def add_input(graph: Graph, images: str, shape: Shape, *, inverted: bool = False) -> str:
     """Add what makes a network's input, of sample shape `shape`, of bytes; return its name."""
     from onnx import TensorProto
 
     floats = graph.add("to_float", "Cast", images, to=TensorProto.FLOAT)
+    if inverted:
+        white = graph.add("white", "Constant", value_float=255.0)
+        floats = graph.add("inverted", "Sub", white, floats)
     scaled = graph.add("scale", "Mul", floats, arrays={"factor": np.array(1 / 255)})
     if len(shape) == 1:
         return graph.add("pixels", "Flatten", scaled, axis=1)

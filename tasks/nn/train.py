@@ -10,7 +10,7 @@ from digitflow.tasks.nn.augmentation import Augment
 from digitflow.tasks.nn.blas import blas_threads
 from digitflow.tasks.nn.checkpoints import CheckpointFolder, run_identity
 from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.feed import Feed, check_examples, count_classes
+from digitflow.tasks.nn.feed import check_examples, count_classes
 from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
 from digitflow.tasks.nn.losses import LOSSES, Loss
 from digitflow.tasks.nn.model_file import to_arrays
@@ -83,6 +83,7 @@ def train_network(
     *,
     settings: TrainingSettings,
     classes: int | None = None,
+    inverted: bool = False,
     progress: EpochListener | None = None,
     batch_progress: BatchListener | None = None,
     checkpoints: Path | None = None,
@@ -100,6 +101,8 @@ def train_network(
     classes : int, optional
         How many there are; as many as the largest training label says, and at least 2, if not
         given.
+    inverted : bool
+        The images are dark on light, and are trained on as if they were light on dark.
     progress, batch_progress : callable, optional
         Called after every epoch, and after every batch.
     checkpoints : Path, optional
@@ -132,6 +135,7 @@ def train_network(
         training_labels,
         settings,
         classes,
+        inverted=inverted,
         progress=progress,
         batch_progress=batch_progress,
         checkpoints=checkpoints,
@@ -140,8 +144,7 @@ def train_network(
     with blas_threads(settings.blas_threads):
         history = training.fit()
     network, loss = training.network, training.loss
-    feed = Feed(test_images, network.input_shape, network.dtype)
-    test = Examples(feed, test_labels, np.arange(len(test_images)))
+    test = Examples(network.feed(test_images), test_labels, np.arange(len(test_images)))
     # With one thread, like every later prediction.
     with blas_threads(1):
         outputs, losses = outputs_and_losses(network, test, loss)
@@ -156,6 +159,7 @@ def train_partly(
     classes: int,
     epochs: int,
     checkpoints: Path,
+    inverted: bool = False,
     checkpoint: Path | None = None,
     progress: EpochListener | None = None,
     batch_progress: BatchListener | None = None,
@@ -164,7 +168,7 @@ def train_partly(
 
     Parameters
     ----------
-    training_images, training_labels, settings, classes, progress, batch_progress
+    training_images, training_labels, settings, classes, inverted, progress, batch_progress
         As for `train_network`. The schedule of the learning rate is that of the whole training.
     epochs : int
         After how many to stop, counted from the beginning of the training.
@@ -185,6 +189,7 @@ def train_partly(
         training_labels,
         settings,
         classes,
+        inverted=inverted,
         progress=progress,
         batch_progress=batch_progress,
         checkpoints=checkpoints,
@@ -206,6 +211,7 @@ def _prepare(
     settings: TrainingSettings,
     classes: int,
     *,
+    inverted: bool,
     progress: EpochListener | None,
     batch_progress: BatchListener | None,
     checkpoints: Path | None,
@@ -231,7 +237,16 @@ def _prepare(
         shape,
         randomness=randomness,
         dtype=settings.dtype,
+        inverted=inverted,
     )
+    if len(held_back) > 0 and len(learnt_from) < network.smallest_batch:
+        most = len(training_labels) - network.smallest_batch
+        message = (
+            f"validation_size: expected at most {most}, since batch normalisation needs "
+            f"{network.smallest_batch} images to train on; found {len(held_back)} of "
+            f"{len(training_labels)} held back"
+        )
+        raise ValueError(message)
     augment = Augment(
         randomness.augmentation,
         shift=settings.shift,
@@ -239,11 +254,10 @@ def _prepare(
         scale=settings.scale,
         elastic=settings.elastic,
     )
-    plain = Feed(training_images, shape, network.dtype)
-    altered = Feed(training_images, shape, network.dtype, augment)
+    plain, altered = network.feed(training_images), network.feed(training_images, augment)
     folder = None
     if checkpoints is not None:
-        parameters = {**settings.model_dump(), "classes": classes}
+        parameters = {**settings.model_dump(), "classes": classes, "inverted": inverted}
         identity = run_identity(parameters, training_images, training_labels)
         folder = CheckpointFolder(checkpoints, identity)
         if checkpoint is not None:

@@ -48,6 +48,15 @@ class Examples:
     labels: NDArray[np.integer[Any]]
     rows: Rows
 
+    def __post_init__(self) -> None:
+        count = min(len(self.feed), len(self.labels))
+        if len(self.rows) and not (self.rows.min() >= 0 and self.rows.max() < count):
+            message = (
+                f"Rows should be from 0 to {count - 1}, of {len(self.feed)} images and "
+                f"{len(self.labels)} labels; found {self.rows.min()} to {self.rows.max()}."
+            )
+            raise ValueError(message)
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -98,5 +98,6 @@ def _about(model: ModelVersion) -> dict[str, str]:
         "training": model.training,
         "weights_sha256": model.weights.sha256,
         **{f"{name}_sha256": digest for name, digest in model.data.items()},
+        **({} if model.form is None else {"form": json.dumps(dict(model.form))}),
         **({} if model.image_size is None else {"image_size": json.dumps(model.image_size)}),
     }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from digitflow.tasks.data.pictures.batch import Batch
+    from digitflow.tasks.data.pictures.form import Form
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,23 @@ class Model:
             raise ParameterError(message)
         return side, side
 
+    @property
+    def form(self) -> Form:
+        """How the images that it was trained on show what is on them.
+
+        What an older digitflow registered is taken to have been trained on images like MNIST's.
+
+        Raises
+        ------
+        StorageError, ParameterError
+            As for `image_size`, of such a model.
+        """
+        from digitflow.tasks.data.pictures.form import Form
+
+        if self.version.form is None:
+            return Form(self.image_size)
+        return Form.from_json(self.version.form)
+
     def probabilities(self, images: NDArray[Any]) -> NDArray[Any]:
         """Return how probable each class is for each image.
 
@@ -193,12 +211,12 @@ class Model:
         Raises
         ------
         StorageError, ParameterError
-            As for `image_size`.
+            As for `form`.
         """
         from digitflow.tasks.data.pictures.batch import read_batch
 
         transposed = self.version.transposed
-        return read_batch(pictures, self.image_size, progress, transposed=transposed)
+        return read_batch(pictures, self.form, progress, transposed=transposed)
 
     def predict_batch(self, batch: Batch) -> list[Prediction]:
         """Predict what is on each picture of a batch, in one pass.

@@ -60,7 +60,11 @@ def run_markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
 
 
 def warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what a reader of the metrics should know about the data, one string per warning."""
+    """Return what a reader of the metrics should know, one string per warning."""
+    return [*_untrained(metrics), *_no_better_than_the_majority(metrics)]
+
+
+def _untrained(metrics: Mapping[str, Any]) -> list[str]:
     untrained = {
         row["class"]: row["support"]
         for row in metrics.get("per_class", [])
@@ -76,6 +80,21 @@ def warnings(metrics: Mapping[str, Any]) -> list[str]:
         f"{len(untrained)} {classes} test images but no training images: {names}{more}. "
         f"{images:,} of {metrics['test_samples']:,} test images are unlikely to be classified "
         "correctly."
+    ]
+
+
+def _no_better_than_the_majority(metrics: Mapping[str, Any]) -> list[str]:
+    """Warn of a network that has learnt nothing: naming one class each time does as well."""
+    largest = max(metrics.get("per_class", []), key=lambda row: int(row["support"]), default=None)
+    if largest is None or not metrics["test_samples"]:
+        return []
+    share = largest["support"] / metrics["test_samples"]
+    if metrics["test_accuracy"] > share or share == 1:
+        return []
+    return [
+        f"The network has learnt nothing that counts: its test accuracy of "
+        f"{metrics['test_accuracy'] * 100:.1f} % is no more than the share of {largest['class']}, "
+        f"the largest class ({share * 100:.1f} %)."
     ]
 
 

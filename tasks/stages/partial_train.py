@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def rung(
     training_inputs: NDArray[Any],
     training_targets: NDArray[Any],
+    form: dict[str, Any],
     checkpoint: Path | None = None,
     *,
     settings: dict[str, Any],
@@ -35,6 +36,7 @@ def rung(
     """
     import pandas as pd
 
+    from digitflow.tasks.data.pictures.form import Form
     from digitflow.tasks.nn.settings import TrainingSettings
     from digitflow.tasks.nn.train import train_partly
 
@@ -43,6 +45,7 @@ def rung(
         training_targets,
         settings=TrainingSettings.model_validate(settings),
         classes=classes,
+        inverted=Form.from_json(form).is_dark_on_light,
         epochs=until,
         checkpoints=scratch / "checkpoints",
         checkpoint=checkpoint,

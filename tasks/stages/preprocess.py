@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         "training_targets": "npy",
         "test_inputs": "npy",
         "test_targets": "npy",
+        "form": "json",
     }
 )
 def preprocess(
@@ -27,13 +28,14 @@ def preprocess(
     training_sample: int,
     test_sample: int,
     labels: list[int],
-) -> dict[str, NDArray[Any]]:
-    """Take the first samples, and number their classes.
+) -> dict[str, Any]:
+    """Take the first samples, number their classes, and fit the form of the images.
 
     Images stay bytes: a network scales them batch by batch while it trains. Labels become classes
     0, 1, … by their place in `labels`, the values that the dataset's labels take.
     """
     from digitflow.tasks.data.classes import class_ids
+    from digitflow.tasks.data.pictures.form import fit_form
     from digitflow.tasks.data.preparation import check_images, take_first
 
     training = take_first("training", training_images, training_labels, training_sample)
@@ -47,4 +49,5 @@ def preprocess(
         "training_targets": training_classes,
         "test_inputs": test[0],
         "test_targets": test_classes,
+        "form": fit_form(training[0]).to_json(),
     }

@@ -23,6 +23,7 @@ def train(
     training_targets: NDArray[Any],
     test_inputs: NDArray[Any],
     test_targets: NDArray[Any],
+    form: dict[str, Any],
     checkpoint: Path | None = None,
     *,
     network: str,
@@ -35,7 +36,9 @@ def train(
 
     The predictions are handed on beside the model, so that what judges them needs no network
     code and stays cached when that code changes without changing a byte. A checkpoint of the same
-    training, which a rung made, saves the time until there and changes nothing else.
+    training, which a rung made, saves the time until there and changes nothing else. Images whose
+    form is dark on light are trained on as if they were light on dark, but for the tutorial's
+    network.
     """
     import pandas as pd
 
@@ -43,7 +46,7 @@ def train(
     if network == "tutorial":
         result = _train_tutorial(*data, settings, classes, scratch, progress)
     else:
-        result = _train_layers(*data, settings, classes, checkpoint, scratch, progress)
+        result = _train_layers(*data, form, settings, classes, checkpoint, scratch, progress)
     return {
         "model": result.weights,
         "history": pd.DataFrame(result.history),
@@ -85,12 +88,14 @@ def _train_layers(
     training_labels: NDArray[Any],
     test_images: NDArray[Any],
     test_labels: NDArray[Any],
+    form: dict[str, Any],
     settings: dict[str, Any],
     classes: int,
     checkpoint: Path | None,
     scratch: Path,
     progress: Progress,
 ) -> TrainingResult:
+    from digitflow.tasks.data.pictures.form import Form
     from digitflow.tasks.nn.settings import TrainingSettings
     from digitflow.tasks.nn.train import train_network
 
@@ -101,6 +106,7 @@ def _train_layers(
         test_labels,
         settings=TrainingSettings.model_validate(settings),
         classes=classes,
+        inverted=Form.from_json(form).is_dark_on_light,
         progress=lambda epoch: report_epoch(epoch, progress),
         batch_progress=lambda batch: report_batch(batch, progress),
         checkpoints=scratch,

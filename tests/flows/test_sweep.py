@@ -211,7 +211,7 @@ def test_ctrl_c_keeps_what_is_finished(
         wait_for(one_is_done_and_the_other_trains, "two points")
         # As a terminal does: to every process of the group.
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(PATIENCE) == 1, log.read_text()
+        assert process.wait(PATIENCE) == 130, log.read_text()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

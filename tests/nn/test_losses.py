@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.losses import LOSSES, CrossEntropy, SquaredError
+from digitflow.tasks.nn.losses import LOSSES, CrossEntropy, Loss, SquaredError
 from tests.nn.gradients import central_difference, relative_error
 
 LABELS = np.array([2, 0, 1, 2])
@@ -62,3 +62,11 @@ def test_cross_entropy_stays_finite_for_huge_logits() -> None:
     losses = loss.forward(np.array([[1e30, 0], [1e4, -1e4]], np.float32), np.array([0, 1]))
     assert losses.tolist() == [0, 20_000]
     assert loss.backward(2).tolist() == [[0, 0], [0.5, -0.5]]
+
+
+@pytest.mark.parametrize("label", [3, 255, -1])
+@pytest.mark.parametrize("kind", LOSSES.values())
+def test_a_label_that_is_no_class_is_refused(kind: type[Loss], label: int) -> None:
+    """A gather that clips would make it the last class without a word."""
+    with pytest.raises(ValueError, match=f"from 0 to 2; found .*{label}"):
+        kind(3).forward(np.zeros((2, 3), np.float32), np.array([0, label]))

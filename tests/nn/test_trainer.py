@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from digitflow.tasks.nn.feed import Feed
 from digitflow.tasks.nn.initialization import INITIALIZERS
 from digitflow.tasks.nn.losses import CrossEntropy
 from digitflow.tasks.nn.model_file import to_network
@@ -24,7 +25,7 @@ from digitflow.tasks.nn.reports import (
 )
 from digitflow.tasks.nn.settings import TrainingSettings
 from digitflow.tasks.nn.train import train_network
-from digitflow.tasks.nn.trainer import COLUMNS, EarlyStopping
+from digitflow.tasks.nn.trainer import COLUMNS, EarlyStopping, Examples
 
 Data = tuple[Any, Any, Any, Any]
 
@@ -418,3 +419,18 @@ def test_early_stopping_keeps_the_first_of_equally_good_epochs() -> None:
     stops = [stopping.should_stop(epoch, 0.5, {"w": weights["w"] + epoch}) for epoch in range(3)]
     assert stops == [False, False, True]
     assert (stopping.best_epoch, stopping.best["w"][0]) == (0, 0)
+
+
+@pytest.mark.parametrize("row", [-1, 4])
+def test_examples_that_are_not_there_are_refused(row: int) -> None:
+    feed = Feed(np.zeros((4, 2), np.uint8), (2,), np.float32)
+    with pytest.raises(ValueError, match=r"from 0 to 3, .*found .*"):
+        Examples(feed, np.zeros(4, np.intp), np.array([0, row]))
+
+
+def test_one_image_left_by_the_validation_set_is_refused_with_what_works(data: Data) -> None:
+    """Only where there is one class: of each class one is left."""
+    images, labels, *test = data
+    settings = {**NORMALIZED, "validation_size": len(images) - 1}
+    with pytest.raises(ValueError, match=f"validation_size: expected at most {len(images) - 2}"):
+        train((images, np.zeros_like(labels), test[0], np.zeros_like(test[1])), settings)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import read_batch
+from digitflow.tasks.data.pictures.form import Form
 from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.settings import TrainingSettings
 from digitflow.tasks.nn.train import train_network
@@ -48,7 +49,7 @@ def test_photographs_are_predicted_as_the_digits_that_they_show(
     rng = np.random.default_rng(20_261_125)
     for number, digit in enumerate(digits):
         photograph(digit, tmp_path / f"{number:03}.jpg", rng)
-    batch = read_batch([tmp_path], (28, 28))
+    batch = read_batch([tmp_path], Form((28, 28)))
     assert batch.unreadable == ()
     assert not batch.is_blank.any()
     seen = predict(weights, batch.images).argmax(axis=1)
@@ -62,8 +63,8 @@ def test_a_saved_test_image_gives_the_very_prediction(
     for number, digit in enumerate(digits[:50]):
         Image.fromarray(digit).save(tmp_path / f"{number:02}.png")
     np.save(tmp_path / "all.npy", digits[:50])
-    pictures = read_batch(sorted(tmp_path.glob("*.png")), (28, 28))
-    arrays = read_batch([tmp_path / "all.npy"], (28, 28))
+    pictures = read_batch(sorted(tmp_path.glob("*.png")), Form((28, 28)))
+    arrays = read_batch([tmp_path / "all.npy"], Form((28, 28)))
     expected = predict(weights, digits[:50])
     assert np.array_equal(predict(weights, pictures.images), expected)
     assert np.array_equal(predict(weights, arrays.images), expected)

@@ -21,12 +21,25 @@ from digitflow.tasks.data.idx import arrays as idx
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
+# By their endings: what a folder of pictures may hold beside them, and what to do about it.
+_SAVE = "save it as PNG or JPEG"
+OTHER_PICTURES = {
+    **dict.fromkeys(
+        (".heic", ".heif", ".avif"), f"expected a picture, found a phone's format; {_SAVE}"
+    ),
+    **dict.fromkeys((".svg", ".eps", ".pdf"), f"expected a picture, found a drawing; {_SAVE}"),
+    **dict.fromkeys(
+        (".tif", ".tiff", ".jp2", ".psd", ".dng", ".raw", ".cr2", ".nef", ".tga", ".ico"),
+        f"expected a picture ({', '.join(FORMATS)}), found a file of another kind; {_SAVE}",
+    ),
+}
+
 # A phone's picture has some 50 million pixels at most. A file of some kilobytes can declare a
 # thousand times as many; it is refused by its header, before any memory is taken.
 MAX_PIXELS = 64_000_000
 
-# More than enough to find a digit in, and quick.
-WORKING_SIZE = 400  # pixels, the longer side
+# In so many a digit of a fortieth of a large photograph has all of its strokes.
+WORKING_SIZE = 1_600  # pixels, the longer side
 
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGED_PICTURE = (
@@ -106,7 +119,9 @@ def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
     except PictureError:
         raise
     except UnidentifiedImageError:
-        message = f"{name}: expected a picture ({', '.join(FORMATS)}), found a file of another kind"
+        other = OTHER_PICTURES.get(file.suffix.lower())
+        kind = f"expected a picture ({', '.join(FORMATS)}), found a file of another kind"
+        message = f"{name}: {other or kind}"
         raise PictureError(message) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         message = f"{name}: expected at most {MAX_PIXELS:,} pixels, found more; scale it down"
@@ -159,6 +174,8 @@ def _reduced(image: Image.Image) -> NDArray[np.float32]:
 
 def is_array_file(start: bytes) -> bool:
     """Tell by its first bytes whether a file is `.npy`, or IDX, gzipped or plain."""
+    if b"ftyp" in start:  # of phones' formats, which begin with two zero bytes as IDX does
+        return False
     return start.startswith((b"\x93NUMPY", b"\x1f\x8b", b"\0\0"))
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Mask = NDArray[np.bool_]
 
@@ -19,10 +20,15 @@ LEAST_CONTRAST = 20.0
 # Standard deviations of the paper's noise: so much stands out from it, and so much is ink.
 _OUTSTANDING, _LEAST_SIGNAL = 4.0, 5.0
 # More than this share of a picture is no stroke, and less is none either.
-_MOST_INK, _LEAST_INK = 0.6, 1e-4
+_MOST_INK, _LEAST_INK = 0.6, 5e-5
+# Pixels, the longer side, of a picture in which a digit is looked for.
+_FROM_AFAR = 400
 # Pixels of a side from which on a picture is so much larger than an image that smoothing is free.
 _SMOOTHED_FROM = 112
 _ROUNDS = 4
+# Pixels between neighbours that share no enlarged pixel, and how many times what they differ by a
+# page may be uneven, folded or shaded beyond the fitted surface.
+_NEAR, _MOST_NOISE = 4, 3.0
 
 
 def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
@@ -104,7 +110,44 @@ def grown(mask: Mask) -> Mask:
 
 
 def find_ink(picture: Floats) -> Floats | None:
-    """Return how much ink there is at each pixel, 0 to 1, cut to what is inked; None if blank."""
+    """Return how much ink there is at each pixel, 0 to 1, cut to what is inked; None if blank.
+
+    A large picture is looked at twice: from afar for the place, and then closely there. From afar
+    a small digit has too few pixels to be read by.
+    """
+    factor = -(-max(picture.shape) // _FROM_AFAR)
+    if factor > 1:
+        afar = _ink_of(_reduced(picture, factor))
+        if afar is None:
+            return None
+        rows, columns = (_widened(place, factor) for place in _inked(afar))
+        picture = picture[rows, columns]
+        picture = _reduced(picture, -(-max(picture.shape) // _FROM_AFAR))
+    ink = _ink_of(picture)
+    return None if ink is None else ink[_inked(ink)]
+
+
+def _reduced(picture: Floats, factor: int) -> Floats:
+    """Average a picture down by a whole factor."""
+    if factor <= 1:
+        return picture
+    return np.asarray(Image.fromarray(picture.astype(np.float32)).reduce(factor), np.float64)
+
+
+def _inked(ink: Floats) -> tuple[slice, slice]:
+    """Return the rows and columns from the first to the last that hold ink."""
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _widened(place: slice, factor: int) -> slice:
+    """Return a place found from afar in pixels of the picture, with paper on both sides."""
+    margin = max(4, (place.stop - place.start) // 2)
+    return slice(max(0, place.start - margin) * factor, (place.stop + margin) * factor)
+
+
+def _ink_of(picture: Floats) -> Floats | None:
+    """Return how much ink there is at each pixel, 0 to 1, or None if the picture is blank."""
     if min(picture.shape) >= _SMOOTHED_FROM:
         picture = _smoothed(picture)
     difference, noise = _from_background(picture)
@@ -123,9 +166,7 @@ def find_ink(picture: Floats) -> Floats | None:
     values = np.where(grown(mask), difference, 0)
     # Below what paper's noise reaches is paper; full ink is full.
     lowest = min(3 * noise, level / 2)
-    values = np.clip((values - lowest) / (level - lowest), 0, 1)
-    rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
-    return values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.clip((values - lowest) / (level - lowest), 0, 1)
 
 
 def _least(noise: float) -> float:
@@ -159,14 +200,31 @@ def _from_background(picture: Floats) -> tuple[Floats, float]:
     towards_ink = -1.0 if level - darkest > lightest - level else 1.0
     surfaces = _surfaces(picture.shape)
     difference = towards_ink * (picture - level)
-    paper = difference <= max(level - darkest, lightest - level) / 2
-    noise = 0.0
+    halfway = max(level - darkest, lightest - level) / 2
+    paper = difference <= halfway
+    noise, most_noise = 0.0, _MOST_NOISE * _roughness(picture) + 1.0
     for _ in range(_ROUNDS):
         difference = towards_ink * (picture - _fit(surfaces, picture, paper))
-        # Of normally distributed noise, the median deviation in standard deviations.
-        noise = 1.4826 * float(np.median(np.abs(difference[paper])))
-        paper = difference <= _least(noise)
+        # Of normally distributed noise, the median deviation in standard deviations; on the side
+        # where no ink is, since the edges of strokes are no noise.
+        away = -difference[paper & (difference <= 0)]
+        noise = min(1.4826 * float(np.median(away)), most_noise) if len(away) else 0.0
+        paper = difference <= min(_least(noise), halfway)
     return difference, noise
+
+
+def _roughness(picture: Floats) -> float:
+    """Return the noise of a picture as its near neighbours tell it: strokes have few edges.
+
+    The median difference of pixels a few apart, in standard deviations of normally distributed
+    noise. Where ink bends the background's surface, what is left over from it is no noise.
+    """
+    steps = [
+        np.abs(picture[_NEAR:] - picture[:-_NEAR]),
+        np.abs(picture[:, _NEAR:] - picture[:, :-_NEAR]),
+    ]
+    differences = np.concatenate([step.ravel() for step in steps])
+    return 1.4826 * float(np.median(differences)) / 2**0.5 if len(differences) else 0.0
 
 
 def _surfaces(shape: tuple[int, ...]) -> Floats:

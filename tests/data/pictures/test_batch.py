@@ -8,10 +8,10 @@ from PIL import Image
 
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
-from digitflow.tasks.data.pictures.mnist_form import to_mnist_form
+from digitflow.tasks.data.pictures.form import Form
 from tests.data.pictures.drawing import seven
 
-IMAGE = to_mnist_form(seven())
+IMAGE = Form((28, 28)).bring(seven())
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(*names: str, size: tuple[int, int] = (28, 28), transposed: bool = False) -> Batch:
-    return read_batch([Path(name) for name in names], size, transposed=transposed)
+    return read_batch([Path(name) for name in names], Form(size), transposed=transposed)
 
 
 def problem(name: str) -> str:
@@ -42,13 +42,18 @@ class TestPictures:
         assert np.array_equal(batch.images, [IMAGE, IMAGE])
         assert batch.is_blank.tolist() == [False, False]
 
-    def test_an_image_on_black_is_taken_as_it_is_though_it_is_not_centred(self, folder: Path):
+    def test_an_image_in_the_networks_form_is_taken_as_it_is_and_any_other_brought_to_it(
+        self, folder: Path
+    ):
         moved = np.roll(IMAGE, 3, axis=1)
-        Image.fromarray(moved).save("on-black.png")
-        Image.fromarray(255 - moved).save("on-white.png")
-        batch = read("on-black.png", "on-white.png")
-        assert np.array_equal(batch.images[0], moved)
-        assert np.abs(batch.images[1].astype(int) - IMAGE).mean() < 2  # centred again
+        Image.fromarray(IMAGE).save("as-it-is.png")
+        Image.fromarray(moved).save("not-centred.png")
+        Image.fromarray(255 - IMAGE).save("on-white.png")
+        first, *others = read("as-it-is.png", "not-centred.png", "on-white.png").images
+        assert np.array_equal(first, IMAGE)
+        for image in others:
+            assert not np.array_equal(image, moved)
+            assert np.corrcoef(image.ravel(), IMAGE.ravel())[0, 1] > 0.9
 
     def test_another_size_of_network(self, folder: Path):
         Image.fromarray(IMAGE).save("image.png")
@@ -59,7 +64,13 @@ class TestPictures:
         for name in ("b.png", "a.JPG", ".hidden.png", "deeper/c.png"):
             Image.fromarray(seven()).save(f"in/{name}")
         (folder / "in" / "notes.txt").write_text("no picture")
-        assert read("in").names == ("in/a.JPG", "in/b.png")
+        (folder / "in" / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
+        (folder / "in" / "d.svg").write_text("<svg/>")
+        batch = read("in", "in/c.heic")
+        assert batch.names == ("in/a.JPG", "in/b.png")
+        assert batch.passed_over == ("in/deeper", "in/notes.txt")
+        assert [name for name, _ in batch.unreadable] == ["in/c.heic", "in/d.svg", "in/c.heic"]
+        assert all("save it as PNG or JPEG" in problem for _, problem in batch.unreadable)
 
     def test_blank(self, folder: Path):
         Image.fromarray(np.full((50, 40), 200, np.uint8)).save("paper.png")
@@ -69,7 +80,9 @@ class TestPictures:
     def test_tells_how_far_it_is(self, folder: Path):
         told: list[tuple[int, int]] = []
         Image.fromarray(seven()).save("a.png")
-        read_batch([Path("a.png"), Path("missing.png")], (28, 28), lambda *now: told.append(now))
+        read_batch(
+            [Path("a.png"), Path("missing.png")], Form((28, 28)), lambda *now: told.append(now)
+        )
         assert told == [(1, 2), (2, 2)]
 
 
@@ -126,7 +139,7 @@ class TestNoSquare:
         np.save("on-its-side.npy", images.swapaxes(1, 2))
         batch = read("photo.png", "on-its-side.npy", size=self.SIZE)
         assert batch.images.shape == (4, 9, 7)
-        assert np.array_equal(batch.images[0], to_mnist_form(seven(), self.SIZE))
+        assert np.array_equal(batch.images[0], Form(self.SIZE).bring(seven()))
 
     def test_nothing_could_be_read(self, folder: Path):
         assert read("missing.png", size=self.SIZE).images.shape == (0, 9, 7)

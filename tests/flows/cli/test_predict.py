@@ -66,8 +66,8 @@ def test_table(cli: Cli):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "picture    class  probability  runner-up",
-        "a.png      head        57.5 %  foot    42.5 %",
-        "b.png      foot        54.0 %  head    46.0 %",
+        "a.png      head        64.7 %  foot    35.3 %",
+        "b.png      foot        59.6 %  head    40.4 %",
         "blank.png  blank",
     ]
 
@@ -103,7 +103,7 @@ def test_csv_to_stdout_and_to_a_file(cli: Cli):
     code, out, _ = cli("a.png", "--csv", "-")
     assert code == 0
     ((row),) = csv.DictReader(io.StringIO(out))
-    assert (row["picture"], row["class"], row["probability"]) == ("a.png", "head", "0.575000")
+    assert (row["picture"], row["class"], row["probability"]) == ("a.png", "head", "0.647235")
     code, said, _ = cli("a.png", "--csv", "out.csv")
     assert (code, said) == (0, "1 prediction is in out.csv\n")
     assert Path("out.csv").read_text() == out
