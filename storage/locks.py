@@ -54,7 +54,8 @@ def briefly(path: Path, what: str) -> Iterator[None]:
 
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=SECONDS_FOR_A_BRIEF_LOCK)
+        with explaining(f"the lock of {what}", path.parent):
+            lock.acquire(timeout=SECONDS_FOR_A_BRIEF_LOCK)
     except Timeout as error:
         raise kept_too_long(path, what) from error
     try:

@@ -15,6 +15,17 @@ from digitflow.storage.errors import StorageFullError, StoreUnusableError
 _LIMITED = (errno.EDQUOT, errno.EFBIG)
 _FULL = (errno.ENOSPC, *_LIMITED)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+# What a medium or a system that is at its end says, and what to do about it.
+_FAILING = {
+    errno.EIO: "its medium is failing; copy what can be read, and replace it",
+    errno.EINVAL: "its file system cannot do that; name a store on a disk of this machine",
+    errno.EOPNOTSUPP: "its file system knows no locks; name a store on a disk of this machine",
+    errno.ENOLCK: "its file system gives no locks; start its lock service (NFS: rpc.statd), or "
+    "name a store on a disk of this machine",
+    errno.EMFILE: "this process has too many files open; raise the limit (ulimit -n)",
+    errno.ENFILE: "this machine has too many files open; end what holds them",
+    errno.ELOOP: "a link there leads to itself; delete it",
+}
 _WHAT_TO_DO = (
     "Make room (digitflow gc lists what can be deleted) and run again, or name a store "
     "elsewhere: DIGITFLOW_STORE"
@@ -78,10 +89,16 @@ def explaining(what: str, place: Path, needed: int | None = None) -> Iterator[No
         with explaining_full_disk(what, place, needed):
             yield
     except OSError as error:
-        if error.errno not in _FORBIDDEN:
-            raise
         reason = (error.strerror or str(error)).lower()
         where = error.filename or place
+        advice = _FAILING.get(error.errno or 0)
+        if error.errno == errno.EINVAL and error.strerror != os.strerror(errno.EINVAL):
+            advice = None  # our own words for what is no regular file
+        if advice is not None:
+            message = f"{what} cannot be written: {where}: {reason}: {advice}"
+            raise StoreUnusableError(message) from error
+        if error.errno not in _FORBIDDEN:
+            raise
         message = (
             f"{what} cannot be written: {where}: {reason}. Expected a folder that you may write; "
             "check its owner and its medium, or name a store elsewhere: DIGITFLOW_STORE"

@@ -156,6 +156,7 @@ class _Walk:
         self._summaries: dict[str, Summary | None] = {}
         self._sources: dict[str, str] = {}
         self._binaries: dict[str, str] = {}
+        self._names: dict[str, set[str]] = {}
         self._reached: dict[str, None] = {}
         self._included: dict[str, set[int]] = {}
         self._annotated: set[tuple[str, int]] = set()
@@ -309,15 +310,20 @@ class _Walk:
                 self._later(self._reach, below)
 
     def _binds(self, module: str, name: str) -> bool:
-        summary = self._summary(module)
-        return summary is not None and (
-            any(name in unit.binds for unit in summary.units)
-            or any(
+        names = self._names.get(module)
+        if names is None:
+            summary = self._summary(module)
+            names = set()
+            if summary is not None:
+                names = {each for unit in summary.units for each in unit.binds}
                 # `from . import helper` in a package binds what lies below it.
-                name == each.name and (each.module, each.attribute) != (module, name)
-                for each in summary.bindings
-            )
-        )
+                names |= {
+                    each.name
+                    for each in summary.bindings
+                    if (each.module, each.attribute) != (module, each.name)
+                }
+            self._names[module] = names
+        return name in names
 
     def _registers(self, module: str, unit: Unit, seen: set[tuple[str, str]]) -> bool:
         """Tell whether making a subclass may do something elsewhere."""

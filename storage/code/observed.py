@@ -271,14 +271,20 @@ def _note(observation: Observation | None, kind: str, path: Any, frame: FrameTyp
     place = _absolute(path)
     if place is None or _is_apart(place, frame):
         return
-    by = _reader(frame, observation is not None)
-    digest = None if by is None else _digest_of(kind, place)
-    if by is None or digest is None:
+    # What is read while a module is loaded counts for every stage that uses the module, and not
+    # only for the one that happens to load it.
+    module = _reader(frame, False)
+    if module is None and (observation is None or _reader(frame, True) is None):
         return
-    reading = Reading(kind, os.fsdecode(path), place, digest)
-    if observation is None:
-        _by_modules.setdefault(by, {})[kind, place] = reading
-    elif observation.open:
+    digest = _digest_of(kind, place)
+    if digest is not None:
+        _keep(observation, module, Reading(kind, os.fsdecode(path), place, digest))
+
+
+def _keep(observation: Observation | None, module: str | None, reading: Reading) -> None:
+    if module is not None:
+        _by_modules.setdefault(module, {})[reading.kind, reading.place] = reading
+    if observation is not None and observation.open:
         observation.add(reading)
 
 
@@ -356,15 +362,8 @@ def _note_variable(name: str, frame: FrameType) -> None:
         return
     if caller.f_code.co_filename.startswith((*_apart(), "<frozen")) or _is_engine(caller):
         return
-    observation = _observation.get()
     reading = Reading(_VARIABLE, name, name, _digest_of_variable(name))
-    if observation is not None:
-        if observation.open:
-            observation.add(reading)
-        return
-    by = _reader(caller, False)
-    if by is not None:
-        _by_modules.setdefault(by, {})[_VARIABLE, name] = reading
+    _keep(_observation.get(), _reader(caller, False), reading)
 
 
 _MAPPINGS = (f"{os.sep}os.py", "<frozen os>", "<frozen _collections_abc>", "_collections_abc.py")

@@ -90,6 +90,12 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 def _plain(value: Any, what: str) -> NDArray[Any]:
     import numpy as np
 
+    lost = "its mask" if isinstance(value, np.ma.MaskedArray) else None
+    if hasattr(value, "index") and hasattr(value, "to_numpy"):  # of pandas
+        lost = "its index and its name"
+    if lost is not None:
+        message = f"expected {what}, found {type(value).__name__}, of which {lost} would be lost"
+        raise ArtifactError(message)
     # Not ascontiguousarray, which makes one dimension out of none.
     array: NDArray[Any] = np.asarray(value, order="C")
     if array.dtype.hasobject:

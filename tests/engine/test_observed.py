@@ -190,6 +190,24 @@ def test_what_a_module_reads_while_it_is_loaded_counts(
     assert run(load("return {'x': CONFIG}", head), store) == ("two", (reason,))
 
 
+def test_what_a_module_reads_while_one_stage_runs_counts_for_the_next(
+    load: Load, store: Store, project: Path
+):
+    (project / "own_helper.py").write_text("x = open('data/a.txt').read()\n")
+    head = """
+        @stage(outputs={'x': 'json'})
+        def first(*, n: int = 1):
+            import own_helper
+            return {'x': own_helper.x}
+        """
+    module = load("import own_helper\nreturn {'x': own_helper.x}", head)
+    module.first.run(store, "first", {}, {}, run="r")
+    assert run(module, store) == ("one", ("never run",))
+    (project / "data" / "a.txt").write_text("two")
+    for stage in (module.first, module.own):
+        assert stage.look_up(store, "x", {}, {}).reasons == ("file data/a.txt changed",)
+
+
 def test_what_nobody_asked_in_a_stage_is_not_noted(load: Load, store: Store, project: Path):
     module = load("return {'x': 1}")
     (project / "data" / "a.txt").read_text()
