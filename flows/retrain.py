@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
+from uuid import UUID
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import CancelledRun
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import Abort, CancelledRun
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 from pydantic import Field
@@ -16,17 +21,25 @@ from pydantic import Field
 from digitflow.flows.spec import Extra, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
-from digitflow.storage.errors import RecordDamagedError
+from digitflow.storage.errors import StorageError
+from digitflow.storage.models import model_name
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.decide import Verdict, promote_or_reject, publish_decision
 from digitflow.tasks.gate.decision import failed_markdown
+from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Rules
 from digitflow.tasks.gate.source import ask_source
 from digitflow.tasks.reporting.results import write_results
 
 _Share = Annotated[float, Field(ge=0, le=1)]
-_RULES = (
+_OWN = (
+    Extra(
+        "model",
+        str | None,
+        None,
+        "Named model whose champion is challenged. Default: the dataset's name.",
+    ),
     Extra(
         "min_improvement",
         _Share,
@@ -53,9 +66,14 @@ _NEEDS_A_PERSON = ("Rejected", "Held", "Unconfirmed")
     persist_result=False,
     result_serializer="json",
 )
-@partial(with_run_options, extra=_RULES, without=("from_stage", "until"))
+@partial(with_run_options, extra=_OWN, without=("from_stage", "until"))
 def retrain(
-    options: RunOptions, *, min_improvement: float, max_class_drop: float, floor: float
+    options: RunOptions,
+    *,
+    model: str | None,
+    min_improvement: float,
+    max_class_drop: float,
+    floor: float,
 ) -> State[Any]:
     """Train, and promote the new model if it beats the champion on the same test images."""
     cache = Store()
@@ -63,25 +81,31 @@ def retrain(
     rules = Rules(min_improvement, max_class_drop, floor)
     with cache.in_use():
         try:
-            return _state(_retrain(cache, options, rules))
+            return _ended(_retrain(cache, options, rules, model))
         except CancelledRun:
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def _retrain(cache: Store, options: RunOptions, rules: Rules) -> Verdict:
+def _retrain(cache: Store, options: RunOptions, rules: Rules, model: str | None) -> Verdict:
     source: SourceAnswer | None = None
+    name = model or ""
     try:
         spec = options.spec()
+        name = cache.models.named(model or model_name(spec.dataset.name))
+        # Before any work: a decision that could not be written down is none.
+        cache.models.ledger.check_writable()
+        cache.models.check_certain(cache.models.state())
+        tell(cache)
         asked = ask_source.submit(spec.dataset, spec.mirrors, return_state=False)
         source = asked.result()
         summary = run_stages(cache, spec)
         # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
-        judged = promote_or_reject.submit(quote(summary), rules, asked, return_state=False)
+        judged = promote_or_reject.submit(quote(summary), rules, asked, name, return_state=False)
         verdict: Verdict = judged.result()
     except CancelledRun:
         raise
     except Exception as error:
-        _say_that_it_failed(cache, error, source)
+        _say_that_it_failed(cache, error, source, name)
         raise
     publish_decision(verdict.headline, verdict.markdown)
     # Once more: whatever is wrong with the folder, the decision is made and has been told.
@@ -91,16 +115,47 @@ def _retrain(cache: Store, options: RunOptions, rules: Rules) -> Verdict:
     return verdict
 
 
-def _say_that_it_failed(cache: Store, error: Exception, source: SourceAnswer | None) -> None:
+def _say_that_it_failed(
+    cache: Store, error: Exception, source: SourceAnswer | None, model: str
+) -> None:
     try:
-        moves = cache.models.moves()
-        stays = f"version {moves[-1].version} stays the champion" if moves else "no champion yet"
-    except RecordDamagedError as damage:
+        state = cache.models.state()
+        found = {name: state.champion(name) for name in state.with_champions()}
+        champions = {model: found[model]} if model in found else {} if model else found
+        stays = ", ".join(
+            f"version {version.version} stays the champion{f' of {name}' if len(found) > 1 else ''}"
+            for name, version in champions.items()
+            if version is not None
+        )
+        stays = stays or "no champion yet"
+        if state.lost:
+            stays = "which version is the champion is not certain"
+    except StorageError as damage:
         stays = str(damage)
     headline = f"No decision: the run failed; {stays}"
     publish_decision(headline, failed_markdown(error, stays, source))
 
 
-def _state(verdict: Verdict) -> State[Any]:
+def _ended(verdict: Verdict) -> State[Any]:
+    """Return the state in which a run with a verdict ends.
+
+    A failed state that a flow returns is raised by Prefect's engine, which logs it as an unexpected
+    exception with its traceback. A verdict is none: in a process of its own the run is put into its
+    state here, and the engine is told that this has been done.
+
+    Raises
+    ------
+    Abort
+        In a process of its own, if the verdict needs a person.
+    """
     kind = Failed if verdict.word in _NEEDS_A_PERSON else Completed
-    return kind(name=verdict.word, message=verdict.headline)
+    state: State[Any] = kind(name=verdict.word, message=verdict.headline)
+    if kind is Completed or os.environ.get("PREFECT__FLOW_RUN_ID") != flow_run.id:
+        return state
+    with get_client(sync_client=True) as client:
+        told = client.set_flow_run_state(UUID(flow_run.id), state)
+    if told.status is not SetStateStatus.ACCEPT:
+        return state
+    done = Abort(verdict.headline)
+    done.state = told.state  # type: ignore[attr-defined]
+    raise done

@@ -37,6 +37,10 @@ class LedgerError(StorageError):
     permanent = True
 
 
+class VerdictError(LedgerError):
+    """A person's verdict, a hold or a quarantine, stands against what is to be done."""
+
+
 class RootUnreadableError(StorageError):
     """What says which objects are needed cannot be read, so none may be deleted."""
 

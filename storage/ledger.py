@@ -8,6 +8,7 @@ Layout below the root of the place that all machines of a store see::
     ledger/00000001.json         the entries
     ledger-copies/00000001.json  a copy of each
     ledger-head.json             how many there are at least
+    ledger-told.json             how many of them others have been told of
 
 A machine that shares a store keeps one copy more, ``ledger-mirror/``, from which it reads. An entry
 that is damaged or missing in one place is put back from another by whoever reads next. One that is
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 GENESIS = "0" * 64  # what the first entry has in place of the digest of one before
 _MIRROR = "ledger-mirror"
 _HEAD = "ledger-head.json"
+_TOLD = ("ledger-told.json", "ledger-copies/told")
 # Each attempt that fails is another writer's success, so nobody comes near it.
 _MOST_ATTEMPTS = 10_000
 # More entries than this are not lost by any accident: somebody has put a file there.
@@ -243,6 +245,19 @@ class Ledger(Generic[L]):
     def there(self) -> list[Documents[L]]:
         """Return the entries' files behind the store's URL; none if it has no URL."""
         return [] if self._mirror is None else [self.documents, self._copies]
+
+    def told(self) -> int:
+        """Return up to which entry others have been told."""
+        found = [0]
+        for name in _TOLD:
+            with suppress(OSError, TooLargeError, RecordDamagedError, KeyError, ValueError):
+                found.append(int(verified(self._home.read(name))["entries"]))
+        return max(found)
+
+    def mark_told(self, order: int) -> None:
+        """Note that others have been told of all entries up to this one."""
+        for name in _TOLD:  # or damage to one file would tell them everything once more
+            self._home.write(name, checksummed({"entries": order}))
 
     def repair(self) -> None:
         """Put back every damaged file of an entry that is sound elsewhere."""

@@ -240,6 +240,14 @@ class State:
                 return entry
         return None
 
+    def last_verdict(self, model: str, version: ModelVersion) -> LedgerEntry | None:
+        """Return the gate's last word on a version, or on one of the very same weights and data."""
+        for entry in reversed(self.standings.get(model, Standing()).verdicts):
+            known = self.versions.get(entry.version)
+            if known is not None and judged_alike(known, version):
+                return entry
+        return None
+
     def next_number(self) -> int:
         """Return the number of the next new version.
 
@@ -332,6 +340,14 @@ class State:
             else:
                 standing.back = [*(each for each in back if each != version.id), version.id]
         self._imported_models |= new
+
+
+def judged_alike(one: ModelVersion, other: ModelVersion) -> bool:
+    """Tell whether two versions would be judged alike: the same weights, tested on the same."""
+    tested = ("test_inputs", "test_targets")
+    return one.weights == other.weights and all(
+        one.data.get(name) == other.data.get(name) for name in tested
+    )
 
 
 def identity(training: str, weights: Artifact, data: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from digitflow.storage.errors import (
     LedgerError,
     MovedMeanwhileError,
     UnknownNameError,
+    VerdictError,
 )
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.ledger import Ledger
@@ -100,7 +101,7 @@ class ModelStore:
         LedgerError
             If the store cannot keep a ledger.
         """
-        model = self._name(model) if model else model_name(dataset_name or fields["dataset"])
+        model = self.named(model) if model else model_name(dataset_name or fields["dataset"])
         made = identity(fields["training"], fields["weights"], fields["data"])
 
         def decide(state: State) -> Draft | None:
@@ -218,14 +219,15 @@ class ModelStore:
             If there is no such version.
         MovedMeanwhileError
             If another is the champion than at `judged_against`.
+        VerdictError
+            If the version is in quarantine, or the champion is on hold.
         LedgerError
-            If the version is in quarantine, the champion is on hold, or entries are lost and no
-            person decides.
+            If entries are lost, and it is not a person who decides.
         StorageError
             If the version's weights or predictions are missing or damaged.
         """
         chosen = self.load(version)
-        model = self._name(model) if model else self._state.named(chosen)
+        model = self.named(model) if model else self._state.named(chosen)
         self._check_sound(chosen)
 
         def decide(state: State) -> Draft:
@@ -303,9 +305,14 @@ class ModelStore:
         by: str,
         details: Mapping[str, Any],
     ) -> None:
-        """Note that the gate did not promote a version: ``rejected`` or ``held``."""
-        self._append(
-            lambda state: {
+        """Note, once a run, that the gate did not promote a version: ``rejected`` or ``held``."""
+
+        def decide(state: State) -> Draft | None:
+            last = state.last_verdict(model, version)
+            same = details.get("flow_run"), kind
+            if last is not None and (last.details.get("flow_run", ""), last.kind) == same:
+                return None  # the run was killed, and judges once more
+            return {
                 "kind": kind,
                 "by": by,
                 "reason": why,
@@ -313,7 +320,8 @@ class ModelStore:
                 "version": version.id,
                 "details": dict(details),
             }
-        )
+
+        self._append(decide)
 
     def quarantine(self, version: int, why: str) -> ModelVersion:
         """Let nothing promote a version, nor one of the same weights, until it is released.
@@ -372,6 +380,14 @@ class ModelStore:
                 self._append(lambda state, draft=draft: dict(draft))  # type: ignore[misc]
         return f"version {version.version}"
 
+    def told(self) -> int:
+        """Return up to which entry of the ledger automations have been told."""
+        return self.ledger.told()
+
+    def mark_told(self, order: int) -> None:
+        """Note that automations have been told of all entries up to this one."""
+        self.ledger.mark_told(order)
+
     def references(self) -> Iterator[str]:
         """Yield the digest of every object that a version refers to.
 
@@ -425,7 +441,7 @@ class ModelStore:
                 f"the champion of {model} is on hold since {hold.at} by {hold.by}: {hold.reason}. "
                 f"To let it change: digitflow models release {model}"
             )
-            raise LedgerError(message)
+            raise VerdictError(message)
         entry = state.quarantine(version)
         if entry is not None:
             message = (
@@ -433,7 +449,7 @@ class ModelStore:
                 f"{entry.reason}. To let it be promoted: digitflow models release "
                 f"{version.version}"
             )
-            raise LedgerError(message)
+            raise VerdictError(message)
 
     def _check_sound(self, version: ModelVersion) -> None:
         self._check(version.weights)
@@ -554,7 +570,7 @@ class ModelStore:
 
     def _chosen(self, state: State, model: str) -> str:
         if model:
-            return self._name(model)
+            return self.named(model)
         found = state.with_champions()
         if len(found) > 1:
             message = f"several models have a champion: {', '.join(found)}; name one of them"
@@ -578,7 +594,8 @@ class ModelStore:
         return found
 
     @staticmethod
-    def _name(model: str) -> str:
+    def named(model: str) -> str:
+        """Return the name of a model; `UnknownNameError` if the text cannot be one."""
         if not is_model_name(model):
             message = (
                 "expected the name of a model, of lower-case letters, digits, dots, dashes and "

@@ -56,7 +56,18 @@ _COMMANDS = (
     (
         "models:models",
         _RESULTS,
-        "List the trained models; show, promote, roll back or export one.",
+        "List the trained models; show, promote, roll back, quarantine, hold or export one.",
+    ),
+    (
+        "standing:status",
+        _RESULTS,
+        "Show each model's champion, the gate's last verdicts, holds and quarantines.\n\n"
+        "Exit code 1 if it is not certain which version is the champion.",
+    ),
+    (
+        "standing:why",
+        _RESULTS,
+        "Show what differs between a model and its champion: parameters, code, data, images.",
     ),
     (
         "predict:predict",

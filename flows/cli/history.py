@@ -24,7 +24,8 @@ from digitflow.flows.cli.render import (
 )
 from digitflow.flows.selection import STAGE_NAMES
 from digitflow.storage.digests import short
-from digitflow.storage.errors import UnknownNameError
+from digitflow.storage.errors import StorageError, UnknownNameError
+from digitflow.storage.models import LedgerEntry
 from digitflow.storage.records import Record
 from digitflow.storage.runs import RunRecord, is_run_name
 from digitflow.storage.store import Store
@@ -54,7 +55,15 @@ def runs(
     found = list(islice(cache.runs.newest_first(), last or None))
     console = plain_console()
     if json:
-        data = [{**asdict(run), "changed": _changed_parameters(run)} for run in found]
+        verdicts = _verdicts(cache)
+        data = [
+            {
+                **asdict(run),
+                "changed": _changed_parameters(run),
+                "verdict": verdicts[run.name].kind if run.name in verdicts else None,
+            }
+            for run in found
+        ]
         console.print_json(data=data)
         return
     in_all = len(cache.runs.everywhere())
@@ -70,9 +79,11 @@ def runs(
         word("when"),
         "dataset, preset, changes",
         number("accuracy"),
+        word("verdict"),
         number("s"),
         number("ran/cached"),
     )
+    verdicts = _verdicts(cache)
     for run in found:
         ran = sum(not stage["cached"] for stage in run.stages)
         changes = [f"{name}={value}" for name, value in _changed_parameters(run).items()]
@@ -81,6 +92,7 @@ def runs(
             local_time(run.created),
             " ".join([run.dataset, run.preset, *changes]),
             f"{run.metrics['test_accuracy']:.4f}" if "test_accuracy" in run.metrics else "–",
+            verdicts[run.name].kind if run.name in verdicts else "",
             f"{run.seconds:.1f}",
             f"{ran}/{len(run.stages) - ran}",
         )
@@ -137,6 +149,7 @@ def diff(
         If a run is unknown or there is nothing to compare with.
     """
     old, new = _pair(Store(), run, other)
+    tested = [_tested_on(each) for each in (old, new)]
     document: dict[str, Any] = {
         "runs": [old.name, new.name],
         "parameters": _changes(
@@ -144,6 +157,8 @@ def diff(
             {"dataset": new.dataset, "preset": new.preset, **new.parameters},
         ),
         "metrics": _metrics(old, new),
+        # None where one of them was tested on nothing.
+        "same_test_images": None if None in tested else tested[0] == tested[1],
         "stages": _changes(_keys(old), _keys(new)),
         "figures": {each.name: _figures(each) for each in (old, new)},
     }
@@ -160,6 +175,10 @@ def diff(
         change = row["change"]
         changed = "" if change is None else f"{change:+.4f}".rstrip("0").rstrip(".")
         shown.add_row(name, _number(row["before"]), _number(row["after"]), changed)
+    if document["same_test_images"] is False:
+        shown.add_row(
+            "test images", "", "", "not the same: accuracies do not compare", style="yellow"
+        )
     stages = ", ".join(document["stages"]) or "none"
     shown.add_row("stages that differ", "", "", stages, style="dim")
     print_table(console, shown)
@@ -244,7 +263,22 @@ def _run(cache: Store, name: str, expected: str) -> dict[str, Any]:
         f"{stage['name']:24} {'cached' if stage['cached'] else 'ran':6} {short(stage['key'])}…"
         for stage in run.stages
     ]
+    verdict = _verdicts(cache).get(run.name)
+    if verdict is not None:
+        document["verdict"] = str(verdict.details.get("headline", verdict.reason))
     return {"run": document.pop("name"), **document}
+
+
+def _verdicts(cache: Store) -> dict[str, LedgerEntry]:
+    """Return the gate's verdicts by the runs that asked for them.
+
+    Runs can be listed although the ledger cannot be read; `digitflow models` says why.
+    """
+    try:
+        state = cache.models.state()
+    except StorageError:
+        return {}
+    return {entry.by: entry for standing in state.standings.values() for entry in standing.verdicts}
 
 
 def _record(cache: Store, record: Record) -> dict[str, Any]:
@@ -324,6 +358,15 @@ def _metrics(old: RunRecord, new: RunRecord) -> dict[str, dict[str, Any]]:
         change = None if before is None or after is None else after - before
         rows[name] = {"before": before, "after": after, "change": change}
     return rows
+
+
+def _tested_on(run: RunRecord) -> tuple[str, ...] | None:
+    """Return the digests of the test images and labels of a run, or None."""
+    for stage in run.stages:
+        if stage["stage"] == "preprocess":
+            names = ("test_inputs", "test_targets")
+            return tuple(stage["outputs"][each]["sha256"] for each in names)
+    return None
 
 
 def _keys(run: RunRecord) -> dict[str, Any]:

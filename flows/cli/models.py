@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,11 +106,13 @@ def show_model(version: VersionOrChampion = None, /, *, json: Json = False) -> N
 @models.command
 def promote(version: Version, /, *, why: Why = "promoted by hand", model: Model = "") -> None:
     """Make a model the champion."""
-    registry = Store().models
+    cache = Store()
+    registry = cache.models
     chosen = registry.find(version)
     before = registry.state().champion(model or registry.state().named(chosen))
     registry.promote(chosen.version, why, model)
     _say_champion(f"version {chosen.version} is the {CHAMPION}", before)
+    _tell(cache)
 
 
 @models.command
@@ -118,7 +121,8 @@ def rollback(*, why: Why = "", model: Model = "") -> None:
 
     Nothing promotes it again before: digitflow models release VERSION
     """
-    registry = Store().models
+    cache = Store()
+    registry = cache.models
     before = registry.champion(model)
     move = registry.rollback(why, model)
     _say_champion(f"version {move.version} is the {CHAMPION} again", before)
@@ -128,21 +132,25 @@ def rollback(*, why: Why = "", model: Model = "") -> None:
             f"{before.version}"
         )
         print_text(plain_console(), text, "dim")
+    _tell(cache)
 
 
 @models.command
 def quarantine(version: Version, /, *, why: Why) -> None:
     """Let nothing promote a version, nor another one of the same weights, until it is released."""
-    registry = Store().models
-    chosen = registry.quarantine(registry.find(version).version, why)
+    cache = Store()
+    chosen = cache.models.quarantine(cache.models.find(version).version, why)
     print_text(plain_console(), f"version {chosen.version} is in quarantine")
+    _tell(cache)
 
 
 @models.command
 def hold(model: Model = "", /, *, why: Why) -> None:
     """Let nothing change the champion of a model until it is released."""
-    held = Store().models.hold(why, model)
+    cache = Store()
+    held = cache.models.hold(why, model)
     print_text(plain_console(), f"the champion of {held} is on hold")
+    _tell(cache)
 
 
 @models.command
@@ -153,7 +161,9 @@ def release(
     why: Why = "",
 ) -> None:
     """End the quarantine of a version, or the hold of a model."""
-    print_text(plain_console(), f"{Store().models.release(what, why)} is released")
+    cache = Store()
+    print_text(plain_console(), f"{cache.models.release(what, why)} is released")
+    _tell(cache)
 
 
 @models.command
@@ -219,6 +229,14 @@ def _version(cache: Store, text: str | None) -> ModelVersion:
 def _say_champion(text: str, before: ModelVersion | None) -> None:
     instead = f", in place of version {before.version}" if before is not None else ""
     plain_console().print(text + instead)
+
+
+def _tell(cache: Store) -> None:
+    """Tell a server's automations at once, if there is one; if not, the next night does."""
+    if os.environ.get("PREFECT_API_URL"):
+        from digitflow.tasks.gate.outbox import tell
+
+        tell(cache)
 
 
 def _by(who: str) -> str:

@@ -114,8 +114,8 @@ def check_comparable(cache: Store, challenger: ModelVersion, champion: ModelVers
 
 def _refuse(expected: str, found: str, challenger: ModelVersion) -> None:
     message = (
-        f"expected {expected}, found {found}: keep models for another task in a store of their own "
-        "(DIGITFLOW_STORE), or make this one the champion by hand: digitflow models promote "
+        f"expected {expected}, found {found}: give models for another task a name of their own "
+        "(parameter model), or make this one the champion by hand: digitflow models promote "
         f"{challenger.version}"
     )
     raise ValueError(message)

@@ -5,17 +5,18 @@ Never cached: a decision belongs to its day.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
-from digitflow.storage.errors import MovedMeanwhileError
-from digitflow.storage.models import ModelVersion, Move
+from digitflow.storage.errors import MovedMeanwhileError, VerdictError
+from digitflow.storage.models import LedgerEntry, ModelVersion, Move, State, judged_alike
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
-from digitflow.tasks.engine.step import announce, step
+from digitflow.tasks.engine.step import step
 from digitflow.tasks.gate.candidate import check_comparable
 from digitflow.tasks.gate.compare import champions_standing, compare
 from digitflow.tasks.gate.decision import (
@@ -24,6 +25,7 @@ from digitflow.tasks.gate.decision import (
     decision_markdown,
     unchanged_markdown,
 )
+from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Decision, Rules
 from digitflow.tasks.monitoring.publish import publish_drift
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -41,7 +43,9 @@ class Verdict:
 
 
 @step("gate", "Compare the new model with the champion, promote or reject it, and say why.")
-def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -> Verdict:
+def promote_or_reject(
+    summary: RunSummary, rules: Rules, source: SourceAnswer, model: str
+) -> Verdict:
     """Put the model of a finished run through the gate.
 
     Parameters
@@ -52,9 +56,13 @@ def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -
         What the gate requires.
     source
         What the data's source answered.
+    model
+        The named model whose champion is challenged.
 
     Raises
     ------
+    LedgerError
+        If it is not certain which version is the champion.
     ValueError
         If the run trained no model, or one for other classes or images of another size than the
         champion's.
@@ -65,40 +73,63 @@ def promote_or_reject(summary: RunSummary, rules: Rules, source: SourceAnswer) -
     cache = Store()
     challenger = cache.models.load(summary.model)
     while True:
-        champion = cache.models.champion()
-        if champion is not None and champion.version == challenger.version:
-            return _unchanged(cache, champion, source)
+        state = cache.models.state()
+        cache.models.check_certain(state)
+        champion = state.champion(model)
+        last = state.last_verdict(model, challenger)
+        if champion is not None and last is not None and _is_of_this_run(last, "promoted"):
+            # The run was killed after it had promoted: it says so again.
+            tell(cache)
+            headline = str(last.details["headline"])
+            return Verdict("Promoted", headline, unchanged_markdown(headline, champion, source))
+        if (why := _settled(state, model, challenger, rules)) is not None:
+            tell(cache)
+            return _unchanged(
+                cache, why, champion or challenger, source, has_champion=champion is not None
+            )
         if champion is not None:
             check_comparable(cache, challenger, champion)
-        found = compare(cache, summary, challenger, champion, rules, _lineage(cache))
+        found = compare(cache, summary, challenger, champion, rules, _lineage(cache, model))
         decision = found.decision
-        try:
-            if found.word == "Promoted":
-                _promote(cache, summary, decision, challenger, champion)
-            break
-        except MovedMeanwhileError as error:
-            get_run_logger().warning("Judging once more: %s", error)
-    headline = decision_headline(decision, challenger, champion, found.doubts)
-    get_run_logger().info(headline)
-    announce(
-        f"digitflow.model.{found.word.lower()}",
-        f"digitflow.model.{challenger.version}",
-        f"digitflow model version {challenger.version}",
-        {
+        hold = state.standing(model).hold
+        word = "Held" if found.word == "Promoted" and hold is not None else found.word
+        headline = decision_headline(decision, challenger, champion, found.doubts)
+        if word != found.word and hold is not None:
+            headline = (
+                f"Held: version {challenger.version} passed the gate, {_on_hold(model, hold)}"
+            )
+        numbers = {
             "headline": headline,
             "version": challenger.version,
             "champion": None if champion is None else champion.version,
             "run": summary.name,
+            "flow_run": flow_run.id,
+            "rules": asdict(rules),
+            **({} if hold is None else {"hold": hold.token}),
             **decision_json(decision, rules),
             **found.to_json(),
-        },
-    )
+        }
+        try:
+            if word == "Promoted":
+                _promote(cache, summary, decision, challenger, champion, model, numbers)
+            else:
+                kind: Literal["rejected", "held"] = "held" if word == "Held" else "rejected"
+                cache.models.verdict(
+                    kind, challenger, headline, model, by=summary.name, details=numbers
+                )
+            break
+        except (MovedMeanwhileError, VerdictError) as error:
+            get_run_logger().warning("Judging once more: %s", error)
+    get_run_logger().info(headline)
+    tell(cache)
     drift = publish_drift(cache, champion)
     standing = "" if found.standing is None else str(found.standing)
     text = decision_markdown(
         decision, challenger, champion, source, drift, data=found.data, standing=standing
     )
-    return Verdict(found.word, headline, text)
+    if word != found.word:
+        text = f"# {headline}\n\n{text.partition(chr(10))[2].lstrip()}"
+    return Verdict(word, headline, text)
 
 
 def publish_decision(headline: str, markdown: str) -> None:
@@ -109,17 +140,63 @@ def publish_decision(headline: str, markdown: str) -> None:
     create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
-def _unchanged(cache: Store, champion: ModelVersion, source: SourceAnswer) -> Verdict:
-    word: Literal["Unconfirmed", "Unchanged"]
+def _is_of_this_run(entry: LedgerEntry, *kinds: str) -> bool:
+    return entry.kind in kinds and entry.details.get("flow_run") == flow_run.id is not None
+
+
+def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -> str | None:
+    """Return why there is nothing to judge: what this night trained is known; or None."""
+    champion = state.champion(model)
+    stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
+    last = state.last_verdict(model, challenger)
+    if champion is not None and judged_alike(champion, challenger):
+        return f"Nothing to do: version {champion.version}, the champion, is the same model"
+    entry = state.quarantine(challenger)
+    if entry is not None:
+        return (
+            f"Nothing to do: version {challenger.version} is in quarantine since {entry.at[:10]} "
+            f"by {entry.by} ({entry.reason}); {stays}"
+        )
+    hold = state.standing(model).hold
+    is_known = (
+        last is not None
+        and last.kind in ("rejected", "held")
+        and not _is_of_this_run(last, "rejected", "held")  # killed since, it judges once more
+        and last.details.get("champion") == (champion.version if champion else None)
+        and last.details.get("rules") == asdict(rules)
+        and last.details.get("hold") == (hold.token if hold else None)
+    )
+    if last is not None and is_known:
+        return (
+            f"Nothing new: version {challenger.version} was {last.kind} on {last.at[:10]} (run "
+            f"{last.by}), and nothing has changed since; {stays}"
+        )
+    return None
+
+
+def _on_hold(model: str, hold: LedgerEntry) -> str:
+    return (
+        f"and the champion of {model} is on hold since {hold.at[:10]} by {hold.by}: {hold.reason}"
+    )
+
+
+def _unchanged(
+    cache: Store,
+    headline: str,
+    champion: ModelVersion,
+    source: SourceAnswer,
+    *,
+    has_champion: bool,
+) -> Verdict:
+    word: Literal["Unconfirmed", "Unchanged"] = "Unchanged"
     if source.unconfirmed:
         word = "Unconfirmed"
         headline = (
-            f"Unchanged, but the source does not confirm the data; version {champion.version} "
-            "stays the champion"
+            f"The source does not confirm the data; version {champion.version} stays the champion. "
+            f"{headline}"
+            if has_champion
+            else f"The source does not confirm the data. {headline}"
         )
-    else:
-        word = "Unchanged"
-        headline = f"Nothing to do: version {champion.version}, the champion, is the same model"
     get_run_logger().info(headline)
     drift = publish_drift(cache, champion)
     standing = champions_standing(cache, champion)
@@ -129,10 +206,10 @@ def _unchanged(cache: Store, champion: ModelVersion, source: SourceAnswer) -> Ve
     return Verdict(word, headline, text)
 
 
-def _lineage(cache: Store) -> list[ModelVersion]:
+def _lineage(cache: Store, model: str) -> list[ModelVersion]:
     """Return the champions that led to this one, since a person promoted one by hand."""
     stack: list[Move] = []
-    for move in cache.models.moves():
+    for move in cache.models.moves(model):
         if stack and move.why.startswith("rolled back"):
             stack.pop()
             if stack and stack[-1].version == move.version:
@@ -149,11 +226,16 @@ def _promote(
     decision: Decision,
     challenger: ModelVersion,
     champion: ModelVersion | None,
+    model: str,
+    numbers: dict[str, Any],
 ) -> None:
     before = decision.champion_accuracy
     against = "" if before is None else f" against {before:.4f}"
     cache.models.promote(
         challenger.version,
         f"{_PASSED} {summary.name}: {decision.challenger_accuracy:.4f}{against}",
+        model,
         judged_against=None if champion is None else champion.version,
+        by=summary.name,
+        details=numbers,
     )

@@ -276,18 +276,20 @@ def test_a_source_that_cannot_be_asked_is_no_unchanged(
 def test_a_champion_of_other_classes_or_images_is_not_compared(
     run: Retrain, tmp_path: Path
 ) -> None:
-    assert run(write_dataset(tmp_path / "ten", training=300, test=200)).state == "Promoted"
+    ten = write_dataset(tmp_path / "ten", training=300, test=200)
+    assert run(ten, model="kiosk").state == "Promoted"
     data = write_dataset(tmp_path / "five", training=300, test=200)
     for name in ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
         idx.write(data / name, idx.decode(data / name) // 2)
-    other = run(data)
+    other = run(data, model="kiosk")
     assert (other.state, champion()) == ("Failed", 1)
     assert "expected the classes of the champion, version 1 (0, 1, 2, 3, 4" in other.decision
     assert "found 0, 1, 2, 3, 4: " in other.decision
 
-    other = run(write_dataset(tmp_path / "wide", shape=(5, 12), training=300, test=200))
+    wide = write_dataset(tmp_path / "wide", shape=(5, 12), training=300, test=200)
+    other = run(wide, model="kiosk")
     assert (other.state, champion()) == ("Failed", 1)
-    said = "images of the champion's size, version 1 (9 x 7 pixels), found 5 x 12 pixels: keep"
+    said = "images of the champion's size, version 1 (9 x 7 pixels), found 5 x 12 pixels: give"
     assert said in other.decision
 
 

@@ -36,7 +36,7 @@ def test_the_same_classes_and_images(cache: Store) -> None:
 def test_other_classes(cache: Store) -> None:
     champion = model(cache, 63, image_size=(9, 7))
     challenger = model(cache, 63, image_size=(9, 7), class_names=("x", "y"))
-    said = r"the classes of the champion, version 1 \(a, b\), found x, y: keep .* promote 2$"
+    said = r"the classes of the champion, version 1 \(a, b\), found x, y: give .* promote 2$"
     with pytest.raises(ValueError, match=said):
         check_comparable(cache, challenger, champion)
 
@@ -47,8 +47,8 @@ def test_images_of_another_size(cache: Store, size: tuple[int, int]) -> None:
     challenger = model(cache, size[0] * size[1], image_size=size)
     said = (
         rf"expected images of the champion's size, version 1 \(9 x 7 pixels\), found {size[0]} x "
-        rf"{size[1]} pixels: keep models for .* in a store of their own \(DIGITFLOW_STORE\), or "
-        "make this one the champion by hand: digitflow models promote 2$"
+        rf"{size[1]} pixels: give models for another task a name of their own \(parameter "
+        r"model\), or make this one the champion by hand: digitflow models promote 2$"
     )
     with pytest.raises(ValueError, match=said):
         check_comparable(cache, challenger, champion)

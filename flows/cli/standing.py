@@ -1,0 +1,271 @@
+"""`digitflow status` and `why`: where models stand, and what made one of them what it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from digitflow.flows.cli.arguments import AT_LEAST_ONE, Json
+from digitflow.flows.cli.models import print_verdicts_of_people, standing_of
+from digitflow.flows.cli.render import (
+    age,
+    local_time,
+    number,
+    plain_console,
+    print_fields,
+    print_table,
+    print_text,
+    table,
+    word,
+)
+from digitflow.storage.digests import short
+from digitflow.storage.errors import UnknownNameError
+from digitflow.storage.models import LedgerEntry, ModelVersion, Standing, State
+from digitflow.storage.registry import lost_entries
+from digitflow.storage.store import Store
+from digitflow.tasks.gate.difference import Difference, difference
+
+CERTAIN, UNCERTAIN = 0, 1
+_MOST_IMAGES = 20  # that are named
+
+
+def status(
+    *,
+    last: Annotated[int, Parameter(help="Number of verdicts a model.", validator=AT_LEAST_ONE)] = 7,
+    json: Json = False,
+) -> int:
+    """Print each named model's champion, the gate's last verdicts, and what people have said.
+
+    Returns
+    -------
+    int
+        0, or 1 if it is not certain which version is the champion.
+    """
+    registry = Store().models
+    state = registry.state()
+    console = plain_console()
+    if json:
+        console.print_json(
+            data={
+                "models": {
+                    name: _model(state, name, standing, last)
+                    for name, standing in sorted(state.standings.items())
+                },
+                "quarantined": {
+                    str(state.versions[each].version): _said(entry)
+                    for each, entry in state.quarantined.items()
+                },
+                "lost": state.lost,
+            }
+        )
+        return UNCERTAIN if state.lost else CERTAIN
+    if state.lost:
+        print_text(console, lost_entries(state, registry.ledger), "red")
+    if not state.standings:
+        console.print("no model has been judged or promoted yet: digitflow models")
+    for name, standing in sorted(state.standings.items()):
+        _print_model(console, state, name, standing, last)
+    print_verdicts_of_people(console, state)
+    return UNCERTAIN if state.lost else CERTAIN
+
+
+def why(
+    name: Annotated[
+        str,
+        Parameter(help="Model version (12, v12, the start of its digest), or name of a run."),
+    ],
+    /,
+    *,
+    json: Json = False,
+) -> None:
+    """Print what differs between a version and its champion, and what the gate said of it.
+
+    Of the champion itself it is what differs from the champion before.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such version or run, or nothing to hold it against.
+    """
+    cache = Store()
+    state = cache.models.state()
+    version = _find(cache, state, name)
+    model, other = _opponent(state, version)
+    found = difference(cache, version, other)
+    verdicts = [
+        entry
+        for standing in state.standings.values()
+        for entry in standing.verdicts
+        if entry.version == version.id
+    ]
+    console = plain_console()
+    if json:
+        console.print_json(data=_document(version, other, model, found, verdicts))
+        return
+    print_fields(console, _shown(state, version, other, model, found, verdicts))
+
+
+def _model(state: State, name: str, standing: Standing, last: int) -> dict[str, Any]:
+    champion = state.champion(name)
+    return {
+        "champion": None if champion is None else champion.version,
+        "digest": None if champion is None else champion.id,
+        "since": standing.moves[-1].at if standing.moves else None,
+        "why": standing.moves[-1].why if standing.moves else None,
+        "accuracy": None if champion is None else champion.metrics.get("test_accuracy"),
+        "hold": None if standing.hold is None else _said(standing.hold),
+        "verdicts": [_verdict(state, entry) for entry in standing.verdicts[: -last - 1 : -1]],
+    }
+
+
+def _verdict(state: State, entry: LedgerEntry) -> dict[str, Any]:
+    version = state.versions.get(entry.version)
+    return {
+        "at": entry.at,
+        "verdict": entry.kind,
+        "run": entry.by,
+        "version": None if version is None else version.version,
+        "accuracy": entry.details.get("accuracy"),
+        "champion": entry.details.get("champion"),
+        "champion_accuracy": entry.details.get("champion_accuracy"),
+        "headline": entry.details.get("headline", entry.reason),
+    }
+
+
+def _said(entry: LedgerEntry) -> dict[str, str]:
+    return {"at": entry.at, "by": entry.by, "reason": entry.reason}
+
+
+def _print_model(console: Console, state: State, name: str, standing: Standing, last: int) -> None:
+    champion = state.champion(name)
+    if champion is None:
+        print_text(console, f"{name}: no champion yet")
+    else:
+        move = standing.moves[-1]
+        accuracy = champion.metrics.get("test_accuracy")
+        measured = "" if accuracy is None else f", {accuracy:.4f} on its test images"
+        print_text(
+            console,
+            f"{name}: version {champion.version} ({short(champion.id)}…) is the champion, "
+            f"{age(move.at)}{measured}",
+        )
+        print_text(console, f"  {move.why}{f' ({move.by})' if move.by else ''}", "dim")
+    if not standing.verdicts:
+        return
+    shown = table(
+        word("night"),
+        word("verdict"),
+        number("version"),
+        number("accuracy"),
+        number("champion"),
+        number("its accuracy"),
+        word("run"),
+    )
+    for entry in standing.verdicts[: -last - 1 : -1]:
+        row = _verdict(state, entry)
+        shown.add_row(
+            local_time(entry.at),
+            entry.kind,
+            *(_number(row[each]) for each in ("version", "accuracy", "champion")),
+            _number(row["champion_accuracy"]),
+            entry.by,
+        )
+    print_table(console, shown)
+
+
+def _find(cache: Store, state: State, name: str) -> ModelVersion:
+    of_run = [each for each in state.versions.values() if each.run == name]
+    if of_run:
+        return of_run[-1]
+    judged = [
+        entry.version
+        for standing in state.standings.values()
+        for entry in standing.verdicts
+        if entry.by == name and entry.version in state.versions
+    ]
+    return state.versions[judged[-1]] if judged else cache.models.find(name)
+
+
+def _opponent(state: State, version: ModelVersion) -> tuple[str, ModelVersion]:
+    """Return the model that a version belongs to, and what it is held against."""
+    own = state.named(version)
+    names = [each for each in state.with_champions() if version.id in state.standing(each).back]
+    model = own if own in names or not names else names[0]
+    champion = state.champion(model)
+    if champion is not None and champion.id != version.id:
+        return model, champion
+    back = state.standing(model).back if champion is not None else []
+    if len(back) < 2:
+        message = f"expected a champion to hold version {version.version} against, found none: " + (
+            "it is the first" if champion else f"the model {model} has no champion yet"
+        )
+        raise UnknownNameError(message)
+    return model, state.versions[back[-2]]
+
+
+def _document(
+    version: ModelVersion,
+    other: ModelVersion,
+    model: str,
+    found: Difference,
+    verdicts: list[LedgerEntry],
+) -> dict[str, Any]:
+    images = found.images
+    return {
+        "version": version.version,
+        "model": model,
+        "against": other.version,
+        "parameters": found.parameters,
+        "data": found.data,
+        "code": found.code,
+        "test_images": None if images is None else images.total,
+        "gained": None if images is None else images.gained,
+        "lost": None if images is None else images.lost,
+        "problem": found.problem or None,
+        "verdicts": [
+            {"verdict": each.kind, "run": each.by, **_said(each), **each.details}
+            for each in verdicts
+        ],
+    }
+
+
+def _shown(
+    state: State,
+    version: ModelVersion,
+    other: ModelVersion,
+    model: str,
+    found: Difference,
+    verdicts: list[LedgerEntry],
+) -> dict[str, Any]:
+    is_champion = state.champion(model) == version
+    code = found.code
+    images = found.images
+    return {
+        "version": f"{version.version}, {standing_of(version, state) or 'never judged'}",
+        "against": f"{other.version}, the champion {'before' if is_champion else ''}".rstrip(),
+        "parameters": [f"{n} {a} → {b}" for n, (a, b) in found.parameters.items()] or "the same",
+        "data": ", ".join(found.data) or "the same",
+        "code": "not known: a record is gone" if code is None else ", ".join(code) or "the same",
+        "gained": found.problem if images is None else _positions(images.gained, images.total),
+        **({} if images is None else {"lost": _positions(images.lost, images.total)}),
+        "verdicts": [
+            f"{local_time(each.at)}: {each.details.get('headline', each.reason)} ({each.by})"
+            for each in verdicts
+        ],
+    }
+
+
+def _positions(found: tuple[int, ...], total: int) -> str:
+    if not found:
+        return f"0 of {total:,} test images"
+    shown = ", ".join(map(str, found[:_MOST_IMAGES]))
+    more = ", …" if len(found) > _MOST_IMAGES else ""
+    return f"{len(found)} of {total:,} test images: {shown}{more}"
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

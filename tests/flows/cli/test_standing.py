@@ -1,0 +1,113 @@
+"""`digitflow status` and `why`, in this process: no Prefect is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from digitflow.flows.cli.app import main
+from digitflow.storage.formats.artifacts import write_artifact
+from digitflow.storage.models import ModelVersion
+from digitflow.storage.store import Store
+from tests.registered import put
+
+LABELS = np.array([0, 1, 0, 1])
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("DIGITFLOW_STORE", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    return Store(tmp_path)
+
+
+def trained(store: Store, number: int, answers: list[int], **changes: Any) -> ModelVersion:
+    """Register a model that gives these answers to four test images."""
+    with store.objects.temporary(".npy") as file:
+        write_artifact("npy", file, LABELS)
+        labels, _ = store.objects.add(file)
+    return store.models.register(
+        **{
+            "run": f"run-{number}",
+            "preset": "quick",
+            "dataset": "Letters",
+            "parameters": {"loss": "softmax", "epochs": 20},
+            "metrics": {"test_accuracy": 0.5},
+            "training": f"{number:064x}",
+            "data": {"training_inputs": "a", "test_inputs": "b", "test_targets": labels},
+            "class_names": ("0", "1"),
+            "weights": put(store, {"weights_1": np.full((2, 2), number)}),
+            "predictions": put(store, {"outputs": np.eye(2)[answers], "losses": np.zeros(4)}),
+            **changes,
+        }
+    )
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert main([*arguments]) == code
+    found = capsys.readouterr()
+    return " ".join((found.out + found.err).split())
+
+
+def test_why(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    first = trained(store, 1, [0, 1, 1, 1])
+    assert "the model letters has no champion yet" in said(capsys, "why", "v1", code=2)
+    store.models.promote(1, "first")
+    assert "it is the first" in said(capsys, "why", "run-1", code=2)
+    other = trained(
+        store, 2, [1, 1, 0, 1], parameters={"loss": "softmax", "epochs": 3},
+        data={**first.data, "training_inputs": "c"},
+    )  # fmt: skip
+    numbers = {"headline": "Version 2 is rejected: recall of 0 falls", "flow_run": "x"}
+    store.models.verdict("rejected", other, "r", "letters", by="run-2", details=numbers)
+    for name in ("2", "v2", "run-2", other.id[:10]):
+        text = said(capsys, "why", name)
+        assert "version 2, rejected" in text
+        assert "against 1, the champion" in text
+        assert "epochs 20 → 3" in text
+        assert "data training_inputs" in text
+        assert "code not known: a record is gone" in text
+        assert "gained 1 of 4 test images: 2 lost 1 of 4 test images: 0" in text
+        assert "Version 2 is rejected: recall of 0 falls (run-2)" in text
+    document = json.loads(said(capsys, "why", "2", "--json"))
+    assert (document["gained"], document["lost"]) == ([2], [0])
+    assert document["parameters"] == {"epochs": [20, 3]}
+
+    # Of the champion it is what differs from the champion before.
+    store.models.promote(2, "by hand")
+    assert "against 1, the champion before" in said(capsys, "why", "2")
+    trained(store, 3, [0, 1, 0, 1], data={**first.data, "test_inputs": "d"})
+    assert "tested on different images" in said(capsys, "why", "3")
+
+
+def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no model has been judged" in said(capsys, "status")
+    trained(store, 1, [0, 1, 1, 1])
+    other = trained(store, 2, [1, 1, 0, 1])
+    store.models.promote(1, "first")
+    for run in ("night-1", "night-2"):
+        numbers = {"accuracy": 0.5, "champion": 1, "champion_accuracy": 0.75, "flow_run": run}
+        store.models.verdict("rejected", other, "worse", "letters", by=run, details=numbers)
+    store.models.hold("exam week", "letters")
+    text = said(capsys, "status")
+    assert "letters: version 1 (" in text
+    assert "is the champion" in text
+    assert text.index("night-2") < text.index("night-1")
+    assert "rejected 2 0.5000 1 0.7500 night-1" in text
+    assert "on hold since" in text
+    assert "night-1" not in said(capsys, "status", "--last", "1")
+    document = json.loads(said(capsys, "status", "--json"))
+    assert document["models"]["letters"]["champion"] == 1
+    assert document["models"]["letters"]["hold"]["reason"] == "exam week"
+    assert [each["run"] for each in document["models"]["letters"]["verdicts"]] == [
+        "night-2",
+        "night-1",
+    ]
+
+    for folder in ("ledger", "ledger-copies"):
+        (store.root / folder / "00000002.json").unlink()
+    assert "digitflow models promote VERSION" in said(capsys, "status", code=1)
