@@ -97,6 +97,9 @@ def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {path.name for path in folder.iterdir()}
     assert names == {"digitflow", f"digitflow-{PROJECT['version']}.dist-info"}
     shutil.copy(threadpoolctl.__file__, folder)
+    # With its RECORD: what no distribution lists counts as the project's own code.
+    (about,) = Path(threadpoolctl.__file__).parent.glob("threadpoolctl-*.dist-info")
+    shutil.copytree(about, folder / about.name)
     (folder / "tasks").mkdir()
     (folder / "tasks" / "__init__.py").write_text("raise ImportError('this is not ours')\n")
     return folder
