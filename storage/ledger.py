@@ -189,12 +189,13 @@ class Ledger(Generic[L]):
         StorageError
             Whatever `decide` raises, or if the store cannot be used.
         """
-        self.check_writable()
+        self._check_own()
         chain = self.read()
         for _ in range(_MOST_ATTEMPTS):
             make = decide(chain)
             if make is None:
                 return None
+            self.check_writable()  # only now: a run that has nothing new to say asks for nothing
             if not self._record_losses():
                 chain = self.read()
                 continue
@@ -215,12 +216,7 @@ class Ledger(Generic[L]):
         LedgerError
             If the store replaces what it was to create, or is a machine's copy of a shared one.
         """
-        if self.is_read_only:
-            message = (
-                f"{self} is this machine's copy of a shared store's ledger, and can only be read: "
-                "set DIGITFLOW_STORE to the store's URL"
-            )
-            raise LedgerError(message)
+        self._check_own()
         if self._can_create is None:
             name = f"ledger-probe-{secrets.token_hex(8)}"
             first = self._home.create(name, b"1")
@@ -233,6 +229,14 @@ class Ledger(Generic[L]):
                 "two machines could both move the champion. Models are registered and retrained "
                 "only in stores that can refuse: a folder, or S3 with conditional writes "
                 "(If-None-Match), Google Cloud Storage, Azure"
+            )
+            raise LedgerError(message)
+
+    def _check_own(self) -> None:
+        if self.is_read_only:
+            message = (
+                f"{self} is this machine's copy of a shared store's ledger, and can only be read: "
+                "set DIGITFLOW_STORE to the store's URL"
             )
             raise LedgerError(message)
 

@@ -47,7 +47,7 @@ def check_nothing_half_written(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [(24, 128, 200), pytest.param(range(16, 400, 12), marks=pytest.mark.slow)]
+    "sizes", [(24, 72, 120, 200), pytest.param(range(16, 400, 12), marks=pytest.mark.slow)]
 )
 def test_a_full_disk(undisturbed: Undisturbed, tmp_path: Path, sizes: Sequence[int]) -> None:
     """The disk is full at another place of the run each time."""
@@ -219,7 +219,8 @@ def test_commands_on_a_store_that_cannot_be_written(
     assert code in (0, 1, 2, 3)
     assert "--verbose" not in written.err, written.err
     if code in (1, 2):
-        assert written.err.startswith("error: "), written
+        # Of a store below a file `verify` lists each folder that cannot be there.
+        assert written.err.startswith("error: ") or "damaged folder" in written.out, written
     if found.said.startswith("expected a folder"):
         assert code == 1
         assert found.said in " ".join(written.err.split())
