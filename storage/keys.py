@@ -92,15 +92,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         f"code changed: {path} ({', '.join(_changed_definitions(before, after))})"
         for path, before, after in _changed(old["code"], new["code"])
     ]
-    if old["definition"] != new["definition"]:
-        code.append(f"defined elsewhere: {old['definition']} → {new['definition']}")
-    libraries = _changed(old["libraries"], new["libraries"])
+    defined, now_defined = (each.get("definition", "") for each in (old, new))
+    if defined != now_defined:
+        code.append(f"defined elsewhere: {defined} → {now_defined}")
+    libraries = _changed(old.get("libraries", {}), new.get("libraries", {}))
     for name, before, after in libraries:
         # One that is used no longer, or newly, is so because the code says so.
         if not code or (before is not _ABSENT and after is not _ABSENT):
             code.append(f"{name} {_show(before)} → {_show(after)}")
-    if old["processor"] != new["processor"]:
-        before, after = old["processor"] or "(any)", new["processor"] or "(any)"
+    before, after = (each.get("processor") or "(any)" for each in (old, new))
+    if before != after:
         code.append(f"processor {before} → {after}")
     return [*parameters, *code, *inputs]
 

@@ -35,6 +35,10 @@ class _KeyDocument:
     code: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, Any]
     inputs: Mapping[str, str]
+    # Since the second format of keys.
+    definition: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    processor: str | None = None
 
 
 def _is_of_a_key(document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,10 +26,13 @@ HOW_LONG = re.compile(r"_?(SECONDS_(TO|FOR|UNTIL|WITHOUT)_\w+|MOST_SECONDS|TIMEO
 # Ours, each with an end of its own; and what ends with the stages and tasks that it waits for.
 HAVE_ENDS = {"server.wait", "workers.wait"}
 # Variables of a context, which are there or not.
-DO_NOT_WAIT = {"_context.get", "_spec.get", "prefect.FlowRunContext.get"}
+DO_NOT_WAIT = {"_context.get", "_observation.get", "_spec.get", "prefect.FlowRunContext.get"}
 # The one wait without an end or a word; the table says why.
 WITHOUT_A_WORD = {"tasks/nn/blas.py: self._change.wait_for"}
-WAIT_FOR_STAGES = ("flows/", "tasks/", "benchmarks/trainings.py")
+WAIT_FOR_STAGES = (
+    *("flows/", "tasks/"),
+    *(f"benchmarks/{name}.py" for name in ("gate_models", "staleness", "trainings")),
+)
 
 
 def named(row: str) -> Iterator[tuple[str, str]]:
