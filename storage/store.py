@@ -88,7 +88,9 @@ class Store:
 
             root = cache_folder(url)
         self.root = root or store_location()
-        if not self.root.is_dir() and (self.root.exists() or self.root.is_symlink()):
+        # Asked last whether it is a folder: another thread may make it at this moment.
+        is_there = self.root.exists() or self.root.is_symlink()
+        if is_there and not self.root.is_dir():
             found = (
                 "a file"
                 if self.root.exists()

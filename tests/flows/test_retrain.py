@@ -206,14 +206,14 @@ def check_events(server: PrefectServer, week: list[tuple[Night, float]]) -> None
             found.setdefault(event["event"], []).append(event)
         verdicts = ("rejected", "held", "promoted")
         models = [each for word in verdicts for each in found.get(f"digitflow.model.{word}", [])]
-        ours = [event for event in models if event["payload"]["run"] in runs]
+        ours = [event for event in models if event["payload"].get("run") in runs]
         return found if len(ours) == 5 else None
 
     found = wait_for(of_this_week, "the events of five decisions")
     poisoned = next(
         event["payload"]
         for event in found["digitflow.model.held"]
-        if event["payload"]["version"] == 3 and event["payload"]["run"] in runs
+        if event["payload"]["version"] == 3 and event["payload"].get("run") in runs
     )
     assert poisoned["champion"] == 2
     assert poisoned["accuracy"] < poisoned["champion_accuracy"]

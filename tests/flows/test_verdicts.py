@@ -100,8 +100,8 @@ def test_verdicts_stay(prefect_server: PrefectServer) -> None:
         lambda: all(len(events(prefect_server, name)) >= n for name, n in expected.items()),
         "the events",
     )
-    assert {name: len(events(prefect_server, name)) for name in expected} == expected
-    (event,) = events(prefect_server, "rolled-back")
+    # At least: the server may have been that of other tests before.
+    event = events(prefect_server, "rolled-back")[0]
     assert "cannot read sevens" in event["payload"]["reason"]
 
     # A champion that may have been another is not challenged, and the way out is named.
