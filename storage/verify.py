@@ -116,10 +116,16 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
     ------
     SharedStoreError
         If there is no shared store, or it cannot be used.
+    StoreUnusableError
+        If the store's own folder cannot be there, as below a file.
     """
     place = _place(store, shared)
     report = Report()
-    report.damaged += [Damage("folder", name, problem) for name, problem in place.blocked()]
+    blocked = [Damage("folder", name, problem) for name, problem in place.blocked()]
+    if blocked and not shared and not store.root.is_dir():
+        # It is not the folders: the store itself cannot be where it ought to be.
+        raise StoreUnusableError(blocked[0].problem)
+    report.damaged += blocked
     # Before the objects: what a record names is there before the record is.
     records = _verify_documents(report, "record", place.records)
     _verify_documents(report, "run", place.runs)
@@ -216,7 +222,7 @@ def _clear(place: Place, damage: Damage) -> Repair:
     if moved is None:
         return Repair(damage, "left as it is: a folder that cannot be listed", is_healed=False)
     for documents in copied:
-        for _ in documents.examined():  # which heals each from its copy
+        for _ in documents.readable():  # which heals each from its copy
             pass
     return Repair(damage, f"moved to {place.backend}/{moved}")
 
