@@ -66,11 +66,8 @@ def significant(after: NDArray[Any], before: NDArray[Any] | None, labels: NDArra
 
 def of_now(after: NDArray[Any], before: NDArray[Any] | None, labels: NDArray[Any]) -> bool:
     """The gate itself."""
-    outputs = [
-        None if each is None else np.eye(10, dtype=np.float32)[each] for each in (after, before)
-    ]
-    assert outputs[0] is not None
-    return decide(outputs[0], outputs[1], labels, NAMES, RULES).promoted
+    theirs = None if before is None else _outputs(before)
+    return decide(_outputs(after), theirs, labels, NAMES, RULES).promoted
 
 
 RULE_SETS: dict[str, Rule] = {"as it was": as_it_was, "now": of_now, "McNemar 0.05": significant}

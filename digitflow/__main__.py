@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import Any
 
-STOPPED = 128 + signal.SIGINT  # as shells expect
+from digitflow.tasks.engine.cancellation import INTERRUPTED  # light, as all of this has to be
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     try:
         return command()
     except KeyboardInterrupt:
-        return STOPPED
+        return INTERRUPTED
     finally:
         if ours:
             signal.signal(signal.SIGINT, _stop)
@@ -35,7 +35,7 @@ def main() -> int:
 def _stop(_signal: int, _frame: Any) -> None:
     # An exception would be swallowed or changed by what is being imported, or shown at exit.
     os.write(2, b"stopped\n")
-    os._exit(STOPPED)
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

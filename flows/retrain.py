@@ -26,7 +26,7 @@ from digitflow.storage.models import model_name
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.decide import Verdict, promote_or_reject, publish_decision
-from digitflow.tasks.gate.decision import failed_markdown
+from digitflow.tasks.gate.decision import failed_markdown, stays
 from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Rules
 from digitflow.tasks.gate.source import ask_source
@@ -120,20 +120,18 @@ def _say_that_it_failed(
 ) -> None:
     try:
         state = cache.models.state()
-        found = {name: state.champion(name) for name in state.with_champions()}
-        champions = {model: found[model]} if model in found else {} if model else found
-        stays = ", ".join(
-            f"version {version.version} stays the champion{f' of {name}' if len(found) > 1 else ''}"
-            for name, version in champions.items()
-            if version is not None
+        known = state.with_champions()
+        of = {name: f" of {name}" if len(known) > 1 else "" for name in known}
+        champion = ", ".join(
+            f"{stays(state.champion(name))}{of[name]}" for name in known if model in ("", name)
         )
-        stays = stays or "no champion yet"
+        champion = champion or "no champion yet"
         if state.lost:
-            stays = "which version is the champion is not certain"
+            champion = "which version is the champion is not certain"
     except StorageError as damage:
-        stays = str(damage)
-    headline = f"No decision: the run failed; {stays}"
-    publish_decision(headline, failed_markdown(error, stays, source))
+        champion = str(damage)
+    headline = f"No decision: the run failed; {champion}"
+    publish_decision(headline, failed_markdown(error, champion, source))
 
 
 def _ended(verdict: Verdict) -> State[Any]:

@@ -218,21 +218,6 @@ class Documents(Generic[T]):
         self.backend.clear_way(self.kind.copy(name))
         self.backend.write(self.kind.copy(name), data)
 
-    def examined(self) -> Iterator[tuple[str, T | RecordDamagedError]]:
-        """Iterate over all documents by name, each as it is or what is wrong with it."""
-        names = self.entries()
-        seen = set()
-        for name, document in self._trusted(names):
-            seen.add(name)
-            yield name, document
-        for name in names:
-            if name not in seen:
-                with suppress(FileNotFoundError):  # gone meanwhile
-                    try:
-                        yield name, self.load(name)
-                    except RecordDamagedError as error:
-                        yield name, error
-
     def _fetch(self, name: str, file: str) -> tuple[T, Entry, bytes]:
         try:
             entry, data = self.backend.fetch(file, MAX_DOCUMENT_BYTES)
@@ -326,16 +311,9 @@ class Documents(Generic[T]):
         named = {self.kind.name_in(entry.name): entry for entry in listed}
         return {name: entry for name, entry in named.items() if name is not None}
 
-    def readable(self, but_not: Collection[str] = ()) -> Iterator[T]:
-        """Iterate over the documents that can be trusted, in order of their names.
-
-        Parameters
-        ----------
-        but_not
-            Files of documents that are left out.
-        """
-        names = [name for name in self.entries() if self.kind.file(name) not in but_not]
-        yield from (document for _, document in self._trusted(names))
+    def readable(self) -> Iterator[T]:
+        """Iterate over the documents that can be trusted, in order of their names."""
+        yield from (document for _, document in self._trusted(self.entries()))
 
     def damaged(self) -> Iterator[tuple[str, str]]:
         """Iterate over the names of those that cannot be trusted, and what is wrong with them."""
@@ -456,10 +434,6 @@ class LocalDocuments(Documents[T]):
         for name in self.index.naming(digest):
             with suppress(FileNotFoundError, RecordDamagedError):
                 yield super().load(name)
-
-    def names_here(self) -> list[str]:
-        """Return the names of the documents of this machine, in order."""
-        return list(self.entries())
 
     def everywhere(self) -> list[str]:
         """Return the names of all documents that can be loaded."""

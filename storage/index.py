@@ -9,8 +9,8 @@ answers. Whoever deletes it, or damages it, loses seconds.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Index:
 
     def newest_first(self) -> list[str]:
         """Return the names of all documents by the time that they state; damaged ones last."""
-        with self._fresh() as database:
+        with closing(self._open()) as database:
             found = database.execute(
                 "select name from document where folder = ? order by created desc, name desc",
                 (self._folder,),
@@ -62,7 +62,7 @@ class Index:
 
     def naming(self, digest: str) -> list[str]:
         """Return the names of the documents that name a digest, newest first."""
-        with self._fresh() as database:
+        with closing(self._open()) as database:
             found = database.execute(
                 "select name from mention join document using (folder, name) "
                 "where folder = ? and digest = ? order by created desc, name desc",
@@ -70,12 +70,8 @@ class Index:
             )
             return [name for (name,) in found]
 
-    @contextmanager
-    def _fresh(self) -> Iterator[sqlite3.Connection]:
-        with closing(self._open()) as database:
-            yield database
-
     def _open(self) -> sqlite3.Connection:
+        """Return a connection to the index, which knows all files as they are now."""
         for place in (str(self._path), str(self._path), ":memory:"):
             if place != ":memory:" and not self._path.parent.is_dir():
                 continue

@@ -240,6 +240,11 @@ class State:
                 return entry
         return None
 
+    @property
+    def verdicts(self) -> list[LedgerEntry]:
+        """The gate's verdicts, model by model, oldest first."""
+        return [entry for standing in self.standings.values() for entry in standing.verdicts]
+
     def last_verdict(self, model: str, version: ModelVersion) -> LedgerEntry | None:
         """Return the gate's last word on a version, or on one of the very same weights and data."""
         for entry in reversed(self.standings.get(model, Standing()).verdicts):
@@ -344,9 +349,13 @@ class State:
 
 def judged_alike(one: ModelVersion, other: ModelVersion) -> bool:
     """Tell whether two versions would be judged alike: the same weights, tested on the same."""
-    tested = ("test_inputs", "test_targets")
-    return one.weights == other.weights and all(
-        one.data.get(name) == other.data.get(name) for name in tested
+    return one.weights == other.weights and tested_alike(one, other)
+
+
+def tested_alike(one: ModelVersion, other: ModelVersion) -> bool:
+    """Tell whether two versions were tested on the same images with the same labels."""
+    return all(
+        one.data.get(name) == other.data.get(name) for name in ("test_inputs", "test_targets")
     )
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from digitflow.storage.backends.base import Backend
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.digests import short
 from digitflow.storage.errors import (
     LedgerError,
     MovedMeanwhileError,
@@ -400,8 +399,7 @@ class ModelStore:
             that nothing else knows of, may have been in it.
         """
         state = self.state()
-        if state.lost:
-            raise LedgerError(lost_entries(state, self.ledger))
+        self.check_certain(state)
         for version in state.versions.values():
             yield version.weights.sha256
             yield version.predictions.sha256
@@ -628,8 +626,3 @@ def person() -> str:
     except (OSError, KeyError):  # an account without a name, as in some containers
         name = "somebody"
     return f"{name}@{socket.gethostname()}"
-
-
-def handle(version: ModelVersion) -> str:
-    """Return a version's handle and the start of its digest, as people read them."""
-    return f"v{version.version} ({short(version.id)})"

@@ -140,6 +140,16 @@ class Store:
         if self.shared is not None:
             self.shared.connect()
 
+    def reference(self, sha256: str, format_name: str) -> Artifact:
+        """Return a reference to an object of which the digest and the format are known.
+
+        Raises
+        ------
+        ObjectMissingError, ObjectDamagedError
+            If it is not there, or not what its name says.
+        """
+        return Artifact(sha256, self.objects.verify(sha256).stat().st_size, format_name)
+
     def read(self, artifact: Artifact) -> Any:
         """Open a stored value; arrays come as read-only memory maps.
 

@@ -7,13 +7,12 @@ therefore stands here, and what it says of the command's options stands with the
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
-DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 128 + signal.SIGINT
+DONE, FAILED, BAD_USAGE = 0, 1, 2
 
 _TRAINING = Group("Training", sort_key=1)
 _RESULTS = Group("Runs and models", sort_key=2)
@@ -186,7 +185,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
     from digitflow.flows.selection import SelectionError
     from digitflow.storage.errors import UnknownNameError
     from digitflow.tasks.data.datasets.dataset import DatasetError
-    from digitflow.tasks.engine.cancellation import StoppedError
+    from digitflow.tasks.engine.cancellation import INTERRUPTED, StoppedError
     from digitflow.tasks.parameters import ParameterError
     from digitflow.tasks.prediction.export import ExportError
     from digitflow.tasks.reporting.results import ResultsFolderError
@@ -203,7 +202,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
     )
     if isinstance(error, KeyboardInterrupt | StoppedError):
         print_text(console, "stopped; the same command goes on from here", "yellow")
-        return STOPPED
+        return INTERRUPTED
     if isinstance(error, bad_usage):
         print_text(console, f"error: {error}{_hint(error)}", "red")
         return BAD_USAGE

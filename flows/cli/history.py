@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from digitflow.flows.cli.arguments import Json
 from digitflow.flows.cli.render import (
+    as_number,
     local_time,
     number,
     plain_console,
@@ -174,7 +175,7 @@ def diff(
     for name, row in document["metrics"].items():
         change = row["change"]
         changed = "" if change is None else f"{change:+.4f}".rstrip("0").rstrip(".")
-        shown.add_row(name, _number(row["before"]), _number(row["after"]), changed)
+        shown.add_row(name, as_number(row["before"]), as_number(row["after"]), changed)
     if document["same_test_images"] is False:
         shown.add_row(
             "test images", "", "", "not the same: accuracies do not compare", style="yellow"
@@ -275,10 +276,9 @@ def _verdicts(cache: Store) -> dict[str, LedgerEntry]:
     Runs can be listed although the ledger cannot be read; `digitflow models` says why.
     """
     try:
-        state = cache.models.state()
+        return {entry.by: entry for entry in cache.models.state().verdicts}
     except StorageError:
         return {}
-    return {entry.by: entry for standing in state.standings.values() for entry in standing.verdicts}
 
 
 def _record(cache: Store, record: Record) -> dict[str, Any]:
@@ -380,9 +380,3 @@ def _figures(run: RunRecord) -> list[str]:
         return [str(path) for path in sorted((Path(run.results) / "figures").glob("*.png"))]
     except OSError:  # the run's folder was on another machine, or is no longer ours to read
         return []
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

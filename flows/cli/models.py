@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +20,7 @@ from digitflow.flows.cli.render import (
     table,
     word,
 )
+from digitflow.flows.server.endpoint import server_url
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.models import CHAMPION, ModelVersion, State
 from digitflow.storage.registry import lost_entries
@@ -80,9 +80,9 @@ def list_models(*, json: Json = False) -> None:
 @models.command(name="show")
 def show_model(version: VersionOrChampion = None, /, *, json: Json = False) -> None:
     """Show everything that is known about a model."""
-    registry = Store().models
-    state = registry.state()
-    model = _version(Store(), version)
+    cache = Store()
+    state = cache.models.state()
+    model = _version(cache, version)
     document = _document(model, state)
     moves = [
         {**asdict(move), "model": name}
@@ -233,7 +233,7 @@ def _say_champion(text: str, before: ModelVersion | None) -> None:
 
 def _tell(cache: Store) -> None:
     """Tell a server's automations at once, if there is one; if not, the next night does."""
-    if os.environ.get("PREFECT_API_URL"):
+    if server_url() is not None:
         from digitflow.tasks.gate.outbox import tell
 
         tell(cache)

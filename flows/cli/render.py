@@ -172,6 +172,13 @@ def local_time(moment: str) -> str:
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def as_number(value: float | None) -> str:
+    """Return a number as tables have it: four decimals unless it is whole; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 class Terminal:
     """Shows a run on a console.
 

@@ -17,8 +17,8 @@ from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.flows.summary import summarise
 from digitflow.storage.code.memo import memo_in
-from digitflow.storage.digests import digest_json, short
-from digitflow.storage.runs import RunRecord
+from digitflow.storage.digests import short
+from digitflow.storage.runs import RunRecord, digest_of_stages
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import (
@@ -116,8 +116,9 @@ def _show_cached(
     for stage in stages:
         terminal.finished(stage.label, True, 0.0)
     keys = [stage.key for stage in stages]
-    earlier = _earlier_run(cache, keys)
-    name = f"cached-{short(digest_json(keys))}" if earlier is None else earlier.name
+    digest = digest_of_stages({"key": key} for key in keys)
+    earlier = _earlier_run(cache, keys, digest)
+    name = f"cached-{short(digest)}" if earlier is None else earlier.name
     summary = summarise(cache, spec, name, stages, started)
     if earlier is None:
         write_results(cache, summary)
@@ -129,8 +130,8 @@ def _show_cached(
     _suggest(spec.options, terminal)
 
 
-def _earlier_run(cache: Store, keys: list[str]) -> RunRecord | None:
-    for earlier in cache.runs.naming(digest_json(keys)):
+def _earlier_run(cache: Store, keys: list[str], digest: str) -> RunRecord | None:
+    for earlier in cache.runs.naming(digest):
         if [stage["key"] for stage in earlier.stages] == keys:
             return earlier
     return None

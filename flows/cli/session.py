@@ -149,7 +149,7 @@ def _stopping_on_interrupt(terminal: Terminal) -> Iterator[None]:
 
     def stop_at_once(_signal: int, _frame: object) -> None:
         # Threads cannot be interrupted. Dying is safe: nothing in the store is ever half written.
-        os._exit(128 + signal.SIGINT)
+        os._exit(cancellation.INTERRUPTED)
 
     cancellation.clear()
     before = signal.signal(signal.SIGINT, stop)

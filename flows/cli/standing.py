@@ -11,6 +11,7 @@ from digitflow.flows.cli.arguments import AT_LEAST_ONE, Json
 from digitflow.flows.cli.models import print_verdicts_of_people, standing_of
 from digitflow.flows.cli.render import (
     age,
+    as_number,
     local_time,
     number,
     plain_console,
@@ -94,12 +95,7 @@ def why(
     version = _find(cache, state, name)
     model, other = _opponent(state, version)
     found = difference(cache, version, other)
-    verdicts = [
-        entry
-        for standing in state.standings.values()
-        for entry in standing.verdicts
-        if entry.version == version.id
-    ]
+    verdicts = [entry for entry in state.verdicts if entry.version == version.id]
     console = plain_console()
     if json:
         console.print_json(data=_document(version, other, model, found, verdicts))
@@ -168,8 +164,8 @@ def _print_model(console: Console, state: State, name: str, standing: Standing, 
         shown.add_row(
             local_time(entry.at),
             entry.kind,
-            *(_number(row[each]) for each in ("version", "accuracy", "champion")),
-            _number(row["champion_accuracy"]),
+            *(as_number(row[each]) for each in ("version", "accuracy", "champion")),
+            as_number(row["champion_accuracy"]),
             entry.by,
         )
     print_table(console, shown)
@@ -181,8 +177,7 @@ def _find(cache: Store, state: State, name: str) -> ModelVersion:
         return of_run[-1]
     judged = [
         entry.version
-        for standing in state.standings.values()
-        for entry in standing.verdicts
+        for entry in state.verdicts
         if entry.by == name and entry.version in state.versions
     ]
     return state.versions[judged[-1]] if judged else cache.models.find(name)
@@ -263,9 +258,3 @@ def _positions(found: tuple[int, ...], total: int) -> str:
     shown = ", ".join(map(str, found[:_MOST_IMAGES]))
     more = ", …" if len(found) > _MOST_IMAGES else ""
     return f"{len(found)} of {total:,} test images: {shown}{more}"
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

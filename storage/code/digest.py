@@ -199,10 +199,18 @@ class _Walk:
         places = sorted(self._included.get(name, ()))
         units = tuple(summary.units[each] for each in places) if summary is not None else ()
         bindings = tuple(self._bindings.get(name, ()))
-        counted = Counter(each for unit in units for each in unit.binds)
-        counted.update(each.name for each in bindings)
+        counted = self._times_bound(name)
         once = frozenset(each for each, count in counted.items() if count == 1)
         return Reached(self._path(name), units, bindings, once)
+
+    def _times_bound(self, name: str) -> Counter[str]:
+        """Return how often each name is bound by what counts in a module."""
+        counted = Counter(each.name for each in self._bindings.get(name, ()))
+        summary = self._summary(name)
+        if summary is not None:
+            for place in self._included.get(name, ()):
+                counted.update(summary.units[place].binds)
+        return counted
 
     def _definition(self, start: Start) -> dict[str, str]:
         """Return the digest of a starting function's own definition, of several of one name."""
@@ -550,9 +558,7 @@ class _Walk:
         """Return what counts in a module in the order in which it happens."""
         included = self._included.get(name, set())
         bound = self._bindings.get(name, set())
-        names = [each.name for each in bound]
-        names += [each for place in included for each in summary.units[place].binds]
-        twice = {each for each in names if names.count(each) > 1}
+        counted = self._times_bound(name)
         order: list[str] = []
         for place in range(len(summary.units) + 1):
             for module, taken, before in summary.reaches:
@@ -562,7 +568,7 @@ class _Walk:
             order += [
                 f"{each.name} = {each.module}:{each.attribute}"
                 for each in summary.bindings
-                if each.place == place and each in bound and each.name in twice
+                if each.place == place and each in bound and counted[each.name] > 1
             ]
             if place in included:
                 order.append(summary.units[place].label)

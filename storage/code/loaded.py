@@ -105,16 +105,16 @@ class Loaded:
             elif name in linecache.cache:
                 self._cells.pop(name, None)
                 self._cells[name] = None
-                self.generation += 1
-                before = self._executions.get(name)
-                count = before.count + 1 if before else 1
-                self._executions[name] = Execution(b"", code, count)
+                self._keep(name, b"", code)
 
     def _note(self, file: str, code: CodeType | None) -> None:
         try:
             source = Path(file).read_bytes()
         except OSError:  # gone since; its code cannot be told
             source = b""
+        self._keep(file, source, code)
+
+    def _keep(self, file: str, source: bytes, code: CodeType | None) -> None:
         before = self._executions.get(file)
         count = before.count + 1 if before else int(code is not None)
         self._executions[file] = Execution(source, code, count)

@@ -18,12 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from digitflow.storage.digests import digest_bytes, digest_json
+from digitflow.storage.digests import digest_bytes, digest_file, digest_json
 
 # What was read → its digest; empty if it was not there.
 Observed = Mapping[str, str]
@@ -189,11 +188,7 @@ def _digest_of(kind: str, path: str) -> str | None:
             return digest_json(sorted(os.listdir(path)))  # noqa: PTH208 - names only
         if not stat.S_ISREG(Path(path).stat().st_mode):
             return None
-        digest = sha256()
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        return digest_file(Path(path))
     except OSError:
         return ""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
+from digitflow.tasks.data.pictures.ink import are_blank
 
 _BLOCK = 1_000
 
@@ -138,6 +138,13 @@ def label_agreement(
     return Agreement(*counts)
 
 
+def brightness_and_contrast(
+    images: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the standard deviation of each image's pixels, shape (n,), 0 to 255."""
+    return images.mean(axis=(1, 2)), images.std(axis=(1, 2))
+
+
 def digests(images: NDArray[np.uint8]) -> Iterator[bytes]:
     """Yield a digest of each image's bytes."""
     for image in images:
@@ -163,8 +170,7 @@ def _measure_part(
     down, across = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
     for start in range(0, len(images), _BLOCK):
         block = np.asarray(images[start : start + _BLOCK])
-        low, high = block.min(axis=(1, 2)), block.max(axis=(1, 2))
-        block = block[high.astype(int) - low >= LEAST_CONTRAST]
+        block = block[~are_blank(block)]
         seen += digests(block)
         ink = block.astype(np.float32)
         mean = ink.mean(axis=(1, 2))

@@ -6,7 +6,10 @@ the stages look.
 
 from __future__ import annotations
 
+import signal
 import threading
+
+INTERRUPTED = 128 + signal.SIGINT  # exit code of what Ctrl-C has ended, as shells expect
 
 
 class StoppedError(Exception):

@@ -18,7 +18,7 @@ from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 
 _log = logging.getLogger(__name__)
 
-_DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
+DATA = ("training_inputs", "training_targets", "test_inputs", "test_targets")
 
 
 def register_model(
@@ -53,7 +53,7 @@ def register_model(
         parameters=dict(summary.parameters),
         metrics={name: value for name, value in summary.metrics.items() if name != "per_class"},
         training=trained.key,
-        data={name: prepared.outputs[name].sha256 for name in _DATA},
+        data={name: prepared.outputs[name].sha256 for name in DATA},
         class_names=dataset.class_names,
         weights=trained.outputs["model"],
         predictions=trained.outputs["predictions"],

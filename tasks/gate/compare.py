@@ -20,6 +20,7 @@ from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.measures import Agreement, Measures, digests
+from digitflow.tasks.gate.candidate import DATA
 from digitflow.tasks.gate.data import DataCheck, champion_holds, judge_data, level_holds
 from digitflow.tasks.gate.reserve import Expected, expect, in_reserve
 from digitflow.tasks.gate.rules import Decision, Rules, also_better, decide, right_answers
@@ -27,8 +28,6 @@ from digitflow.tasks.reporting.run_summary import RunSummary
 from digitflow.tasks.stages.compare_labels import compare_labels
 from digitflow.tasks.stages.measure import measure
 from digitflow.tasks.stages.score import score
-
-_PARTS = ("training_inputs", "training_targets", "test_inputs", "test_targets")
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def compare(
         The champions that led to this one, without any that a person went back from, since a
         person promoted one by hand.
     """
-    tonight = {name: _output(summary, "preprocess", name) for name in _PARTS}
+    tonight = {name: _output(summary, "preprocess", name) for name in DATA}
     now = _TestSet.of(cache.read(tonight["test_inputs"]), cache.read(tonight["test_targets"]))
     outputs = _outputs(cache, challenger)
     run, judged = summary.name, ~now.reserve
@@ -226,7 +225,7 @@ def _judge_data(
     classes = {"classes": len(challenger.class_names)}
     if champion is not None:
         try:
-            before = {name: _reference(cache, champion, name) for name in _PARTS}
+            before = {name: _reference(cache, champion, name) for name in DATA}
             given = measure.run(cache, "measure-champion", before, classes, run=run)
             then = _validated(Measures, cache.read(given.outputs["measures"]))
             both = {**tonight, **{f"{name}_then": each for name, each in before.items()}}
@@ -314,7 +313,7 @@ def _reference(cache: Store, model: ModelVersion, name: str) -> Artifact:
     if sha256 is None:
         message = f"what version {model.version} was trained on is not on record: {name}"
         raise ObjectMissingError(message)
-    return Artifact(sha256, cache.objects.verify(sha256).stat().st_size, "npy")
+    return cache.reference(sha256, "npy")
 
 
 def _output(summary: RunSummary, stage: str, name: str) -> Artifact:

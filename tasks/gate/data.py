@@ -152,12 +152,9 @@ def _by_chance(right: int, images: int, right_then: int, images_then: int) -> fl
 
 
 def _enough(now: Part, then: Part | None) -> DataCheck:
-    least = LEAST_TEST_IMAGES
-    half = f", half of the champion's {then.images:,}" if then is not None else ""
-    if then is None or then.images // 2 <= least:
-        half = ""
-    else:
-        least = then.images // 2
+    least, half = LEAST_TEST_IMAGES, ""
+    if then is not None and then.images // 2 > least:
+        least, half = then.images // 2, f", half of the champion's {then.images:,}"
     return DataCheck(
         f"at least {least:,} test images{half}",
         f"{now.images:,}",

@@ -23,6 +23,7 @@ from digitflow.tasks.gate.decision import (
     decision_headline,
     decision_json,
     decision_markdown,
+    stays,
     unchanged_markdown,
 )
 from digitflow.tasks.gate.outbox import tell
@@ -147,7 +148,6 @@ def _is_of_this_run(entry: LedgerEntry, *kinds: str) -> bool:
 def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -> str | None:
     """Return why there is nothing to judge: what this night trained is known; or None."""
     champion = state.champion(model)
-    stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
     last = state.last_verdict(model, challenger)
     if champion is not None and judged_alike(champion, challenger):
         return f"Nothing to do: version {champion.version}, the champion, is the same model"
@@ -155,7 +155,7 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
     if entry is not None:
         return (
             f"Nothing to do: version {challenger.version} is in quarantine since {entry.at[:10]} "
-            f"by {entry.by} ({entry.reason}); {stays}"
+            f"by {entry.by} ({entry.reason}); {stays(champion)}"
         )
     hold = state.standing(model).hold
     is_known = (
@@ -169,7 +169,7 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
     if last is not None and is_known:
         return (
             f"Nothing new: version {challenger.version} was {last.kind} on {last.at[:10]} (run "
-            f"{last.by}), and nothing has changed since; {stays}"
+            f"{last.by}), and nothing has changed since; {stays(champion)}"
         )
     return None
 
@@ -192,8 +192,7 @@ def _unchanged(
     if source.unconfirmed:
         word = "Unconfirmed"
         headline = (
-            f"The source does not confirm the data; version {champion.version} stays the champion. "
-            f"{headline}"
+            f"The source does not confirm the data; {stays(champion)}. {headline}"
             if has_champion
             else f"The source does not confirm the data. {headline}"
         )

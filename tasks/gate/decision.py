@@ -35,17 +35,17 @@ def _title(
         about = {check.subject for check in doubts}
         what = "test data" if "test data" in about else "training data"
         happened = "changed" if champion else "in doubt"
-        return f"Held: {what} {happened}; {_waits(challenger, champion)}"
+        waits = f"version {challenger.version} waits for a person, {stays(champion)}"
+        return f"Held: {what} {happened}; {waits}"
     if decision.promoted:
         instead = f", in place of version {champion.version}" if champion is not None else ""
         return f"Version {challenger.version} is the champion{instead}"
-    stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
-    return f"Version {challenger.version} is rejected; {stays}"
+    return f"Version {challenger.version} is rejected; {stays(champion)}"
 
 
-def _waits(challenger: ModelVersion, champion: ModelVersion | None) -> str:
-    stays = f"version {champion.version} stays the champion" if champion else "there is no champion"
-    return f"version {challenger.version} waits for a person, {stays}"
+def stays(champion: ModelVersion | None) -> str:
+    """Return who is the champion where nobody has taken its place."""
+    return f"version {champion.version} stays the champion" if champion else "there is no champion"
 
 
 def decision_markdown(

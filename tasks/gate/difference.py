@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.errors import StorageError
 from digitflow.storage.formats.artifacts import read_artifact
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.models import ModelVersion, tested_alike
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
 
@@ -114,8 +114,7 @@ def _training(cache: Store, version: ModelVersion) -> Record | None:
 
 
 def _images(cache: Store, version: ModelVersion, other: ModelVersion) -> tuple[Images | None, str]:
-    tested = ("test_inputs", "test_targets")
-    if any(version.data.get(name) != other.data.get(name) for name in tested):
+    if not tested_alike(version, other):
         return None, "they were tested on different images, so their accuracies do not compare"
     try:
         labels = read_artifact("npy", cache.objects.verify(version.data["test_targets"]))

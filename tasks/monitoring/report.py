@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.batches import BatchRecord
 from digitflow.storage.errors import StorageError
-from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.drift import (
@@ -128,7 +127,8 @@ def seen_in_test(cache: Store, model: ModelVersion) -> Distribution:
     """
     import numpy as np
 
-    from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
+    from digitflow.tasks.data.measures import brightness_and_contrast
+    from digitflow.tasks.data.pictures.ink import are_blank
     from digitflow.tasks.nn.predict import probabilities
 
     outputs = np.asarray(cache.read(model.predictions)["outputs"])
@@ -137,16 +137,14 @@ def seen_in_test(cache: Store, model: ModelVersion) -> Distribution:
     predicted, blank, looks = outputs.argmax(axis=1), 0, dict[str, float]()
     images = _test_images(cache, model)
     if images is not None and len(images) == len(outputs):
-        shown = images.max(axis=(1, 2)).astype(int) - images.min(axis=(1, 2)) >= LEAST_CONTRAST
+        shown = ~are_blank(images)
     else:
         shown = np.zeros(0, bool)
     if images is not None and shown.any():
         blank = int((~shown).sum())
         predicted, sure = predicted[shown], sure[shown]
-        for name, each in (
-            ("brightness", images[shown].mean(axis=(1, 2))),
-            ("contrast", images[shown].std(axis=(1, 2))),
-        ):
+        measured = brightness_and_contrast(images[shown])
+        for name, each in zip(("brightness", "contrast"), measured, strict=True):
             looks[name] = float(each.mean())
             deviations.append((name, float(each.std())))
     counts = np.bincount(predicted, minlength=len(model.class_names))
@@ -161,10 +159,9 @@ def seen_in_test(cache: Store, model: ModelVersion) -> Distribution:
 
 
 def _test_images(cache: Store, model: ModelVersion) -> NDArray[np.uint8] | None:
-    sha256 = model.data.get("test_inputs", "")
     try:
-        size = cache.objects.verify(sha256).stat().st_size
-        images: NDArray[np.uint8] = cache.read(Artifact(sha256, size, "npy"))
+        reference = cache.reference(model.data.get("test_inputs", ""), "npy")
+        images: NDArray[np.uint8] = cache.read(reference)
     except StorageError:
         return None
     return images

@@ -75,9 +75,10 @@ def record_batch(
     confidence = sum(each.probability for each in seen) / len(seen) if seen else 0.0
     brightness = contrast = None
     if images is not None and seen:
+        from digitflow.tasks.data.measures import brightness_and_contrast
+
         shown = images[[each.label is not None for each in predictions]]
-        brightness = float(shown.mean(axis=(1, 2)).mean())
-        contrast = float(shown.std(axis=(1, 2)).mean())
+        brightness, contrast = (float(each.mean()) for each in brightness_and_contrast(shown))
     with explaining("the record of predictions", cache.root):
         cache.batches.save(
             BatchRecord(

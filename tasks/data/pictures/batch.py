@@ -18,7 +18,7 @@ from digitflow.tasks.data.pictures.files import (
     read_arrays,
 )
 from digitflow.tasks.data.pictures.form import Form
-from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
+from digitflow.tasks.data.pictures.ink import are_blank
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,6 @@ def read_batch(
     files = _expand(paths, unreadable, passed_over)
     names: list[str] = []
     images: list[NDArray[np.uint8]] = []
-    blank: list[bool] = []
     for done, file in enumerate(files, start=1):
         try:
             found, pictures = _read(file, form, transposed)
@@ -86,12 +85,10 @@ def read_batch(
         else:
             names += found
             images += pictures
-            blank += [_is_blank(image) for image in pictures]
         if progress is not None:
             progress(done, len(files))
     stacked = np.stack(images) if images else np.zeros((0, *form.size), np.uint8)
-    is_blank = np.array(blank, bool)
-    return Batch(tuple(names), stacked, is_blank, tuple(unreadable), tuple(passed_over))
+    return Batch(tuple(names), stacked, are_blank(stacked), tuple(unreadable), tuple(passed_over))
 
 
 def _expand(
@@ -132,7 +129,3 @@ def _read(file: Path, form: Form, transposed: bool) -> tuple[list[str], list[NDA
     if picture.shape == form.size and form.has(picture):
         return [name], [np.rint(picture).astype(np.uint8)]
     return [name], [form.bring(picture)]
-
-
-def _is_blank(image: NDArray[np.uint8]) -> bool:
-    return int(image.max()) - int(image.min()) < LEAST_CONTRAST

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST, find_ink, grown
+from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST, extent, find_ink, grown
 
 Floats = NDArray[np.float64]
 
@@ -209,7 +209,7 @@ def fit_form(images: NDArray[np.uint8]) -> Form:
     least, usual, most = (float(each) for each in np.quantile(shares, bounds))
     by_mass, by_box = (float(np.quantile(each, 1 - _OUTSIDE)) for each in (mass, middle))
     by = by_mass <= by_box or by_mass <= _CENTRED
-    breadths = [stroke_breadth(each) / max(_box_of(each)) for each in amount[::4]]
+    breadths = [stroke_breadth(each) / _longer_side(each) for each in amount[::4]]
     return replace(
         form,
         box=(least, usual, most),
@@ -242,10 +242,9 @@ def _places(amount: Floats) -> tuple[Floats, Floats, Floats]:
     return shares, mass, middle
 
 
-def _box_of(amount: Floats) -> tuple[int, int]:
-    inked = amount > _INKED
-    rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
-    return int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+def _longer_side(amount: Floats) -> int:
+    """Return the longer side of what is inked, in pixels."""
+    return max(int(side.stop - side.start) for side in extent(amount > _INKED))
 
 
 def _whole(picture: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:

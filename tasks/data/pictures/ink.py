@@ -31,6 +31,17 @@ _ROUNDS = 4
 _NEAR, _MOST_NOISE = 4, 3.0
 
 
+def are_blank(images: NDArray[np.uint8]) -> Mask:
+    """Tell of each image whether nothing is to be seen on it.
+
+    Parameters
+    ----------
+    images : NDArray[uint8], shape (n, height, width)
+    """
+    blank: Mask = images.max(axis=(1, 2)).astype(int) - images.min(axis=(1, 2)) < LEAST_CONTRAST
+    return blank
+
+
 def label_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
     """Number the connected parts of a mask; pixels that touch at a corner are connected.
 
@@ -120,11 +131,11 @@ def find_ink(picture: Floats) -> Floats | None:
         afar = _ink_of(_reduced(picture, factor))
         if afar is None:
             return None
-        rows, columns = (_widened(place, factor) for place in _inked(afar))
+        rows, columns = (_widened(place, factor) for place in extent(afar))
         picture = picture[rows, columns]
         picture = _reduced(picture, -(-max(picture.shape) // _FROM_AFAR))
     ink = _ink_of(picture)
-    return None if ink is None else ink[_inked(ink)]
+    return None if ink is None else ink[extent(ink)]
 
 
 def _reduced(picture: Floats, factor: int) -> Floats:
@@ -134,7 +145,7 @@ def _reduced(picture: Floats, factor: int) -> Floats:
     return np.asarray(Image.fromarray(picture.astype(np.float32)).reduce(factor), np.float64)
 
 
-def _inked(ink: Floats) -> tuple[slice, slice]:
+def extent(ink: NDArray[Any]) -> tuple[slice, slice]:
     """Return the rows and columns from the first to the last that hold ink."""
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
