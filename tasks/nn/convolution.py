@@ -50,10 +50,12 @@ class Conv(Layer):
     def __post_init__(self) -> None:
         if self.padding is None:
             self.padding = self.kernel // 2
-        if self.kernel < 1 or self.stride < 1 or not 0 <= self.padding < self.kernel:
+        least = min(self.outputs, self.kernel, self.stride)
+        if least < 1 or not 0 <= self.padding < self.kernel:
             message = (
-                "Conv takes kernel ≥ 1, stride ≥ 1 and 0 ≤ padding < kernel; found "
-                f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}."
+                "Conv takes outputs, kernel and stride ≥ 1 and 0 ≤ padding < kernel; found "
+                f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}, outputs "
+                f"{self.outputs}."
             )
             raise ValueError(message)
         self._pad: int = self.padding
@@ -198,6 +200,11 @@ class MaxPool(Layer):
     """
 
     size: int = 2
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            message = f"MaxPool takes size ≥ 1; found {self.size}."
+            raise ValueError(message)
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3 or min(shape[1:]) < self.size:

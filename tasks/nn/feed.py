@@ -46,7 +46,8 @@ class Feed:
     Raises
     ------
     ValueError
-        If an image does not have as many pixels as the network has inputs.
+        If an image does not have as many pixels as the network has inputs, or the pixels are
+        whole numbers of another kind, whose scale nobody knows.
     """
 
     def __init__(
@@ -62,6 +63,12 @@ class Feed:
             message = (
                 f"The network takes samples of shape {input_shape}; images of shape "
                 f"{images.shape[1:]} have another number of pixels."
+            )
+            raise ValueError(message)
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            message = (
+                "The network takes pixels as uint8 from 0 to 255 or as floats from 0 to 1; found "
+                f"{images.dtype}. Convert them: images.astype(np.uint8)."
             )
             raise ValueError(message)
         # A plain view: NumPy's subclass for memory maps is slower to index.

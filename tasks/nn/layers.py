@@ -99,10 +99,14 @@ class Layer(ABC):
         Raises
         ------
         ValueError
-            If the samples have another shape than those that the layer was built for.
+            If the samples have another shape than those that the layer was built for, or there
+            is none.
         """
         if x.shape[1:] != self._shape:
             raise refuse_shape(self, str(self._shape), x.shape[1:])
+        if not len(x):
+            message = f"{type(self).__name__} takes a batch of at least one sample; found none."
+            raise ValueError(message)
         self._samples = None
         y = self._forward(x, training=training)
         self._samples = len(x)
@@ -161,6 +165,11 @@ class Dense(Layer):
     outputs: int
     bias: bool = True
     initialization: str = "he"
+
+    def __post_init__(self) -> None:
+        if self.outputs < 1:
+            message = f"Dense takes outputs ≥ 1; found {self.outputs}."
+            raise ValueError(message)
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
@@ -288,7 +297,8 @@ class Dropout(Layer):
 class Flatten(Layer):
     """Make (n, features) of (n, channels, height, width), without moving a number.
 
-    The features come in the order (height, channels, width), as the images lie in memory.
+    The features come in the order (height, channels, width), as the images lie in memory; those
+    of samples of any other number of axes in the order of the axes.
     """
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -298,10 +308,10 @@ class Flatten(Layer):
         pass
 
     def _forward(self, x: Floats, *, training: bool) -> Floats:
-        return x.transpose(0, 2, 1, 3).reshape(len(x), -1) if x.ndim == 4 else x
+        return (x.transpose(0, 2, 1, 3) if x.ndim == 4 else x).reshape(len(x), -1)
 
     def _backward(self, dy: Floats) -> Floats:
         if len(self._shape) != 3:
-            return dy
+            return dy.reshape(len(dy), *self._shape)
         channels, height, width = self._shape
         return dy.reshape(len(dy), height, channels, width).transpose(0, 2, 1, 3)

@@ -47,7 +47,8 @@ class Network:
     Raises
     ------
     ValueError
-        If a layer cannot take what the one before it gives; names the layer.
+        If there is no layer, or one cannot take what the one before it gives, or is part of a
+        network already; names the layer.
     """
 
     def __init__(
@@ -60,18 +61,28 @@ class Network:
         inverted: bool = False,
     ) -> None:
         self.layers = list(layers)
+        if not self.layers:
+            message = "A network takes at least one layer; found none."
+            raise ValueError(message)
         self.inverted = inverted
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         shape = input_shape
         for index, layer in enumerate(self.layers):
+            # Built again, it would leave the network that it is in with weights that nobody trains.
+            if hasattr(layer, "parameters"):
+                message = (
+                    f"Layer {index} is part of a network already, perhaps of this one; give a "
+                    f"{type(layer).__name__} of its own."
+                )
+                raise ValueError(message)
             try:
                 shape = layer.build(shape, randomness, dtype)
             except ValueError as error:
                 message = f"Layer {index} does not fit: {error}"
                 raise ValueError(message) from error
         self.output_shape = shape
-        self.smallest_batch = max((layer.smallest_batch for layer in self.layers), default=1)
+        self.smallest_batch = max(layer.smallest_batch for layer in self.layers)
         self._collect_parameters()
         learning = [index for index, layer in enumerate(self.layers) if layer.parameters]
         self._first = min(learning, default=0)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, ReLU
+from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built
 
@@ -117,3 +119,38 @@ def test_flatten_orders_features_by_height_channel_width_and_goes_back() -> None
     assert np.array_equal(y[0], x[0].transpose(1, 0, 2).ravel())
     assert np.shares_memory(y, lying)
     assert np.array_equal(layer.backward(y), x)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (2, 3, 4), (2, 1, 3, 2)])
+def test_flatten_gives_the_shape_that_it_says_for_any_number_of_axes(
+    shape: tuple[int, ...],
+) -> None:
+    layer = built(Flatten(), shape)
+    x = batch(3, *shape)
+    assert layer.forward(x, training=True).shape == (3, *layer.output_shape(shape))
+    assert_gradients_are_right(layer, x)
+
+
+@pytest.mark.parametrize(
+    "layer", [Dense(3), ReLU(), Dropout(0.5), BatchNorm(), Flatten()], ids=repr
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_of_no_samples_is_refused(layer: Layer, training: bool) -> None:
+    with pytest.raises(ValueError, match=r"at least one sample; found none"):
+        built(layer, (4,)).forward(batch(0, 4), training=training)
+
+
+@pytest.mark.parametrize("layer", [Conv(2), MaxPool(), GlobalAveragePool()], ids=repr)
+def test_a_batch_of_no_images_is_refused(layer: Layer) -> None:
+    with pytest.raises(ValueError, match=r"at least one sample; found none"):
+        built(layer, (1, 4, 4)).forward(batch(0, 1, 4, 4), training=True)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_layers_of_no_size_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"Dense takes outputs ≥ 1; found {size}"):
+        Dense(size)
+    with pytest.raises(ValueError, match=f"MaxPool takes size ≥ 1; found {size}"):
+        MaxPool(size)
+    with pytest.raises(ValueError, match=f"Conv takes outputs.* outputs {size}"):
+        Conv(size)

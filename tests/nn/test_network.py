@@ -157,3 +157,28 @@ def test_files_that_hold_no_network_are_refused() -> None:
         to_network(changed(layers=described["layers"][:1]))
     with pytest.raises(ValueError, match=r"0_Dense.biases has shape \(7,\); found \(1,\)"):
         to_network({**arrays, "0_Dense.biases": np.zeros(1)})
+
+
+def test_a_network_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one layer; found none"):
+        Network([], (4,), randomness=Randomness.from_seed(0))
+
+
+def test_a_layer_of_another_network_is_refused() -> None:
+    shared = Dense(4)
+    randomness = Randomness.from_seed(0)
+    Network([shared], (4,), randomness=randomness)
+    with pytest.raises(ValueError, match="Layer 1 is part of a network already"):
+        Network([ReLU(), shared], (4,), randomness=randomness)
+
+
+def test_a_layer_given_twice_is_refused() -> None:
+    twice = Dense(4)
+    with pytest.raises(ValueError, match="Layer 2 is part of a network already, perhaps of this"):
+        Network([twice, ReLU(), twice], (4,), randomness=Randomness.from_seed(0))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint16", "bool", "complex64"])
+def test_pixels_of_unknown_scale_are_refused(dtype: str) -> None:
+    with pytest.raises(ValueError, match=f"uint8 from 0 to 255 .* found {dtype}"):
+        make(plain).predict(images().astype(dtype))
