@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from prefect import flow
@@ -16,9 +16,8 @@ from prefect.exceptions import Abort, CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
-from pydantic import Field
 
-from digitflow.flows.spec import Extra, RunOptions, with_run_options
+from digitflow.flows.spec import GATE, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
 from digitflow.storage.errors import StorageError
@@ -32,30 +31,6 @@ from digitflow.tasks.gate.rules import Rules
 from digitflow.tasks.gate.source import ask_source
 from digitflow.tasks.reporting.results import write_results
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-_OWN = (
-    Extra(
-        "model",
-        str | None,
-        None,
-        "Named model whose champion is challenged. Default: the dataset's name.",
-    ),
-    Extra(
-        "min_improvement",
-        _Share,
-        0.0,
-        "Minimum gain in accuracy over the champion (0 to 1).",
-    ),
-    Extra(
-        "max_class_drop",
-        _Share,
-        0.02,
-        "Maximum drop in the recall of any class (0 to 1).",
-    ),
-    Extra("floor", _Share, 0.5, "Minimum accuracy for promotion (0 to 1)."),
-)
-
-
 # Red in every list of runs, and found by whoever looks for failures: a person should look at it.
 _NEEDS_A_PERSON = ("Rejected", "Held", "Unconfirmed")
 
@@ -66,7 +41,7 @@ _NEEDS_A_PERSON = ("Rejected", "Held", "Unconfirmed")
     persist_result=False,
     result_serializer="json",
 )
-@partial(with_run_options, extra=_OWN, without=("from_stage", "until"))
+@partial(with_run_options, extra=GATE, without=("from_stage", "until"))
 def retrain(
     options: RunOptions,
     *,

@@ -194,6 +194,31 @@ class Extra:
     meaning: str
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+# What retraining takes beside the options of a run.
+GATE = (
+    Extra(
+        "model",
+        str | None,
+        None,
+        "Named model whose champion is challenged. Default: the dataset's name.",
+    ),
+    Extra(
+        "min_improvement",
+        _Share,
+        0.0,
+        "Minimum gain in accuracy over the champion (0 to 1).",
+    ),
+    Extra(
+        "max_class_drop",
+        _Share,
+        0.02,
+        "Maximum drop in the recall of any class (0 to 1).",
+    ),
+    Extra("floor", _Share, 0.5, "Minimum accuracy for promotion (0 to 1)."),
+)
+
+
 def with_run_options(
     function: Callable[..., Result],
     *,

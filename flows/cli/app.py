@@ -28,6 +28,13 @@ _COMMANDS = (
         "A stage whose inputs, parameters and code are unchanged is served from the cache.",
     ),
     (
+        "run:retrain",
+        _TRAINING,
+        "Train, judge the new model against the champion, and promote it if it is better.\n\n"
+        "Exit code 0 if it was promoted or nothing has changed, 3 if a person should look: the "
+        "model was rejected or held, or the source could not confirm the data.",
+    ),
+    (
         "plan:plan",
         _TRAINING,
         "Show what a run would do, and why, without running anything.\n\n"
@@ -210,7 +217,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
         return None
     print_text(console, f"error: {str(error) or type(error).__name__}", "red")
     is_ours = type(error).__module__.startswith("digitflow.")  # so its message is for people
-    if not is_ours and arguments[:1] in (["run"], ["sweep"]):
+    if not is_ours and arguments[:1] in (["run"], ["retrain"], ["sweep"]):
         console.print("Add --verbose for the whole story.", style="dim")
     return FAILED
 

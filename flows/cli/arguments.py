@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 
 from digitflow.flows.selection import StageName
-from digitflow.flows.spec import MEANINGS, RunOptions, RunSpec
+from digitflow.flows.spec import GATE, MEANINGS, RunOptions, RunSpec
 from digitflow.tasks.data.datasets.places import anchored
 from digitflow.tasks.data.datasets.sources import (
     DATASETS,
@@ -138,6 +138,25 @@ class RunArguments(DataArguments):
             "from_stage": self.from_stage,
             "until": self.until,
         }
+
+
+_GATE = {each.name: Parameter(help=each.meaning) for each in GATE}
+_SHARE = validators.Number(gte=0, lte=1)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RetrainArguments(DataArguments):
+    """The options of a retraining, as typed."""
+
+    model: Annotated[str | None, _GATE["model"]] = None
+    min_improvement: Annotated[float, _GATE["min_improvement"], Parameter(validator=_SHARE)] = 0.0
+    max_class_drop: Annotated[float, _GATE["max_class_drop"], Parameter(validator=_SHARE)] = 0.02
+    floor: Annotated[float, _GATE["floor"], Parameter(validator=_SHARE)] = 0.5
+
+    def gate(self) -> dict[str, Any]:
+        """Return what the gate is told, as the flow takes it."""
+        return {name: getattr(self, name) for name in _GATE}
 
 
 @Parameter(name="*")

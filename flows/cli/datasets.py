@@ -130,6 +130,10 @@ def add(
     transposed: Annotated[
         bool, Parameter(help="The files hold the images with rows and columns exchanged.")
     ] = False,
+    moving: Annotated[
+        bool,
+        Parameter(help="The files change by design: each run takes them as they are then."),
+    ] = False,
     prefix: Annotated[
         str, Parameter(help="Start of the files' names, if the place holds several datasets.")
     ] = "",
@@ -153,6 +157,7 @@ def add(
             title=title,
             class_names=names,
             transposed=transposed,
+            moving=moving,
             prefix=prefix,
             progress=downloads.progressed,
             say=terminal.say,
@@ -162,15 +167,19 @@ def add(
         if is_http(place):
             _store([folder / file.name for file in described.files])
     if not written:
-        terminal.say(f"{name} is there already, with these very files: {path}")
+        what = "and moving" if moving else "with these very files"
+        terminal.say(f"{name} is there already, {what}: {path}")
         return
     terminal.say(f"{name}: {path}")
     for file in described.files:
         terminal.say(f"  {file.name}  {megabytes(file.size)}\n    SHA-256 {file.sha256}")
-    terminal.say(
-        "These digests are what was found today: nobody has published others, so they are "
-        "trusted. From now on only these very bytes are taken under this name."
-    )
+    if moving:
+        terminal.say("It is moving: each run takes the files as they are then.")
+    else:
+        terminal.say(
+            "These digests are what was found today: nobody has published others, so they are "
+            "trusted. From now on only these very bytes are taken under this name."
+        )
     terminal.say(f"Train on it: digitflow run --dataset {name}", "dim")
 
 
@@ -275,6 +284,8 @@ def _store(files: list[Path]) -> None:
 def _kind(name: str, dataset: Dataset) -> str:
     if dataset.generated:
         return "generated"
+    if dataset.moving:
+        return "moving"
     return "built in" if name in DATASETS else "added"
 
 
@@ -282,6 +293,6 @@ def _entry(name: str, found: Dataset | DatasetError) -> dict[str, Any]:
     if isinstance(found, DatasetError):
         return {"name": name, "kind": "added", "error": str(found)}
     entry = {**asdict(found), "kind": _kind(name, found)}
-    if entry["kind"] == "added":
+    if entry["kind"] in ("added", "moving"):
         entry["manifest"] = str(datasets_folder() / f"{name}.toml")
     return entry

@@ -1,4 +1,4 @@
-"""`digitflow run`, and `parameters`: what it takes."""
+"""`digitflow run` and `retrain`, and `parameters`: what they take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from digitflow.flows.cli.arguments import Json, Quiet, RunArguments, Verbose
+from digitflow.flows.cli.arguments import (
+    Json,
+    Quiet,
+    RetrainArguments,
+    RunArguments,
+    Verbose,
+)
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
 from digitflow.flows.cli.session import run_flow, settle
 from digitflow.flows.pipeline import pipeline
@@ -20,6 +26,7 @@ from digitflow.storage.code.memo import memo_in
 from digitflow.storage.digests import short
 from digitflow.storage.runs import RunRecord, digest_of_stages
 from digitflow.storage.store import Store
+from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -31,6 +38,9 @@ from digitflow.tasks.parameters import (
     resolve,
 )
 from digitflow.tasks.reporting.results import results_are_whole, write_results
+
+# The exit code of a verdict that is red in the UI.
+NEEDS_A_PERSON = 3
 
 
 def run(
@@ -59,6 +69,42 @@ def run(
     summary = run_flow("digitflow.flows.train:train", spec, terminal, verbose=verbose)
     terminal.summarise(summary)
     _suggest(spec.options, terminal)
+
+
+def retrain(
+    arguments: RetrainArguments | None = None, *, quiet: Quiet = False, verbose: Verbose = False
+) -> int:
+    """Train as typed, and let the gate decide; return the exit code.
+
+    Raises
+    ------
+    ParameterError, DatasetError, ResultsFolderError
+        If anything that was typed is not acceptable; before any work.
+    StoppedError
+        If Ctrl-C stopped it.
+    """
+    arguments = arguments or RetrainArguments()
+    spec = arguments.spec()
+    terminal = Terminal(plain_console(), quiet=quiet)
+    # Whoever retrains means a model that there is, so the sample never takes the data's place.
+    _, spec = settle(spec, terminal, dataset_named=True)
+    terminal.say(f"{spec.dataset.title} · preset {spec.preset}", "bold")
+    state = run_flow(
+        "digitflow.flows.retrain:retrain",
+        spec,
+        terminal,
+        verbose=verbose,
+        return_state=True,
+        **arguments.gate(),
+    )
+    if state.is_cancelled():
+        raise StoppedError(state.message)
+    if state.name == "Failed":
+        state.result()
+    red = state.is_failed()
+    (terminal.warn if red else terminal.say)(f"\n{state.message}", "red" if red else "green")
+    terminal.say("Next: digitflow status, digitflow models", "dim")
+    return NEEDS_A_PERSON if red else 0
 
 
 def parameters(

@@ -129,9 +129,10 @@ def _images(cache: Store, version: ModelVersion, other: ModelVersion) -> tuple[I
 def _right(cache: Store, version: ModelVersion, labels: NDArray[Any]) -> NDArray[Any]:
     import numpy as np
 
+    from digitflow.tasks.gate.rules import right_answers
+
     outputs = np.asarray(cache.read(version.predictions)["outputs"])
     if len(outputs) != len(labels):
         message = f"expected outputs for {len(labels)} images, found {len(outputs)}"
         raise ValueError(message)
-    right: NDArray[Any] = outputs.argmax(axis=1) == labels
-    return right
+    return right_answers(outputs, labels)

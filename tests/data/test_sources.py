@@ -134,3 +134,47 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DatasetError, match="but it is a file"):
         find(tmp_path / "file")
+
+
+@pytest.fixture
+def moving(files, place):
+    """A named dataset whose files change by design."""
+    dataset = dataclasses.replace(from_directory(files), name="own", title="My own", moving=True)
+    write_manifest(place / "own.toml", dataset)
+    return dataset
+
+
+def test_a_moving_dataset_is_what_its_files_are_now(files, moving):
+    assert find("own") == moving
+    write_dataset(files, training=70, seed=1, labels=range(9), test_labels=range(9))
+    now = find("own")
+    assert now.images == from_directory(files).images
+    assert now.images.training == 70
+    assert now.files == from_directory(files).files != moving.files
+    # A class without images tonight is one tomorrow.
+    assert (now.labels, now.class_names, now.title) == (moving.labels, moving.class_names, "My own")
+
+
+def test_what_a_moving_dataset_may_not_become(files, moving):
+    write_dataset(files, labels=range(12))
+    with pytest.raises(DatasetError, match=r"own: .*\(0 to 9\), found 10, 11 as well.*--replace"):
+        find("own")
+    (files / moving.file("test_labels").name).write_bytes(b"")
+    with pytest.raises(DatasetError, match="dataset own: t10k-labels"):
+        find("own")
+    (files / moving.file("test_labels").name).unlink()
+    with pytest.raises(DatasetError, match=r"own: expected files that can be read in .*t10k-lab"):
+        find("own")
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "message"),
+    [
+        (("http://127.0.0.1/own/",), "own is moving: expected its files in a directory, found a"),
+        (("one", "two"), "moving: expected one mirror, .* found 2"),
+    ],
+)
+def test_where_a_moving_dataset_can_be(moving, place, mirrors, message):
+    write_manifest(place / "own.toml", dataclasses.replace(moving, mirrors=mirrors))
+    with pytest.raises(DatasetError, match=message):
+        find("own")

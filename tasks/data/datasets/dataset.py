@@ -106,6 +106,8 @@ class Dataset:
         are their places: of labels 1 to 26, label 1 is class 0.
     transposed : bool
         True where rows and columns of the images are exchanged.
+    moving : bool
+        True where the files change by design, so that `files` says what they are today.
     licence, citation : str
         Of the publisher.
     images : Images or None
@@ -120,6 +122,7 @@ class Dataset:
     generated: bool = False
     labels: tuple[int, ...] = ()
     transposed: bool = False
+    moving: bool = False
     licence: str = ""
     citation: str = ""
     images: Images | None = None

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -21,8 +22,9 @@ from digitflow.tasks.data.datasets.dataset import (
     DatasetError,
     Images,
     SourceFile,
+    describe_labels,
 )
-from digitflow.tasks.data.datasets.places import what_it_is
+from digitflow.tasks.data.datasets.places import directory_of, is_http, what_it_is
 from digitflow.tasks.data.idx.header import (
     OUTPUT_CHUNK,
     IdxError,
@@ -147,6 +149,50 @@ def check_unchanged(dataset: Dataset, remedy: str) -> None:
         listed = "\n".join(changed)
         message = f"{dataset.name} has changed since it was added:\n{listed}\n{remedy}"
         raise DatasetError(message)
+
+
+def as_it_is_today(dataset: Dataset) -> Dataset:
+    """Return a moving dataset with the digests and the images that its files have now.
+
+    The classes stay those of the manifest, so that a class that is missing today is not another
+    network tomorrow.
+
+    Raises
+    ------
+    DatasetError
+        If the files are not in a directory, do not fit together, or have a label that the manifest
+        does not name.
+    """
+    (mirror,) = dataset.mirrors
+    if is_http(mirror):
+        message = (
+            f"dataset {dataset.name} is moving: expected its files in a directory, found a URL; "
+            "have them copied to one, and name that"
+        )
+        raise DatasetError(message)
+    directory = directory_of(mirror)
+    files = {file.role: directory / file.name for file in dataset.files}
+    try:
+        labels, images = _read(files, dataset.name, transposed=dataset.transposed)
+        described = tuple(_describe(role, files[role]) for role in ROLES)
+    except IdxError as error:
+        message = f"dataset {dataset.name}: {error}"
+        raise DatasetError(message) from error
+    except OSError as error:
+        message = (
+            f"dataset {dataset.name}: expected files that can be read in {directory}, but "
+            f"{error.filename or ''}: {error.strerror or error}"
+        )
+        raise DatasetError(message) from error
+    unknown = sorted(set(labels) - set(dataset.labels))
+    if unknown:
+        message = (
+            f"dataset {dataset.name}: expected labels of the classes that were added "
+            f"({describe_labels(dataset.labels)}), found {describe_labels(unknown)} as well; if "
+            "that is a new class, add the directory again with --replace"
+        )
+        raise DatasetError(message)
+    return replace(dataset, files=described, images=images)
 
 
 def role_of(name: str) -> str | None:

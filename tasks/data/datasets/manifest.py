@@ -49,6 +49,7 @@ class _Manifest(_Strict):
     class_names: list[str] | None = None
     labels: list[int] | None = None
     transposed: bool = False
+    moving: bool = False
     generated: bool = False
     mirrors: list[str] = []
     licence: str = ""
@@ -139,6 +140,8 @@ def to_toml(dataset: Dataset) -> str:
     }
     if dataset.transposed:
         values["transposed"] = True
+    if dataset.moving:
+        values["moving"] = True
     if dataset.generated:
         values["generated"] = True
     values["mirrors"] = list(dataset.mirrors)
@@ -173,6 +176,12 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
         if not text.replace("\n", "").isprintable():
             message = f"expected text to read, found {text!r}"
             raise DatasetError(message)
+    if manifest.moving and manifest.files is not None and len(manifest.mirrors) != 1:
+        message = (
+            "moving: expected one mirror, since two would not change at the same moment; found "
+            f"{len(manifest.mirrors)}"
+        )
+        raise DatasetError(message)
     files = {} if manifest.files is None else dict(manifest.files)
     return Dataset(
         name=manifest.name,
@@ -183,6 +192,7 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
         generated=manifest.generated,
         labels=tuple(labels or ()),
         transposed=manifest.transposed,
+        moving=manifest.moving,
         licence=manifest.licence,
         citation=manifest.citation,
         images=None if manifest.images is None else Images(**dict(manifest.images)),

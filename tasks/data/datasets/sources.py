@@ -19,7 +19,7 @@ from digitflow.tasks.data.datasets.dataset import (
     SourceFile,
     check_file_name,
 )
-from digitflow.tasks.data.datasets.directory import check_unchanged, from_directory
+from digitflow.tasks.data.datasets.directory import as_it_is_today, check_unchanged, from_directory
 from digitflow.tasks.data.datasets.manifest import read_manifest
 
 __all__ = [
@@ -113,6 +113,8 @@ def find(dataset: str | os.PathLike[str]) -> Dataset:
     own = added()
     if wanted in own:
         mine = _from_manifest(own[wanted], name=wanted)
+        if mine.moving:
+            return mine
         check_unchanged(
             mine,
             "Put the old files back, or trust the new ones: digitflow dataset add DIR "
@@ -140,4 +142,4 @@ def _from_manifest(path: Path, name: str | None = None) -> Dataset:
     if name is not None and dataset.name != name:
         message = f"{path}: expected name = {name!r}, as the file is called, found {dataset.name!r}"
         raise DatasetError(message)
-    return dataset
+    return as_it_is_today(dataset) if dataset.moving else dataset

@@ -42,6 +42,7 @@ def describe(
     title: str | None = None,
     class_names: Sequence[str] | None = None,
     transposed: bool = False,
+    moving: bool = False,
     prefix: str = "",
     progress: Progress = lambda name, done: None,
     say: Callable[[str], None] = lambda text: None,
@@ -62,6 +63,8 @@ def describe(
         In ascending order of the labels.
     transposed : bool
         Whether rows and columns of the images are exchanged.
+    moving : bool
+        Whether the files change by design, so that each run takes them as they are then.
     prefix : str
         What the names of the files begin with.
     progress : callable
@@ -81,6 +84,12 @@ def describe(
         message = f"--name {name}: a dataset of that name is built in; choose another"
         raise DatasetError(message)
     check_place(place)
+    if moving and is_http(place):
+        message = (
+            f"--moving: expected a directory, found {display(place)}; have the files copied to "
+            "one, and name that"
+        )
+        raise DatasetError(message)
     if is_http(place):
         directory, mirror = folder, place
         for role in ROLES:
@@ -98,7 +107,7 @@ def describe(
         except IdxError as error:
             message = f"{shown}: {error}"
             raise DatasetError(message) from error
-    return replace(dataset, name=name, title=title or name, mirrors=(mirror,))
+    return replace(dataset, name=name, title=title or name, mirrors=(mirror,), moving=moving)
 
 
 def keep(dataset: Dataset, *, instead: bool) -> tuple[Path, bool]:
@@ -196,12 +205,13 @@ def _differences(before: Dataset, now: Dataset) -> list[str]:
     found = [
         f"{old.role}: SHA-256 {old.sha256} then, {new.sha256} now"
         for old, new in zip(before.files, now.files, strict=True)
-        if old.sha256 != new.sha256
+        if old.sha256 != new.sha256 and not (before.moving and now.moving)
     ]
     facts: list[tuple[str, Callable[[Dataset], object]]] = [
         ("class names", lambda each: ", ".join(each.class_names)),
         ("labels", lambda each: describe_labels(each.labels)),
         ("transposed", lambda each: each.transposed),
+        ("moving", lambda each: each.moving),
         ("title", lambda each: each.title),
         ("place", lambda each: ", ".join(map(display, each.mirrors))),
     ]

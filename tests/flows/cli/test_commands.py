@@ -25,6 +25,8 @@ Options = list[tuple[Argument, str]]
 COMMANDS = """\
 run --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members --refresh \
 --from --until --quiet --verbose
+retrain --preset=tutorial --dataset --mirror --set --workers --scheduler --output --model \
+--min-improvement=0.0 --max-class-drop=0.02 --floor=0.5 --quiet --verbose
 plan FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members \
 --refresh --from --until --param --json
 sweep FILE --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
@@ -48,7 +50,7 @@ drift --model --last=10 --json
 dataset
 dataset list --json
 dataset show NAME! --json
-dataset add PLACE! --name! --class-names --transposed --prefix --title --replace
+dataset add PLACE! --name! --class-names --transposed --moving --prefix --title --replace
 dataset sample --count! --to! --test --seed=20260101
 gc --keep-days=30.0 --apply --shared --json
 verify --repair --shared --json

@@ -225,6 +225,25 @@ def test_changed_bytes_are_refused_with_both_digests(
     assert find("letters").file("test_labels") == now
 
 
+def test_a_moving_dataset_is_taken_as_it_is(call: Call, files: Path) -> None:
+    code, text = call("add", files, "--name", "letters", "--class-names", "a,b,c", "--moving")
+    assert code == 0
+    assert "each run takes the files as they are then" in text
+    assert "trusted" not in text
+    write_dataset(files, **{**LETTERS, "training": 33, "seed": 5})
+    assert RunArguments(dataset="letters", assignments=NO_SAMPLE).spec().dataset == find("letters")
+    assert find("letters").files == find(files).files
+    assert re.search(r"letters +letters +33 +12 +9 x 7 +3 +moving", call("list")[1])
+    code, text = call("add", files, "--name", "letters", "--class-names", "a,b,c", "--moving")
+    assert (code, "is there already, and moving" in text) == (0, True)
+    code, text = call("add", files, "--name", "letters", "--class-names", "a,b,c")
+    assert code == 2
+    assert "moving: True then, False now" in text
+    code, text = call("add", "http://127.0.0.1/", "--name", "more", "--moving")
+    assert code == 2
+    assert "--moving: expected a directory, found http://127.0.0.1/" in text
+
+
 def test_add_a_url(call: Call, files: Path, served: str, tmp_path: Path) -> None:
     code, text = call("add", served, "--name", "letters")
     assert code == 0, text
