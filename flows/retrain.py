@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
+from digitflow.flows.catch_up import skip_what_was_missed
 from digitflow.flows.spec import GATE, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
@@ -87,6 +88,8 @@ def _retrain(cache: Store, options: RunOptions, rules: Rules, model: str | None)
     write_results(cache, replace(summary, decision=verdict.markdown))
     tags = [verdict.word.lower()]
     show(summary.name, spec.dataset.name, spec.preset, summary.metrics, tags)
+    # Last: a run that comes to no verdict leaves the next one its turn.
+    skip_what_was_missed()
     return verdict
 
 

@@ -1,0 +1,72 @@
+"""After downtime one scheduled run does the work of all that were missed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Scheduled
+
+from digitflow.flows.catch_up import skip_what_was_missed
+from tests.servers.prefect_server import PrefectServer
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
+
+NIGHTLY = {"preset": "quick"}
+
+
+@flow
+def night(preset: str) -> None:
+    """Stand for a retraining."""
+    skip_what_was_missed()
+
+
+class Deployment:
+    """A deployment of `night` on the server, which no worker looks at."""
+
+    def __init__(self, name: str) -> None:
+        with get_client(sync_client=True) as client:
+            self.id = client.create_deployment(client.create_flow(night), name)
+
+    def due(self, days: float, *tags: str, parameters: dict[str, Any] | None = None) -> UUID:
+        """Ask for a run that is due in so many days."""
+        state: Any = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=days))
+        given = {"parameters": parameters or NIGHTLY, "state": state, "tags": tags}
+        with get_client(sync_client=True) as client:
+            return client.create_flow_run_from_deployment(self.id, **given).id
+
+
+def test_what_was_missed_is_skipped_and_nothing_else(prefect_server: PrefectServer) -> None:
+    nightly, other = Deployment("nightly"), Deployment("other")
+    missed = [nightly.due(-days, "auto-scheduled") for days in (1, 2, 3)]
+    kept = [
+        nightly.due(1, "auto-scheduled"),  # tomorrow's
+        nightly.due(-1),  # a person asked for it, or an event
+        nightly.due(-1, "auto-scheduled", parameters={"preset": "cnn"}),
+        other.due(-1, "auto-scheduled"),
+    ]
+    oldest = nightly.due(-4, "auto-scheduled")
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(oldest)
+    run_as(run)
+
+    def state(run: UUID) -> tuple[str, str]:
+        found = prefect_server.ask(f"/flow_runs/{run}")
+        return found["state_type"], found["state_name"]
+
+    assert {state(run) for run in missed} == {("CANCELLED", "Skipped")}
+    assert {state(run)[0] for run in kept} == {"SCHEDULED"}
+    assert state(oldest)[0] == "COMPLETED"
+
+
+def test_a_run_without_a_deployment_skips_nothing() -> None:
+    night("quick")
+
+
+def run_as(run: Any) -> None:
+    """Run the flow as a worker's process does."""
+    from prefect.flow_engine import run_flow
+
+    run_flow(night, flow_run=run, parameters=NIGHTLY)
