@@ -18,7 +18,9 @@ from cyclopts import Parameter, validators
 from rich.console import Console
 
 from digitflow.flows.cli.render import plain_console, print_table, print_text, table, word
+from digitflow.flows.server.alerts import check_address, make_alerts
 from digitflow.flows.server.deploy import (
+    NIGHTLY,
     POOL,
     TO_BE_SCHEDULED,
     deploy_all,
@@ -46,6 +48,17 @@ _SECONDS_TO_SCHEDULE = 30.0
 _CLOCK_SKEW = 2.0
 
 
+_Notify = Annotated[
+    str | None,
+    Parameter(
+        env_var="DIGITFLOW_NOTIFY",
+        help="Where to tell people when one should look: an Apprise URL (mail, Slack, Teams, …) "
+        "or a webhook's address. Makes automations on the server, or brings them up to date. "
+        "Default: DIGITFLOW_NOTIFY, which no list of processes shows.",
+    ),
+]
+
+
 class _Stop(BaseException):
     """Somebody wants it to end: Ctrl-C, `digitflow down`, a closed terminal."""
 
@@ -66,6 +79,7 @@ def up(
             help="Number of workers to start; each executes one run at a time.",
         ),
     ] = 2,
+    notify: _Notify = None,
 ) -> None:
     """Start what is needed, show it, and keep it running until it is told to stop.
 
@@ -74,6 +88,8 @@ def up(
     ServiceError
         If something cannot be started. What had been started has ended then.
     """
+    if notify is not None:
+        check_address(notify)
     console = plain_console()
     project = project_folder()
     pidfile = Pidfile()
@@ -98,7 +114,7 @@ def up(
     pidfile.save(record)
     try:
         _stop_on_signals(record)
-        _run(console, record, pidfile.folder, project, environment, workers)
+        _run(console, record, pidfile.folder, project, environment, workers, notify)
     except _Stop:
         console.print("\ntaking everything down; press Ctrl-C again to kill it", style="yellow")
     finally:
@@ -134,7 +150,7 @@ def down() -> None:
     _clear_away(console, pidfile, record)
 
 
-def deploy() -> None:
+def deploy(*, notify: _Notify = None) -> None:
     """Bring pool and deployments to the server that ``PREFECT_API_URL`` names.
 
     Raises
@@ -142,6 +158,8 @@ def deploy() -> None:
     ServiceError
         If no server is named, or it does not answer, or `prefect deploy` fails.
     """
+    if notify is not None:
+        check_address(notify)
     project = project_folder()
     api_url = _named_server(
         "Name one, or bring everything up on this machine with: digitflow up"
@@ -155,8 +173,10 @@ def deploy() -> None:
     console = plain_console()
     with console.status("deploying"):
         deploy_all(project, environment, Pidfile().folder / "deploy.log")
+        alerts = [] if notify is None else make_alerts(notify, POOL, NIGHTLY)
         scheduled = _wait_for_schedule()
     _print_schedule(console, scheduled)
+    _say_what_is_told(console, alerts)
     print_text(console, f"on {api_url}, from {project}", "dim")
 
 
@@ -212,6 +232,7 @@ def _run(
     project: Path,
     environment: dict[str, str],
     workers: int,
+    notify: str | None,
 ) -> None:
     endpoint = Endpoint(record.api_url, record.port)
     supervisor = Supervisor(endpoint, environment, record.mark, folder)
@@ -224,12 +245,14 @@ def _run(
         status.update("deploying")
         deploying = {**environment, MARK: f"{record.mark} deploy"}
         deploy_all(project, deploying, folder / "deploy.log")
+        alerts = [] if notify is None else make_alerts(notify, POOL, NIGHTLY)
         status.update("starting workers")
         for number in range(1, workers + 1):
             supervisor.start_worker(number)
         supervisor.start_monitor()
         scheduled = _wait_for_schedule()
     _show(console, record, scheduled, supervisor.logs)
+    _say_what_is_told(console, alerts)
 
     say = partial(_print_with_time, console)
     while True:
@@ -357,6 +380,11 @@ def _print_schedule(console: Console, scheduled: dict[str, str]) -> None:
     for name, when in scheduled.items():
         shown.add_row(name, when)
     print_table(console, shown)
+
+
+def _say_what_is_told(console: Console, alerts: Sequence[str]) -> None:
+    if alerts:
+        print_text(console, f"Somebody is told if {', '.join(alerts)}.", "dim")
 
 
 def _print_with_time(console: Console, text: str) -> None:

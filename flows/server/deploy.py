@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 POOL = "digitflow"
+NIGHTLY = "retrain-nightly"
 ON_DEMAND, TO_BE_SCHEDULED = "on demand", "to be scheduled"
 _SECONDS_TO_DEPLOY = 300.0
 _SECONDS_TO_DIE = 10.0

@@ -6,6 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
+from digitflow.tasks.engine.step import announce
 from digitflow.tasks.monitoring.report import (
     drift_headline,
     drift_markdown,
@@ -28,4 +29,12 @@ def publish_drift(cache: Store, champion: ModelVersion | None) -> str:
     if report is not None:
         text = drift_markdown(report, drift_picture(report))
         create_markdown_artifact(text, key="digitflow-drift", description=headline)
+        if report.state == "drifted":
+            version = report.model.version
+            announce(
+                "digitflow.model.drifted",
+                f"digitflow.model.{version}",
+                f"digitflow model version {version}",
+                {"headline": headline, "version": version, "pictures": report.now.images},
+            )
     return headline

@@ -6,8 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
-from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import Settings
 
 from tests.mnist import ROOT
@@ -48,12 +46,3 @@ def test_prefect_knows_the_settings(file: Path) -> None:
     names = re.findall(r"^#?(PREFECT_\w+)=", file.read_text(encoding="utf-8"), re.MULTILINE)
     assert names
     assert set(names) <= known
-
-
-def test_automations_are_what_prefect_takes() -> None:
-    document = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    (notify,) = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
-    automations = yaml.safe_load(notify)["automations"]
-    assert len(automations) >= 2
-    for automation in automations:
-        AutomationCore.model_validate(automation)

@@ -54,9 +54,9 @@ dataset add PLACE! --name! --class-names --transposed --moving --prefix --title 
 dataset sample --count! --to! --test --seed=20260101
 gc --keep-days=30.0 --apply --shared --json
 verify --repair --shared --json
-up --port --workers=2
+up --port --workers=2 --notify
 down
-deploy
+deploy --notify
 monitor --pool=digitflow --silence=90
 server
 """.splitlines()
