@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -345,30 +345,54 @@ class Cache:
                 f"found {', '.join(sorted(values)) or 'none'}"
             )
             raise ArtifactError(message)
-        return {
-            name: self._keep(values[name], format_name, f"{name} of {label}", scratch)
-            for name, format_name in formats.items()
-        }
+        with ExitStack() as stack:
+            # Nothing is stored, and nothing moved, before all of it is known to come back.
+            moved: set[Path] = set()
+            written = {
+                name: stack.enter_context(
+                    self._written(values[name], format_name, f"{name} of {label}", scratch, moved)
+                )
+                for name, format_name in formats.items()
+            }
+            return {name: store() for name, store in written.items()}
 
-    def _keep(self, value: Any, format_name: str, what: str, scratch: Path) -> Artifact:
-        """Make a value an object. What lies in a file of the right form is not copied."""
+    @contextmanager
+    def _written(
+        self, value: Any, format_name: str, what: str, scratch: Path, moved: set[Path]
+    ) -> Iterator[Callable[[], Artifact]]:
+        """Write a value beside the objects; what is yielded makes it one.
+
+        What lies in a file of the right form is not copied: such a file is added to `moved`.
+        """
         file = file_of(value) if format_name == "npy" else None
         if format_name == "file":
-            _check_own(value, scratch, what)
-        elif file is not None and _is_in(file, self._store.objects.root):
-            kept = self._store.objects.keep(file)
+            file = _own(value, scratch, moved, what)
+        elif file in moved:
+            file = None
+        elif file is not None and not _is_in(file, scratch):
+            kept = (
+                self._store.objects.keep(file) if _is_in(file, self._store.objects.root) else None
+            )
             if kept is not None:
-                return Artifact(*kept, format_name, describe(value))
+                yield lambda: Artifact(*kept, format_name, describe(value))
+                return
+            file = None
         with (
             explaining(what, self._store.objects.root, size_of(value)),
             self._store.objects.temporary(FORMATS[format_name].suffix) as temporary,
         ):
-            if file is not None and _is_in(file, scratch):
-                take_over(file, temporary)
-                details = describe(value)
+            if file is None:
+                details = _write(value, format_name, what, temporary)
             else:
-                details = write_artifact(format_name, temporary, value)
-            return Artifact(*self._store.objects.add(temporary), format_name, details)
+                moved.add(file)
+                details = {"name": file.name} if format_name == "file" else describe(value)
+
+            def store() -> Artifact:
+                if file is not None:
+                    take_over(file, temporary)
+                return Artifact(*self._store.objects.add(temporary), format_name, details)
+
+            yield store
 
     def _remember(self, record: Record) -> None:
         with _remembering:
@@ -432,11 +456,23 @@ def _is_there(store: Store, record: Record) -> bool:
     return store.records.path(record.stage, record.key).exists()
 
 
-def _check_own(file: Any, scratch: Path, what: str) -> None:
+def _write(value: Any, format_name: str, what: str, temporary: Path) -> dict[str, Any]:
+    try:
+        return write_artifact(format_name, temporary, value)
+    except ArtifactError as error:
+        message = f"{what}: {error}"
+        raise ArtifactError(message) from error
+
+
+def _own(file: Any, scratch: Path, moved: set[Path], what: str) -> Path:
     """Refuse a file from elsewhere: a stage's files are moved into the store, not copied."""
     if not isinstance(file, Path) or not _is_in(file, scratch):
         message = f"{what}: expected a file in the stage's scratch folder, found {file!r}"
         raise ArtifactError(message)
+    if file.is_symlink() or not file.is_file() or file in moved:
+        message = f"{what}: expected the path of a file of its own, found {file!r}"
+        raise ArtifactError(message)
+    return file
 
 
 def _is_in(file: Path, folder: Path) -> bool:

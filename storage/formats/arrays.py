@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from digitflow.storage.errors import ArtifactError
 from digitflow.storage.formats.mapped import pieces
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 _MAX_HEADER_BYTES = 10_000  # NumPy's own limit
@@ -29,13 +30,14 @@ def write_npy(path: Path, value: NDArray[Any]) -> dict[str, Any]:
     array = _plain(value, "an array")
     with path.open("wb") as file:
         # As numpy.save, but for the memory that its pages would count as.
-        if isinstance(value, np.memmap) and value.flags.c_contiguous and value.ndim:
+        is_mapped = isinstance(value, np.memmap) and value.flags.c_contiguous and value.ndim
+        if is_mapped and _version(array) is None:
             header = np.lib.format.header_data_from_array_1_0(array)
             np.lib.format.write_array_header_1_0(file, header)
             for piece in pieces(value):
                 piece.tofile(file)
         else:
-            np.lib.format.write_array(file, array, allow_pickle=False)
+            np.lib.format.write_array(file, array, _version(array), allow_pickle=False)
     return describe(array)
 
 
@@ -59,15 +61,23 @@ def write_npz(path: Path, value: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                np.lib.format.write_array(member, array, _version(array), allow_pickle=False)
     return {"arrays": {name: describe(array) for name, array in arrays.items()}}
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Read arrays by name."""
-    import numpy as np
+    return {name: array for name, array in _members(path, _read)}
 
-    arrays = {}
+
+def outline_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return arrays by name as `read_npz` does, but for what they hold: nothing of it is read."""
+    return {name: array for name, array in _members(path, _outline)}
+
+
+def _members(
+    path: Path, take: Callable[[IO[bytes], tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+) -> Iterator[tuple[str, NDArray[Any]]]:
     with zipfile.ZipFile(path) as archive:
         # Stored as they are, members cannot outgrow the file, unless they share its bytes.
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
@@ -79,12 +89,26 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                 message = f"{what} is compressed or encrypted, which ours never is"
                 raise ArtifactError(message)
             with archive.open(member) as file:
-                _check_header(file, member.file_size, what)
-                file.seek(0)
-                with PARSING:
-                    array = np.lib.format.read_array(file, allow_pickle=False)
-            arrays[member.filename.removesuffix(".npy")] = array
-    return arrays
+                shape, dtype = _check_header(file, member.file_size, what)
+                yield member.filename.removesuffix(".npy"), take(file, shape, dtype)
+
+
+def _read(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    file.seek(0)
+    with PARSING:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _outline(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    if not repr(dtype).isascii():  # NumPy alone knows how such names of fields are written
+        return _read(file, shape, dtype)
+    one = bytes(dtype.itemsize + 1)  # a buffer must not be empty
+    return np.ndarray(shape, dtype, one, strides=(0,) * len(shape))
 
 
 def _plain(value: Any, what: str) -> NDArray[Any]:
@@ -104,13 +128,21 @@ def _plain(value: Any, what: str) -> NDArray[Any]:
     return array
 
 
+def _version(array: NDArray[Any]) -> tuple[int, int] | None:
+    """Return the version of NumPy's format that an array needs, where that is not the first.
+
+    NumPy would choose it, too, and warn of releases that cannot read it and are too old for us.
+    """
+    return None if repr(array.dtype).isascii() else (3, 0)
+
+
 def describe(array: NDArray[Any]) -> dict[str, Any]:
     """Return an array's details for its reference."""
     return {"shape": list(array.shape), "dtype": str(array.dtype)}
 
 
-def _check_header(file: IO[bytes], size: int, what: str) -> None:
-    """Refuse a header that declares anything else than the bytes which follow it."""
+def _check_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype; refuse a header that declares other bytes than those that follow."""
     from numpy.lib import format as npy
 
     if file.read(len(npy.MAGIC_PREFIX)) != npy.MAGIC_PREFIX:
@@ -134,3 +166,4 @@ def _check_header(file: IO[bytes], size: int, what: str) -> None:
     if min(shape, default=0) < 0 or declared != held:
         message = f"{what} declares {declared:,} bytes of data, found {held:,}"
         raise ArtifactError(message)
+    return shape, dtype

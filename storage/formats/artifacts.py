@@ -9,23 +9,26 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from digitflow.storage.digests import check_keys
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.fields import Count, Sha256
-from digitflow.storage.formats.arrays import read_npy, read_npz, write_npy, write_npz
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-# pandas is imported where it is used: planning a run and serving a cached one need no tables.
+from digitflow.storage.formats.arrays import outline_npz, read_npy, read_npz, write_npy, write_npz
+from digitflow.storage.formats.sameness import difference
+from digitflow.storage.formats.tables import (
+    DECLARE_TABLE,
+    read_csv,
+    read_table,
+    write_csv,
+    write_table,
+)
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -98,26 +101,42 @@ class Format:
         Writes a value to a path and returns the details for its reference.
     read
         Reads the value back from a verified file.
+    outline
+        As `read`, where that would read large arrays: their shapes and dtypes are right, what they
+        hold is not. By default `read`.
+    otherwise
+        What to do about a value that it does not keep.
     """
 
     suffix: str
     write: Callable[[Path, Any], dict[str, Any]]
     read: Callable[[Path], Any]
+    outline: Callable[[Path], Any] | None = None
+    otherwise: str = ""
 
 
 def write_artifact(format_name: str, path: Path, value: Any) -> dict[str, Any]:
-    """Write `value` to `path` and return the reference's details.
+    """Write `value` to `path`, read it back, and return the reference's details.
 
     Raises
     ------
     ArtifactError
-        If the value does not fit the format.
+        If the value does not fit the format, or would not come back as it is: says which part.
     """
+    form = _format(format_name)
     try:
-        return _format(format_name).write(path, value)
-    except (AttributeError, TypeError, ValueError) as error:
+        details = form.write(path, value)
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         message = f"expected a value of the format {format_name}, found {_name(value)}: {error}"
         raise ArtifactError(message) from error
+    try:
+        lost = difference(value, _read(format_name, form.outline or form.read, path))
+    except ArtifactError as error:
+        lost = f"it cannot be read back: {error}"
+    if lost:
+        message = f"the format {format_name} does not keep it: {lost}{form.otherwise}"
+        raise ArtifactError(message)
+    return details
 
 
 def size_of(value: Any) -> int | None:
@@ -147,8 +166,12 @@ def read_artifact(format_name: str, path: Path) -> Any:
         If the file is not of the format, names a Python object, or declares more data
         than it holds.
     """
+    return _read(format_name, _format(format_name).read, path)
+
+
+def _read(format_name: str, read: Callable[[Path], Any], path: Path) -> Any:
     try:
-        return _format(format_name).read(path)
+        return read(path)
     except ArtifactError:
         raise
     except Exception as error:
@@ -169,27 +192,37 @@ def _name(value: Any) -> str:
     return type(value).__name__
 
 
-def _write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
-    if not len(value.columns):
-        message = "expected a table with columns, found one without"
-        raise ArtifactError(message)
-    value.to_csv(path, index=False, lineterminator="\n")
-    return {"columns": [str(name) for name in value.columns], "rows": len(value)}
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    # A gap is what `to_csv` leaves empty; a class may well be called NA. Numbers come back to
-    # the last bit from pandas 3.1 on, where `float_precision` is deprecated.
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
-
-
 def _write_json(path: Path, value: Any) -> dict[str, Any]:
-    check_keys(value)
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    try:
+        check_keys(value)
+        path.write_bytes(_json(value))
+    except (TypeError, ValueError) as error:
+        message = f"{_culprit(value)}: {error}"
+        raise TypeError(message) from error
     return {}
+
+
+def _json(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def _culprit(value: Any, place: str = "") -> str:
+    """Return where in a document the part lies that JSON has no form for."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            return place
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for key, part in parts:
+        try:
+            check_keys(part)
+            _json({key: part} if isinstance(key, str) else part)
+        except (TypeError, ValueError):
+            return _culprit(part, f"{place}[{key!r}]")
+    return place
 
 
 def _read_json(path: Path) -> Any:
@@ -204,6 +237,15 @@ def _finite(text: str) -> float:
         message = f"expected finite numbers, found {text}"
         raise ValueError(message)
     return number
+
+
+def _write_text(path: Path, value: str) -> dict[str, Any]:
+    path.write_bytes(value.encode())  # lines end as they end, on every system
+    return {"characters": len(value)}
+
+
+def _read_text(path: Path) -> str:
+    return path.read_bytes().decode()
 
 
 def _write_png(path: Path, value: bytes) -> dict[str, Any]:
@@ -236,9 +278,11 @@ def _write_file(path: Path, value: Path) -> dict[str, Any]:
 
 FORMATS: Mapping[str, Format] = {
     "npy": Format(".npy", write_npy, read_npy),
-    "npz": Format(".npz", write_npz, read_npz),
-    "csv": Format(".csv", _write_csv, _read_csv),
+    "npz": Format(".npz", write_npz, read_npz, outline_npz),
+    "table": Format(".npz", write_table, read_table),
+    "csv": Format(".csv", write_csv, read_csv, otherwise=DECLARE_TABLE),
     "json": Format(".json", _write_json, _read_json),
     "png": Format(".png", _write_png, _read_png),
+    "text": Format(".txt", _write_text, _read_text),
     "file": Format("", _write_file, lambda path: path),
 }

@@ -36,6 +36,8 @@ def file_of(value: Any) -> Path | None:
 
     if not isinstance(value, np.memmap) or value.filename is None or value.mode == "c":
         return None  # what is changed in a copy-on-write map never reaches the file
+    if not repr(value.dtype).isascii():
+        return None  # its header is of another version
     mapped = np.frombuffer(_map(value), np.uint8)
     header = io.BytesIO()
     npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(value))

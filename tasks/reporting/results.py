@@ -38,7 +38,7 @@ _FILES = {
     ("train", "history"): "history.csv",
     ("train", "model"): "model.npz",
     ("evaluate", "metrics"): "metrics.json",
-    ("evaluate", "confusion"): "confusion.csv",
+    ("evaluate", "confusion_csv"): "confusion.csv",
     ("compare", "points"): "points.csv",
     ("compare", "sweep"): "figures/sweep.png",
 }

@@ -7,11 +7,11 @@ from typing import Any
 from digitflow.tasks.engine.stage import stage
 
 
-@stage(outputs={"points": "csv", "sweep": "png"})
+@stage(outputs={"points": "text", "sweep": "png"})
 def compare(
     *, points: list[dict[str, Any]], names: list[str], metric: str, dataset: str, dpi: int
 ) -> dict[str, Any]:
-    """Lay out the points of a sweep, best first, as a table and as parallel coordinates.
+    """Lay out the points of a sweep, best first, as CSV and as parallel coordinates.
 
     Each of `points` is a row of `tasks.sweeps.ranking.rows`.
     """
@@ -29,7 +29,7 @@ def compare(
         for point in points
     ]
     return {
-        "points": pd.DataFrame(points),
+        "points": pd.DataFrame(points).to_csv(index=False, lineterminator="\n"),
         "sweep": to_png(sweep_figure(names, lines, metric=metric, dataset=dataset), dpi=dpi),
     }
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@stage(outputs={"metrics": "json", "confusion": "csv"})
+@stage(outputs={"metrics": "json", "confusion": "table", "confusion_csv": "text"})
 def evaluate(
     predictions: Mapping[str, NDArray[Any]],
     training_targets: NDArray[Any],
@@ -36,4 +36,7 @@ def evaluate(
     trained_on = np.bincount(training_targets, minlength=len(class_names))
     for row, images in zip(scores["per_class"], trained_on, strict=True):
         row["training_images"] = int(images)
-    return {"metrics": scores, "confusion": confusion.reset_index()}
+    confusion = confusion.reset_index()
+    # Class names such as 0 and 1 are texts in the table, which no CSV can say.
+    text = confusion.to_csv(index=False, lineterminator="\n")
+    return {"metrics": scores, "confusion": confusion, "confusion_csv": text}

@@ -49,8 +49,7 @@ def plot(
     from digitflow.tasks.figures.mistakes import mistakes_figure
     from digitflow.tasks.figures.png import to_png
 
-    matrix = confusion.set_index(confusion.columns[0])
-    matrix.index = matrix.index.astype(str)
+    matrix = confusion.set_index("true")
     counts = matrix.to_numpy()
     predicted = predictions["outputs"].argmax(axis=1)
     tested = len(predicted)

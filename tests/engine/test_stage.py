@@ -128,7 +128,7 @@ class TestDeclaration:
             ("@stage(outputs={})\ndef f(): ...", "stage f: it declares no outputs"),
             (
                 "@stage(outputs={'x': 'pickle'})\ndef f(): ...",
-                "stage f: output x has the format 'pickle'; expected one of npy, npz, csv",
+                "stage f: output x has the format 'pickle'; expected one of npy, npz, table, csv",
             ),
             ("@stage(outputs=X, ignored=('y',))\ndef f(x): ...", "stage f: y is no parameter"),
             (

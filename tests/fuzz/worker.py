@@ -46,7 +46,7 @@ _READERS = {
     ),
     "npy": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl"),
     "npz": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl", "zipfile"),
-    "csv": ("digitflow.storage.formats.artifacts", "pandas.io.parsers.readers"),
+    "csv": ("digitflow.storage.formats.tables", "pandas.io.parsers.readers"),
     "json": ("digitflow.storage.formats.artifacts", "json.decoder"),
     "png": ("digitflow.storage.formats.artifacts",),
 }

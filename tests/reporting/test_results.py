@@ -54,7 +54,7 @@ OUTPUTS: dict[str, dict[str, tuple[str, Any]]] = {
     },
     "evaluate": {
         "metrics": ("json", METRICS),
-        "confusion": ("csv", pd.DataFrame({"true": [0], "0": [1]})),
+        "confusion_csv": ("text", "true,0\n0,1\n"),
     },
     "plot": {"learning_curves": ("png", PNG), "gallery": ("png", PNG + b"x")},
 }
