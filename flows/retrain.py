@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from prefect import flow
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.client.schemas.responses import SetStateStatus
-from prefect.exceptions import Abort, CancelledRun
-from prefect.runtime import flow_run
+from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
 from digitflow.flows.catch_up import skip_what_was_missed
+from digitflow.flows.ending import ended
 from digitflow.flows.spec import GATE, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
@@ -113,25 +109,5 @@ def _say_that_it_failed(
 
 
 def _ended(verdict: Verdict) -> State[Any]:
-    """Return the state in which a run with a verdict ends.
-
-    A failed state that a flow returns is raised by Prefect's engine, which logs it as an unexpected
-    exception with its traceback. A verdict is none: in a process of its own the run is put into its
-    state here, and the engine is told that this has been done.
-
-    Raises
-    ------
-    Abort
-        In a process of its own, if the verdict needs a person.
-    """
     kind = Failed if verdict.word in _NEEDS_A_PERSON else Completed
-    state: State[Any] = kind(name=verdict.word, message=verdict.headline)
-    if kind is Completed or os.environ.get("PREFECT__FLOW_RUN_ID") != flow_run.id:
-        return state
-    with get_client(sync_client=True) as client:
-        told = client.set_flow_run_state(UUID(flow_run.id), state)
-    if told.status is not SetStateStatus.ACCEPT:
-        return state
-    done = Abort(verdict.headline)
-    done.state = told.state  # type: ignore[attr-defined]
-    raise done
+    return ended(kind(name=verdict.word, message=verdict.headline))

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, TypeAdapter
 from digitflow.storage.digests import digest_json, is_sha256, short
 from digitflow.storage.documents import Document, Kind, LocalDocuments
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.fields import Number, OutputName, Time
+from digitflow.storage.fields import Number, OutputName, Sha256, Time
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import FORMAT_VERSION
 
@@ -52,6 +52,24 @@ def _key_documents() -> TypeAdapter[_KeyDocument]:
 
 
 @dataclass(frozen=True)
+class Acceptance:
+    """A person's word that an edit of the code does not change what comes out.
+
+    Attributes
+    ----------
+    key
+        Of the record, made by the code before the edit, whose outputs are served.
+    by, reason, at
+        Who said so, why, and when.
+    """
+
+    key: Sha256
+    by: str
+    reason: str
+    at: Time
+
+
+@dataclass(frozen=True)
 class Record(Document):
     """What a stage made.
 
@@ -77,6 +95,8 @@ class Record(Document):
         What was read beside the inputs, with digests: `digitflow.storage.code.observed`.
     made_with
         What it was computed with, such as the BLAS.
+    accepted
+        Why outputs of other code are served under this key, where nothing computed them.
     """
 
     key: str
@@ -89,6 +109,7 @@ class Record(Document):
     format: int = FORMAT_VERSION
     observed: Mapping[str, str] = field(default_factory=dict)
     made_with: Mapping[str, str] = field(default_factory=dict)
+    accepted: Acceptance | None = None
 
     @property
     def stage(self) -> str:

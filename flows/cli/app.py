@@ -101,6 +101,13 @@ _COMMANDS = (
         "Hash everything in the store again and list damage. Exit code 1 if there is any.",
     ),
     (
+        "audit:audit",
+        _STORE,
+        "Compute a sample of the cached stages once more and compare the outputs.\n\n"
+        "Each runs in a fresh process, and nothing of the cache is written. Exit code 1 if an "
+        "output differs. What other code made cannot be audited, and is counted.",
+    ),
+    (
         "services:up",
         _SERVICES,
         "Start server, deployments and workers on this machine, until Ctrl-C.\n\n"

@@ -82,3 +82,10 @@ def test_sweeping(deployed: Deployed) -> None:
     run = run_to_its_end(deployed, "sweep-weekly", **small, grid=grid, early_stop=None)
     assert run["state_type"] == "COMPLETED", run["state"]["message"]
     assert "digitflow-sweep" in deployed.artifacts(run)
+
+
+def test_auditing(deployed: Deployed) -> None:
+    run = run_to_its_end(deployed, "audit-weekly", stage="evaluate")
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    rows = json.loads(deployed.artifacts(run)["digitflow-audit"]["data"])
+    assert {row["verdict"] for row in rows} == {"same"}
