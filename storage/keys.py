@@ -106,6 +106,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [*parameters, *code, *inputs]
 
 
+def differences_beside_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say as `differences` does what differs beside the code.
+
+    Libraries that only one of the two uses are part of the edit.
+    """
+    before = old.get("libraries", {})
+    libraries = {name: new["libraries"].get(name, before[name]) for name in before}
+    return differences(old, {**new, "code": old["code"], "libraries": libraries})
+
+
 def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Name the values of a group of parameters as people set them: each by its own name."""
     flat: dict[str, Any] = {}

@@ -101,6 +101,13 @@ _COMMANDS = (
         "Hash everything in the store again and list damage. Exit code 1 if there is any.",
     ),
     (
+        "accept:accept",
+        _STORE,
+        "Take an edit of a stage's code as one that changes nothing: old outputs are served.\n\n"
+        "Refused if more than the code differs. digitflow plan and show say who accepted it and "
+        "why, and digitflow audit computes it again before anything else.",
+    ),
+    (
         "audit:audit",
         _STORE,
         "Compute a sample of the cached stages once more and compare the outputs.\n\n"

@@ -60,7 +60,7 @@ def audit(
         found = audit_records(Store(), share=share, seed=seed, stage=stage, say=say)
     if json:
         data = [each.to_json() for each in found]
-        console.print_json(data={"sample": sample, "seed": seed, "records": data})
+        console.print_json(data={"share": share, "seed": seed, "records": data})
     terminal.say(headline(found), "red" if is_red(found) else "")
     return UNEQUAL if is_red(found) else EQUAL
 

@@ -287,6 +287,7 @@ def _record(cache: Store, record: Record) -> dict[str, Any]:
         "stage": record.label,
         "made_by": record.run,
         "created": record.created,
+        **({} if record.accepted is None else {"accepted": asdict(record.accepted)}),
         "seconds": record.seconds,
         "last_used": cache.records.last_used(record).isoformat(timespec="seconds"),
         "parameters": dict(record.document["parameters"]),

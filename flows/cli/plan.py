@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -24,6 +25,15 @@ from digitflow.tasks.parameters import ParameterError, parse_assignments
 
 ALL_CACHED, WOULD_RUN = 0, 3
 
+OwnParameters = Annotated[
+    list[str] | None,
+    Parameter(
+        metavar="KEY=VALUE",
+        consume_multiple=(1, None),
+        help="Parameters of your own flow, one or more; a value is JSON, or else text.",
+    ),
+]
+
 
 def plan(
     flow: Annotated[
@@ -36,14 +46,7 @@ def plan(
     /,
     arguments: RunArguments | None = None,
     *,
-    param: Annotated[
-        list[str] | None,
-        Parameter(
-            metavar="KEY=VALUE",
-            consume_multiple=(1, None),
-            help="Parameters of your own flow, one or more; a value is JSON, or else text.",
-        ),
-    ] = None,
+    param: OwnParameters = None,
     json: Json = False,
 ) -> int:
     """Print one line a stage.
@@ -63,7 +66,7 @@ def plan(
         if arguments is not None:
             message = f"{flow}: only --param and --json go with a flow of your own"
             raise ParameterError(message)
-        function, values = _call(flow, param or [])
+        function, values = own_call(flow, param or [])
         stages = plan_calls(function, **values)
     else:
         if param is not None:
@@ -85,8 +88,14 @@ def plan(
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 
-def _call(flow: str, param: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Import somebody's own flow; return it and what it is to be called with."""
+def own_call(flow: str, param: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Import somebody's own flow; return it and what it is to be called with.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such flow, or it does not take the parameters.
+    """
     place, _, name = flow.rpartition(":")
     path = Path(place).expanduser()
     is_file = path.suffix == ".py"
@@ -132,6 +141,9 @@ def _print_stage(console: Console, stage: PlannedStage) -> None:
         size = sum(artifact.size for artifact in stage.record.outputs.values())
         made = f"{age(stage.record.created)} ago by {stage.record.run}, {megabytes(size)}"
         status, style, notes, note_style = "cached", "dim", [made], "dim"
+        if (accepted := stage.record.accepted) is not None:
+            status, style = "accepted", "yellow"
+            notes = [f"{age(accepted.at)} ago by {accepted.by}: {accepted.reason}"]
     elif stage.waits_for:
         first, *others = stage.waits_for
         more = f" and {len(others)} more" if others else ""
@@ -157,4 +169,6 @@ def _document(stage: PlannedStage) -> dict[str, Any]:
             "created": stage.record.created,
             "outputs": {name: each.to_json() for name, each in stage.record.outputs.items()},
         }
+        if stage.record.accepted is not None:
+            document["accepted"] = asdict(stage.record.accepted)
     return document

@@ -2,9 +2,6 @@
 
 import json
 import os
-import sys
-import textwrap
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,55 +14,8 @@ from digitflow.storage.store import Store
 from digitflow.storage.verify import find_damage
 from digitflow.tasks.engine import clean_process, recompute
 from digitflow.tasks.engine.audit import SampleError, audit, chosen, headline, is_red, share_of
-from digitflow.tasks.engine.call import Context, compute, using
 from digitflow.tasks.engine.recompute import Recomputed
-
-SOURCE = """
-    from digitflow import stage
-
-    def scaled(numbers, factor):
-        return [factor * each for each in numbers]
-
-    @stage(outputs={"numbers": "json"}, ignored=("name",))
-    def count(*, upto, name: str):
-        return {"numbers": list(range(upto))}
-
-    @stage(outputs={"numbers": "json", "total": "json"})
-    def scale(several, *, factor=3, scratch):
-        (scratch / "left").write_text("behind")
-        numbers = scaled(several[0] + several[1], factor)
-        return {"numbers": numbers, "total": sum(numbers)}
-
-    def both():
-        counted = [count.submit(upto=n, name="a name")["numbers"] for n in (3, 4)]
-        return scale.submit(tuple(counted))
-"""
-
-
-def run(store: Store, name: str) -> dict[str, Record]:
-    """Run both stages in this process; return the records by stage."""
-    module = __import__(name)
-    with using(Context(store, "first", compute)):
-        module.both()
-    return {each.stage: each for each in store.records.documents.readable()}
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module of somebody's own, in the working directory."""
-    name = "scaling_of_" + digest_bytes(str(tmp_path).encode())[:12]
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / f"{name}.py").write_text(textwrap.dedent(SOURCE))
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-    yield name
-    sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+from tests.own_project import edit, run
 
 
 def add(store: Store, data: bytes) -> Artifact:
@@ -130,13 +80,6 @@ def test_each_of_a_hundred_changed_bytes_differs():
         assert recompute._compared(record, answer).verdict == "differs"
     assert recompute._compared(record, {"outputs": {"whole": digest_bytes(data)}}).verdict == "same"
     assert recompute._compared(record, {"outputs": {}}).verdict == "differs"
-
-
-def edit(project: str, old: str, new: str) -> None:
-    path = Path.cwd() / f"{project}.py"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 def the(store: Store, stage: str) -> Recomputed:

@@ -54,6 +54,9 @@ dataset add PLACE! --name! --class-names --transposed --moving --prefix --title 
 dataset sample --count! --to! --test --seed=20260101
 gc --keep-days=30.0 --apply --shared --json
 verify --repair --shared --json
+accept STAGE! --preset=tutorial --dataset --mirror --set --workers --scheduler --output --reason! \
+--by --flow --param --json
+audit --sample=5% --stage --seed=0 --json
 up --port --workers=2 --notify
 down
 deploy --notify
