@@ -9,6 +9,7 @@ from typing import Any
 from digitflow.storage.code.digest import DEFINITION, FILE, IMPORTS, ORDER, Code
 from digitflow.storage.code.syntax import MODULE_LEVEL
 from digitflow.storage.digests import canonical_json, digest_json, short
+from digitflow.storage.parameters import is_tagged, untagged
 
 # Raise it when the meaning of a stored record or object changes: older ones then miss.
 FORMAT_VERSION = 2
@@ -120,7 +121,8 @@ def _flat(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Name the values of a group of parameters as people set them: each by its own name."""
     flat: dict[str, Any] = {}
     for name, value in parameters.items():
-        flat.update(value if isinstance(value, Mapping) else {name: value})
+        is_group = isinstance(value, Mapping) and not is_tagged(value)
+        flat.update(value if is_group else {name: value})
     return flat
 
 
@@ -162,7 +164,7 @@ _SHOWN = {
 def _show(value: Any) -> str:
     if value is _ABSENT:
         return "(none)"
-    text = str(value)
+    text = str(untagged(value))
     return text if len(text) <= 40 else text[:39] + "…"
 
 

@@ -208,7 +208,7 @@ class Call:
     inputs
         References, by the names of the function's positional parameters.
     parameters
-        JSON values, by the names of its keyword-only parameters.
+        Values, by the names of its keyword-only parameters.
     """
 
     stage: Stage

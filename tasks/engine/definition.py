@@ -20,7 +20,7 @@ from typing import Any
 
 from digitflow.storage.code.digest import Start
 from digitflow.storage.code.loaded import LOADED
-from digitflow.storage.digests import canonical_json
+from digitflow.storage.parameters import canonical
 
 
 class Definition:
@@ -114,9 +114,9 @@ class Definition:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Plain values that its wrappers take from the functions around them."""
+        """Plain values that its wrappers take from the functions around them, as JSON."""
         return {
-            f"{function.__code__.co_qualname}.{name}": value
+            f"{function.__code__.co_qualname}.{name}": canonical(value, name)
             for place, function in enumerate(self._levels[:-1])
             for name, value in _cells(function)
             if value is not self._levels[place + 1]
@@ -182,8 +182,8 @@ def _cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _is_plain(value: Any) -> bool:
     try:
-        canonical_json(value)
-    except (TypeError, ValueError):
+        canonical(value, "")
+    except TypeError:
         return False
     return True
 

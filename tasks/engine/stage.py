@@ -1,7 +1,7 @@
 """`@stage`: an ordinary function from values to values, made cacheable.
 
 A stage's positional parameters are its inputs: values that earlier stages made, or tuples of
-such values. Its keyword-only parameters are JSON values that decide the result. Three of those are
+such values. Its keyword-only parameters are plain values that decide the result. Three of those are
 special: `scratch` is given a folder that survives a killed attempt, `progress` a function to
 report with, `say` one that tells people in a sentence what is going on. What `ignored` lists,
 parameter or input, says how to work and not what comes out, so it is no part of the key. Called
@@ -25,6 +25,7 @@ from digitflow.storage.fields import OUTPUT_NAME, is_output_name
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.keys import StageKey
 from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
+from digitflow.storage.parameters import canonical
 from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.storage.store import Store
 from digitflow.tasks.engine import cancellation
@@ -239,9 +240,11 @@ class Stage:
         Raises
         ------
         TypeError
-            If an input or a parameter is missing or unknown.
+            If an input or a parameter is missing or unknown, or a parameter's value is none that
+            can be told from others.
         """
         bound = self._bind(inputs, parameters)
+        counted = {name: bound[name] for name in self.parameters if name not in self.ignored}
         code: Mapping[str, Mapping[str, str]] = {}
         libraries: dict[str, str] = {}
         processor = ""
@@ -253,7 +256,14 @@ class Stage:
         return StageKey(
             self.name,
             code,
-            {name: bound[name] for name in self.parameters if name not in self.ignored},
+            {
+                name: canonical(
+                    value,
+                    f"stage {self.name}, parameter {name}",
+                    lambda kind: closure is None or self._reaches(kind, closure),
+                )
+                for name, value in counted.items()
+            },
             _digests({name: inputs[name] for name in self.inputs if name not in self.ignored}),
             str(self.definition),
             libraries,
@@ -305,7 +315,7 @@ class Stage:
         inputs
             Artifacts by the names of the function's positional parameters.
         parameters
-            JSON values by the names of its keyword-only parameters.
+            Values by the names of its keyword-only parameters: see `storage.parameters`.
         run
             Name of the run, for the record.
         refresh
@@ -396,6 +406,15 @@ class Stage:
             round(seconds, 3),
             Recipe(self, label, inputs, parameters, known),
         )
+
+    def _reaches(self, kind: type, closure: Closure) -> bool:
+        """Tell whether the code of a class is part of the key, because the stage names it."""
+        module = kind.__module__
+        if module == "__main__":
+            module = str(self.definition).partition(":")[0]
+        reached = closure.reached.get(module)
+        name = kind.__qualname__.partition(".")[0]
+        return reached is not None and any(unit.label == name for unit in reached.units)
 
     def _pins(self, inputs: Inputs, parameters: Mapping[str, Any]) -> dict[str, str]:
         bound = self._bind(inputs, parameters)
