@@ -18,6 +18,7 @@ from digitflow.storage.digests import is_sha256
 from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.safe_open import open_regular
+from digitflow.storage.visible import visible
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -198,4 +199,4 @@ class KeyLocks:
                 text = file.read(_LONGEST_NOTE).decode("utf-8", "replace")
         except OSError:
             return ""
-        return "".join(each if each.isprintable() else "?" for each in text)
+        return visible(text, kept="")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import sys
+from traceback import format_exception
+from types import TracebackType
 from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
@@ -228,12 +230,22 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
         print_text(console, f"error: {error}{_hint(error)}", "red")
         return BAD_USAGE
     if "--verbose" in arguments:
+        sys.excepthook = _print_traceback
         return None
     print_text(console, f"error: {str(error) or type(error).__name__}", "red")
     is_ours = type(error).__module__.startswith("digitflow.")  # so its message is for people
     if not is_ours and arguments[:1] in (["run"], ["retrain"], ["sweep"]):
         console.print("Add --verbose for the whole story.", style="dim")
     return FAILED
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print what Python prints, without what a terminal would obey."""
+    from digitflow.storage.visible import visible
+
+    sys.stderr.write(visible("".join(format_exception(kind, error, traceback))))
 
 
 def _hint(error: BaseException) -> str:

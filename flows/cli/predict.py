@@ -24,6 +24,7 @@ from digitflow.flows.cli.render import (
 from digitflow.storage.atomic import write_bytes
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
+from digitflow.storage.visible import visible
 from digitflow.tasks.monitoring.drift import Drift
 from digitflow.tasks.monitoring.report import (
     DriftReport,
@@ -120,7 +121,7 @@ def predict(
         more = ", …" if len(batch.passed_over) > _MOST_NAMES else ""
         print_text(errors, f"passed over, as no pictures: {names}{more}", "dim")
     for name, problem in batch.unreadable:
-        print_text(errors, f"{name}: {problem}", "red")
+        print_text(errors, f"{visible(name, kept='')}: {problem}", "red")
     return SOME_UNREADABLE if batch.unreadable else ALL_READ
 
 
@@ -176,7 +177,7 @@ def _print(console: Console, model: ModelVersion, predictions: Sequence[Predicti
         return
     classes = max(5, *(len(name) for name in model.class_names))
     room = max(20, console.width - classes * 2 - 26)
-    names = [_shortened(each.picture, room) for each in predictions]
+    names = [_shortened(visible(each.picture, kept=""), room) for each in predictions]
     width = max(7, *(len(name) for name in names))
     head = f"{'picture':{width}}  {'class':{classes}}  probability  {'runner-up':{classes}}"
     lines = [head]

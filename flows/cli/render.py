@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
 from digitflow.storage.digests import is_sha256, short
 from digitflow.storage.fields import is_time
+from digitflow.storage.visible import visible
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import (
     Event,
@@ -50,6 +52,14 @@ _FIELD_WIDTH = 12
 
 
 class _Console(Console):
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render what is printed, by print or in a table, a bar or JSON: its text does nothing."""
+        for segment in super().render(renderable, options):
+            is_text = not segment.control
+            yield segment._replace(text=visible(segment.text)) if is_text else segment
+
     def on_broken_pipe(self) -> None:
         """Let `main` end well: the reader of our output has gone, as `head` does."""
         with suppress(SystemExit):

@@ -8,6 +8,7 @@ pandas is imported where it is used: planning a run and serving a cached one nee
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 from digitflow.storage.digests import check_keys
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.formats.arrays import read_npz, write_npz
+from digitflow.storage.formats.cells import guarded, unguarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,7 @@ Arrays = dict[str, "NDArray[Any]"]
 
 
 def write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
-    """Write a table for people."""
+    """Write a table for people; no text in it is a formula to a spreadsheet, see `guarded`."""
     if not len(value.columns):
         message = "expected a table with columns, found one without"
         raise ArtifactError(message)
@@ -41,8 +43,25 @@ def write_csv(path: Path, value: pd.DataFrame) -> dict[str, Any]:
         if "\r" in texts or not _is_utf8(texts):  # what follows would be read as another column's
             message = f"the column {name!r}: expected texts without carriage returns, in UTF-8"
             raise ArtifactError(message + DECLARE_TABLE)
-    value.to_csv(path, index=False, lineterminator="\n")
+    _with_texts(value, guarded).to_csv(path, index=False, lineterminator="\n")
     return _details(value)
+
+
+def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Return a table with its texts and the names of its columns changed; itself if none does."""
+
+    def changed(value: Any) -> Any:
+        return change(value) if isinstance(value, str) else value
+
+    shown = table
+    for place in range(len(table.columns)):
+        column = table.iloc[:, place]
+        if any(isinstance(each, str) and change(each) != each for each in column):
+            shown = shown.copy() if shown is table else shown
+            shown.isetitem(place, column.astype(object).map(changed).astype(column.dtype))
+    if any(changed(name) != name for name in table.columns):
+        shown = shown.set_axis([changed(name) for name in table.columns], axis="columns")
+    return shown
 
 
 def _is_utf8(text: str) -> bool:
@@ -59,7 +78,8 @@ def read_csv(path: Path) -> pd.DataFrame:
 
     # A gap is what `to_csv` leaves empty; a class may well be called NA. Numbers come back to
     # the last bit from pandas 3.1 on, where `float_precision` is deprecated.
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    read = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return _with_texts(read, unguarded)
 
 
 def write_table(path: Path, value: pd.DataFrame) -> dict[str, Any]:

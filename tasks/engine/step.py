@@ -10,6 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from digitflow.storage.visible import visible, visible_values
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,12 +53,15 @@ def announce(event: str, resource: str, title: str, payload: Mapping[str, Any]) 
     """
     emit_event(
         event=event,
-        resource={"prefect.resource.id": resource, "prefect.resource.name": title},
+        resource={
+            "prefect.resource.id": visible(resource),
+            "prefect.resource.name": visible(title),
+        },
         related=[
             {
                 "prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
                 "prefect.resource.role": "flow-run",
             }
         ],
-        payload=dict(payload),
+        payload=visible_values(payload),
     )

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from digitflow.storage.errors import MovedMeanwhileError, VerdictError
@@ -29,6 +28,7 @@ from digitflow.tasks.gate.decision import (
 from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Decision, Rules
 from digitflow.tasks.monitoring.publish import publish_drift
+from digitflow.tasks.reporting.artifacts import markdown_artifact
 from digitflow.tasks.reporting.run_summary import RunSummary
 
 _PASSED = "passed the gate in run"
@@ -138,7 +138,7 @@ def publish_decision(headline: str, markdown: str) -> None:
 
     To be called by the flow itself, so that it is listed before what its tasks leave.
     """
-    create_markdown_artifact(markdown, key="digitflow-decision", description=headline)
+    markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
 def _is_of_this_run(entry: LedgerEntry, *kinds: str) -> bool:

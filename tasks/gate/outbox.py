@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from digitflow.storage.models import LedgerEntry, State
 from digitflow.storage.store import Store
+from digitflow.storage.visible import visible_values
 
 _log = logging.getLogger(__name__)
 
@@ -91,9 +92,11 @@ def _event(entry: LedgerEntry, state: State) -> Event | None:
                 "event": f"digitflow.model.{EVENTS[entry.kind]}",
                 "id": uuid5(_NAMES, entry.digest),
                 "occurred": datetime.fromisoformat(entry.at),
-                "resource": {name: value for name, value in resource.items() if value},
+                "resource": visible_values({name: each for name, each in resource.items() if each}),
                 "related": related if run else [],
-                "payload": {**said, "by": entry.by, "reason": entry.reason, **details},
+                "payload": visible_values(
+                    {**said, "by": entry.by, "reason": entry.reason, **details}
+                ),
             }
         )
     except ValidationError as error:  # of an entry by hand that Prefect would not bear

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prefect.artifacts import create_markdown_artifact
-
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import announce
@@ -13,6 +11,7 @@ from digitflow.tasks.monitoring.report import (
     drift_picture,
     report_drift,
 )
+from digitflow.tasks.reporting.artifacts import markdown_artifact
 
 
 def publish_drift(cache: Store, champion: ModelVersion | None) -> str:
@@ -28,7 +27,7 @@ def publish_drift(cache: Store, champion: ModelVersion | None) -> str:
     headline = drift_headline(report)
     if report is not None:
         text = drift_markdown(report, drift_picture(report))
-        create_markdown_artifact(text, key="digitflow-drift", description=headline)
+        markdown_artifact(text, key="digitflow-drift", description=headline)
         if report.state == "drifted":
             version = report.model.version
             announce(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.batches import BatchRecord
+from digitflow.storage.formats.cells import guarded
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.records import now
 from digitflow.storage.store import Store
+from digitflow.storage.visible import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 BLANK = "blank"
 
 COLUMNS = ("picture", "class", "probability", "runner_up", "runner_up_probability", "note")
-
-_FORMULA = re.compile(r"[\s]*[=+\-@＝＋－＠].|[\t\r]", re.DOTALL)
-_NUMBER = re.compile(r"\s*[+-]?[\d.,]+(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,8 @@ def predictions_csv(
 ) -> str:
     """Return predictions as CSV; what is blank or unreadable has a note instead of a class.
 
-    A file or a class may be called ``=HYPERLINK(…)``, which a spreadsheet would execute: such a
-    cell has an apostrophe before it.
+    A file or a class may be called ``=HYPERLINK(…)``, which a spreadsheet would execute, or hold
+    characters that a terminal obeys: see `guarded` and `visible`.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -135,18 +133,11 @@ def predictions_csv(
         else:
             first, second = f"{each.probability:.6f}", f"{each.runner_up_probability:.6f}"
             row = [each.picture, each.label, first, each.runner_up, second, ""]
-        writer.writerow(map(_no_formula, row))
+        writer.writerow(map(_harmless, row))
     for name, problem in unreadable:
-        writer.writerow([_no_formula(name), "", "", "", "", f"unreadable: {problem}"])
+        writer.writerow(map(_harmless, [name, "", "", "", "", f"unreadable: {problem}"]))
     return text.getvalue()
 
 
-def _no_formula(cell: str | None) -> str:
-    """Return a cell that no spreadsheet takes for a formula; a number, and one sign, are none.
-
-    Source of the signs: OWASP, "CSV injection". Some programs pass over spaces before them.
-    """
-    cell = cell or ""
-    if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+def _harmless(cell: str | None) -> str:
+    return guarded(visible(cell or "", kept="\n\t"))

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from digitflow.storage.models import ModelVersion
 from digitflow.storage.store import Store
+from digitflow.storage.visible import visible
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.figures.contact_sheet import choose_for_sheet, contact_sheet_figure
 from digitflow.tasks.figures.png import to_png
 from digitflow.tasks.prediction.predictions import Prediction, predictions_csv, record_batch
+from digitflow.tasks.reporting.artifacts import markdown_artifact, table_artifact
 from digitflow.tasks.reporting.render import render
 from digitflow.tasks.reporting.results import replace_folder
 
@@ -88,12 +89,12 @@ def publish_predictions(done: Predicted, *, record: bool, sheet: int) -> None:
         record_batch(Store(), done.model, done.predictions, unreadable, run=done.run, images=images)
     # The UI cuts a description off after some 45 characters.
     about = f"{done.pictures} · model {done.model.version}"
-    create_table_artifact(
+    table_artifact(
         class_table(done),
         key="digitflow-predicted-classes",
         description=f"Predicted classes · {about}",
     )
-    create_markdown_artifact(
+    markdown_artifact(
         predictions_markdown(done, drawn),
         key="digitflow-predictions",
         description=f"Predictions · {about}",
@@ -168,5 +169,5 @@ def _fill(folder: Path, done: Predicted, files: Mapping[str, bytes]) -> None:
         "unreadable": len(done.batch.unreadable),
         "files": sorted(files),
     }
-    text = json.dumps(about, indent=2, ensure_ascii=False)
+    text = visible(json.dumps(about, indent=2, ensure_ascii=False))  # the same JSON
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import step
+from digitflow.tasks.reporting.artifacts import markdown_artifact, table_artifact
 from digitflow.tasks.reporting.render import picture
 from digitflow.tasks.reporting.report import (
     FIGURES,
@@ -47,7 +46,7 @@ def publish_report(cache: Store, summary: RunSummary) -> None:
     """
     figures = _figures(cache, summary)
     inside = ("learning_curves", "confusion_matrix")
-    create_markdown_artifact(
+    markdown_artifact(
         run_markdown(summary, {name: figures[name] for name in inside if name in figures}),
         key="digitflow-report",
         description=run_card("Report", summary),
@@ -66,20 +65,20 @@ def _figures(cache: Store, summary: RunSummary) -> dict[str, Path]:
 def _create_artifacts(cache: Store, summary: RunSummary) -> None:
     for name, path in _figures(cache, summary).items():
         title = FIGURES[name]
-        create_markdown_artifact(
+        markdown_artifact(
             picture(path.read_bytes(), title),
             key=f"digitflow-{name.replace('_', '-')}",
             description=run_card(title, summary),
         )
     if summary.metrics:
-        create_table_artifact(
+        table_artifact(
             per_class_table(summary.metrics),
             key="digitflow-per-class",
             description=run_card("Precision, recall, F1", summary),
         )
     history = summary.output("train", "history")
     if history is not None:
-        create_table_artifact(
+        table_artifact(
             history_table(cache.objects.path(history.sha256)),
             key="digitflow-history",
             description=run_card("Loss and accuracy by epoch", summary),

@@ -16,12 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from digitflow.storage.visible import visible
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Underscores inside a word mean nothing in Markdown, and parameters are full of them.
-_MEANS_SOMETHING = re.compile(r"[\\`*\[\]<>&|~]|(?<![^\W_])_|_(?![^\W_])")
+# Underscores inside a word mean nothing in Markdown, and parameters are full of them. GitHub's
+# Markdown, which both UIs of Prefect read, makes links of what looks like a URL or an address.
+_MEANS_SOMETHING = re.compile(
+    r"[\\`*\[\]<>&|~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|^[#+=-](?=[#+=-]*(?:\s|$))",
+    re.IGNORECASE,
+)
 
 
 def render(template: str, **values: Any) -> str:
@@ -57,7 +63,7 @@ def _environment(kind: str) -> Environment:
         undefined=StrictUndefined,
         # Jinja escapes for HTML only; for Markdown that is done where a value is put in.
         autoescape=kind == ".html",  # noqa: S701
-        finalize=_as_markdown if kind == ".md" else None,
+        finalize=as_markdown if kind == ".md" else _as_text,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -75,30 +81,34 @@ def _environment(kind: str) -> Environment:
     return environment
 
 
-def _as_markdown(value: Any) -> str:
+def as_markdown(value: Any) -> str:
     """Escape whatever would be more than text in a line or a table cell of Markdown."""
     if isinstance(value, Markup):
         return value
     return _MEANS_SOMETHING.sub(r"\\\g<0>", _one_line(value))
 
 
+def _as_text(value: Any) -> Any:
+    """Leave to Jinja what means something in HTML; what cannot be seen it would let through."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _one_line(value: Any) -> str:
-    return " ".join(str(value).splitlines())
+    return visible(" ".join(str(value).splitlines()))
 
 
-def _code(value: Any, in_table: bool = False) -> Markup:
-    """Return text as inline code of Markdown, whatever backticks it holds."""
+def _code(value: Any) -> Markup:
+    """Return text as inline code of Markdown, whatever backticks it holds; not for tables."""
     text = _one_line(value)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     gap = " " if text[:1] == "`" or text[-1:] == "`" else ""
-    if in_table:
-        text = text.replace("|", "\\|")
     return Markup(f"{fence}{gap}{text}{gap}{fence}")  # noqa: S704 - nothing in code is markup
 
 
 def _indented(text: str) -> Markup:
     """Return lines as a code block of Markdown."""
-    return Markup("\n".join(f"    {line}" for line in text.splitlines()))  # noqa: S704 - likewise
+    lines = (f"    {visible(line)}" for line in text.splitlines())
+    return Markup("\n".join(lines))  # noqa: S704 - likewise
 
 
 def _markdown_to_html(text: str) -> Markup:
@@ -106,7 +116,8 @@ def _markdown_to_html(text: str) -> Markup:
     from markdown_it import MarkdownIt
 
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-    return Markup(reader.disable(["link", "image", "autolink"]).render(text))  # noqa: S704
+    reader.disable(["link", "image", "autolink"])
+    return Markup(reader.render(visible(text)))  # noqa: S704
 
 
 def _data_uri(png: bytes) -> Markup:

@@ -27,6 +27,7 @@ from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.locks import briefly
 from digitflow.storage.os_errors import explaining_full_disk
 from digitflow.storage.store import Store
+from digitflow.storage.visible import visible
 from digitflow.tasks.engine.call import StageResult, read_or_heal
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES, history_table
@@ -168,7 +169,7 @@ def _fill(cache: Store, summary: RunSummary, new: Path) -> None:
     run = _run_json(summary)
     report = page(summary, _report_contents(cache, summary, new, run["versions"]))
     (new / REPORT).write_text(report, encoding="utf-8")
-    text = json.dumps(run, indent=2, ensure_ascii=False)
+    text = visible(json.dumps(run, indent=2, ensure_ascii=False))  # the same JSON
     (new / "run.json").write_text(text + "\n", encoding="utf-8")
 
 

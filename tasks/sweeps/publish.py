@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import step
+from digitflow.tasks.reporting.artifacts import markdown_artifact, table_artifact
 from digitflow.tasks.sweeps.report import (
     SweepSummary,
     points_table,
@@ -30,5 +29,5 @@ def publish_sweep(summary: SweepSummary) -> None:
     png = Store().objects.verify(figure.sha256, figure.size).read_bytes()
     about = f"Sweep · {sweep_headline(summary)}"
     rows, text = points_table(summary), sweep_markdown(summary, png)
-    create_table_artifact(rows, key="digitflow-sweep-points", description=about)
-    create_markdown_artifact(text, key="digitflow-sweep", description=about)
+    table_artifact(rows, key="digitflow-sweep-points", description=about)
+    markdown_artifact(text, key="digitflow-sweep", description=about)

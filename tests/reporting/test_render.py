@@ -62,7 +62,7 @@ def test_a_value_is_text_in_a_table_of_markdown(templates: Path, value: str):
 @given(st.text("<>&[]()!*_`|~\\ab \n", max_size=12))
 def test_whatever_it_is(value: str):
     """In a sentence, after a word, so that nothing stands at the beginning of a line."""
-    escaped = module._as_markdown(value)
+    escaped = module.as_markdown(value)
     read = read_markdown(f"x {escaped} x")
     assert read.tags == ["p"]
     assert read.text.split() == ["x", *value.split(), "x"]
@@ -76,7 +76,7 @@ def test_code_is_text(value: str):
 
 
 def test_names_of_parameters_are_readable_as_they_are():
-    assert module._as_markdown("hidden_sizes 0.1 (x-y)") == "hidden_sizes 0.1 (x-y)"
+    assert module.as_markdown("hidden_sizes 0.1 (x-y)") == "hidden_sizes 0.1 (x-y)"
 
 
 def test_lines_of_a_block_of_code_stay_in_it():

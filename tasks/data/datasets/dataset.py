@@ -28,9 +28,10 @@ def check_file_name(name: str) -> str:
     Raises
     ------
     DatasetError
-        If `name` is empty, ``.`` or ``..``, or holds a separator or a control character.
+        If `name` is empty, ``.`` or ``..``, or holds a separator or a character that cannot be
+        seen.
     """
-    if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f]", name):
+    if name in ("", ".", "..") or re.search(r"[/\\]", name) or not name.isprintable():
         message = f"expected a plain file name, found {name!r}"
         raise DatasetError(message)
     return name

@@ -171,9 +171,10 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
     if manifest.files is not None and not manifest.mirrors:
         message = "expected at least one mirror (URL prefix or directory), found none"
         raise DatasetError(message)
-    for text in (manifest.title or "", *manifest.mirrors, manifest.licence, manifest.citation):
+    paragraphs = [text.replace("\n", "") for text in (manifest.licence, manifest.citation)]
+    for text in (manifest.title or "", *manifest.mirrors, *paragraphs):
         # A terminal obeys control characters, and no path or URL has any.
-        if not text.replace("\n", "").isprintable():
+        if not text.isprintable():
             message = f"expected text to read, found {text!r}"
             raise DatasetError(message)
     if manifest.moving and manifest.files is not None and len(manifest.mirrors) != 1:

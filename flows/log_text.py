@@ -1,0 +1,36 @@
+"""What is logged of ours and in our runs: text that does nothing where a log is read."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from digitflow.storage.visible import visible
+
+# Prefect's loggers are those of runs, too.
+_OURS = ("digitflow", "prefect")
+
+
+class _Record(logging.LogRecord):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info:
+            # Formatters take what is there already.
+            self.exc_text = visible(logging.Formatter().formatException(self.exc_info))
+
+    def getMessage(self) -> str:
+        return visible(super().getMessage())
+
+
+def make_harmless() -> None:
+    """Have messages and tracebacks of our loggers, and of Prefect's, hold nothing unseen.
+
+    In the records themselves: which handlers there are, on a terminal, in a file, to Prefect's
+    API, is for Prefect and the user to say.
+    """
+    logging.setLogRecordFactory(_record)
+
+
+def _record(name: str, *args: Any, **kwargs: Any) -> logging.LogRecord:
+    make = _Record if name.partition(".")[0] in _OURS else logging.LogRecord
+    return make(name, *args, **kwargs)
