@@ -26,7 +26,7 @@ from pydantic import Field
 from digitflow.flows.sample_sizes import check_sample_sizes
 from digitflow.flows.selection import Selection, StageName
 from digitflow.storage.runs import run_name
-from digitflow.tasks.data.datasets.places import check_place
+from digitflow.tasks.data.datasets.places import check_place, display
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
@@ -102,7 +102,10 @@ class RunOptions:
             If a stage is to run again that comes after the last one to run.
         """
         handed_on = _spec.get()
-        if handed_on is not None and handed_on.options == self:
+        # By what the flow was given: a mirror's password is not.
+        if handed_on is not None and (
+            handed_on.options.flow_parameters() == self.flow_parameters()
+        ):
             return handed_on
         dataset = find(self.dataset)
         parameters = resolve(self.preset, self.overrides)
@@ -131,11 +134,15 @@ class RunOptions:
             raise ParameterError(message)
 
     def flow_parameters(self) -> dict[str, Any]:
-        """Return the options as the flow takes them, without those left at their default."""
+        """Return the options as the flow takes them, without those left at their default.
+
+        Prefect keeps them and shows them to all: a mirror is without its credentials.
+        """
         flat = {
             each.name: getattr(self, each.name) for each in fields(self) if each.name != "overrides"
         }
         flat["refresh"] = list(self.refresh)
+        flat["mirror"] = display(self.mirror) if self.mirror else None
         flat.update(self.overrides)
         return {name: value for name, value in flat.items() if value not in (None, [])}
 

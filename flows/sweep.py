@@ -24,6 +24,7 @@ from digitflow.flows.summary import summarise
 from digitflow.flows.sweep_points import Trainer, train_all
 from digitflow.flows.title import own_name, show
 from digitflow.storage.store import Store
+from digitflow.tasks.data.datasets.places import display
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset
 from digitflow.tasks.engine.call import Call, Context, Handle, using
 from digitflow.tasks.engine.cancellation import StoppedError
@@ -223,7 +224,7 @@ def winners_command(options: RunOptions, winner: Point, dataset: Dataset) -> str
     if options.dataset != DEFAULT_DATASET:
         words += ["--dataset", options.dataset]
     if options.mirror is not None:
-        words += ["--mirror", options.mirror]
+        words += ["--mirror", display(options.mirror)]
     words += ["--set", *(f"{name}={as_typed(value)}" for name, value in settings.items())]
     return shlex.join(words)
 

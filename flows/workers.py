@@ -290,8 +290,11 @@ class Workers:
             cluster_kwargs={
                 "n_workers": self.count,
                 "threads_per_worker": 1,
-                # Whoever can connect can run code: nobody but this machine can.
+                # Whoever can connect can run code: nobody but this machine can, and of its users
+                # none but the one who has the key that is drawn here.
                 "host": "127.0.0.1",
+                "protocol": "tls://",
+                "security": True,
                 "dashboard_address": "127.0.0.1:0",
                 "worker_dashboard_address": "127.0.0.1:0",
                 # Memory maps would count, and what they hold can be given back at any time.

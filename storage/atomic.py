@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, if they are missing: as open as where they lie.
+
+    Below a folder that others may write in, or that hands down its group (``chmod g+s``), which
+    somebody has made to be shared, the umask decides. Anywhere else, and in ``/tmp``, a new folder
+    is its owner's alone.
+    """
+    if folder.is_dir():
+        return
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    above = folder.parent.stat().st_mode
+    is_shared = above & (stat.S_ISGID | 0o022) and not above & stat.S_ISVTX
+    folder.mkdir(0o777 if is_shared else 0o700, exist_ok=True)
 
 
 @contextmanager
@@ -21,7 +38,7 @@ def temporary_file(folder: Path, suffix: str = "") -> Iterator[Path]:
     suffix
         Ending of the file's name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=".tmp-", suffix=suffix)
     os.close(descriptor)
     path = Path(name)
@@ -38,7 +55,7 @@ def commit_file(temporary: Path, target: Path) -> None:
     """
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if target.is_dir() and not target.is_symlink():  # no rename replaces a folder
         remove(target)
     temporary.replace(target)

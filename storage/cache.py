@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from digitflow.storage.atomic import make_folder
 from digitflow.storage.digests import short
 from digitflow.storage.errors import (
     ArtifactError,
@@ -238,7 +239,7 @@ class Cache:
                 on_miss(reasons)
             scratch = self._store.root / "scratch" / lookup.key
             with explaining("the scratch folder", self._store.root):
-                scratch.mkdir(parents=True, exist_ok=True)
+                make_folder(scratch)
             # Before `compute`, which may change a list that it was given.
             document = deepcopy(key.document())
             started = time.perf_counter()

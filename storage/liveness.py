@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from digitflow.storage.atomic import make_folder
 from digitflow.storage.locks import SECONDS_FOR_A_BRIEF_LOCK, kept_too_long
 
 
@@ -49,7 +50,7 @@ def oldest_start(folder: Path) -> float | None:
 
 
 def _announce(folder: Path) -> tuple[FileLock, Path]:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     while True:
         path = folder / f"{time.time_ns()}-{uuid.uuid4().hex}.lock"
         lock = FileLock(path)

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from digitflow.storage.atomic import make_folder
 from digitflow.storage.digests import is_sha256
 from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.os_errors import explaining
 from digitflow.storage.safe_open import open_regular
-from digitflow.storage.visible import visible
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -178,7 +178,7 @@ class KeyLocks:
     def _lock(self, key: str) -> BaseFileLock:
         from filelock import FileLock
 
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         return FileLock(self.root / f"{key}.lock")
 
     def _note(self, key: str, holder: str | None) -> None:
@@ -199,4 +199,4 @@ class KeyLocks:
                 text = file.read(_LONGEST_NOTE).decode("utf-8", "replace")
         except OSError:
             return ""
-        return visible(text, kept="")
+        return "".join(each if each.isprintable() else "?" for each in text)

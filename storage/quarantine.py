@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from digitflow.storage.atomic import remove
+from digitflow.storage.atomic import make_folder, remove
 from digitflow.storage.locks import briefly
 
 
@@ -37,7 +37,7 @@ def remove_unless(root: Path, path: Path, needed: Callable[[Path], bool]) -> boo
     with _step(root):
         _restore(root)
         aside = _aside(root) / path.relative_to(root)
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(aside.parent)
         try:
             path.rename(aside)
         except FileNotFoundError:
@@ -66,7 +66,7 @@ def _put_back(aside: Path, path: Path) -> None:
     if path.exists():  # made again meanwhile
         remove(aside)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside.rename(path)
 
 
@@ -81,6 +81,6 @@ def _aside(root: Path) -> Path:
 @contextmanager
 def _step(root: Path) -> Iterator[None]:
     locks = root / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
+    make_folder(locks)
     with briefly(locks / "aside.lock", "a file that a sweep looks at"):
         yield

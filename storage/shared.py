@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from digitflow.storage.atomic import commit_file
+from digitflow.storage.atomic import commit_file, make_folder
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.remote import Remote, remote
@@ -281,7 +281,7 @@ class SharedObjects(ObjectStore):
             pass
         except ObjectDamagedError as error:
             _log.warning("%s; fetching it again from %s", error, self._there)
-        self._locks.mkdir(parents=True, exist_ok=True)
+        make_folder(self._locks)
         with patiently(self._locks / f"fetch-{sha256}.lock", f"object {short(sha256)}…"):
             try:
                 return super().verify(sha256, size)

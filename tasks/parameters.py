@@ -7,7 +7,6 @@ names. A preset is a short list of values that differ from the defaults.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from digitflow.tasks.data.toml_file import read_toml_file
 from digitflow.tasks.nn.presets import PRESETS as NETWORK_PRESETS
 from digitflow.tasks.nn.settings import TrainingSettings
 
@@ -293,11 +293,11 @@ def read_toml(kind: str, path: Path, contents: str) -> dict[str, Any]:
         message = f"{kind} {path}: expected a TOML file there, found no regular file"
         raise ParameterError(message)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml_file(path)
     except FileNotFoundError:
         message = f"{kind} {path}: expected a TOML file there, found none"
         raise ParameterError(message) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         message = f"{kind} {path}: expected a TOML file with {contents}: {error}"
         raise ParameterError(message) from error
 

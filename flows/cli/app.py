@@ -179,7 +179,9 @@ def main(arguments: list[str] | None = None) -> int:
         their help names.
     """
     from digitflow.flows.server.endpoint import bypass_proxies
+    from digitflow.tasks.engine.log_text import make_harmless
 
+    make_harmless()
     arguments = sys.argv[1:] if arguments is None else arguments
     bypass_proxies()
     for stream in (sys.stdout, sys.stderr):
@@ -207,6 +209,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
     from digitflow.flows.cli.render import plain_console, print_text
     from digitflow.flows.selection import SelectionError
     from digitflow.storage.errors import UnknownNameError
+    from digitflow.storage.redacted import redacted
     from digitflow.tasks.data.datasets.dataset import DatasetError
     from digitflow.tasks.engine.cancellation import INTERRUPTED, StoppedError
     from digitflow.tasks.parameters import ParameterError
@@ -227,12 +230,12 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
         print_text(console, "stopped; the same command goes on from here", "yellow")
         return INTERRUPTED
     if isinstance(error, bad_usage):
-        print_text(console, f"error: {error}{_hint(error)}", "red")
+        print_text(console, f"error: {redacted(str(error))}{_hint(error)}", "red")
         return BAD_USAGE
     if "--verbose" in arguments:
         sys.excepthook = _print_traceback
         return None
-    print_text(console, f"error: {str(error) or type(error).__name__}", "red")
+    print_text(console, f"error: {redacted(str(error)) or type(error).__name__}", "red")
     is_ours = type(error).__module__.startswith("digitflow.")  # so its message is for people
     if not is_ours and arguments[:1] in (["run"], ["retrain"], ["sweep"]):
         console.print("Add --verbose for the whole story.", style="dim")
@@ -243,9 +246,10 @@ def _print_traceback(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """Print what Python prints, without what a terminal would obey."""
+    from digitflow.storage.redacted import redacted
     from digitflow.storage.visible import visible
 
-    sys.stderr.write(visible("".join(format_exception(kind, error, traceback))))
+    sys.stderr.write(visible(redacted("".join(format_exception(kind, error, traceback)))))
 
 
 def _hint(error: BaseException) -> str:

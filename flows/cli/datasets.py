@@ -293,6 +293,7 @@ def _entry(name: str, found: Dataset | DatasetError) -> dict[str, Any]:
     if isinstance(found, DatasetError):
         return {"name": name, "kind": "added", "error": str(found)}
     entry = {**asdict(found), "kind": _kind(name, found)}
+    entry["mirrors"] = [display(mirror) for mirror in found.mirrors]
     if entry["kind"] in ("added", "moving"):
         entry["manifest"] = str(datasets_folder() / f"{name}.toml")
     return entry

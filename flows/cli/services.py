@@ -33,6 +33,7 @@ from digitflow.flows.server.endpoint import (
     ServiceError,
     answers,
     choose_endpoint,
+    exposure,
     server_url,
 )
 from digitflow.flows.server.monitor import SECONDS_BETWEEN_CHECKS, Monitor, Timeouts
@@ -40,6 +41,7 @@ from digitflow.flows.server.pidfile import Pidfile, UpRecord
 from digitflow.flows.server.prefect_setup import prepare_environment
 from digitflow.flows.server.process import MARK, start_time
 from digitflow.flows.server.supervisor import Supervisor, kill_all, shut_down
+from digitflow.storage.redacted import redacted, shown_url
 
 _SECONDS_BETWEEN_CHECKS = 0.5
 _SECONDS_TO_GO_DOWN = 120.0
@@ -165,7 +167,7 @@ def deploy(*, notify: _Notify = None) -> None:
         "Name one, or bring everything up on this machine with: digitflow up"
     ).rstrip("/")
     if not answers(api_url):
-        message = f"PREFECT_API_URL names the server {api_url}, which does not answer"
+        message = f"PREFECT_API_URL names the server {shown_url(api_url)}, which does not answer"
         raise ServiceError(message)
     environment = service_environment(api_url, project)
     os.environ.update(environment)
@@ -177,7 +179,7 @@ def deploy(*, notify: _Notify = None) -> None:
         scheduled = _wait_for_schedule()
     _print_schedule(console, scheduled)
     _say_what_is_told(console, alerts)
-    print_text(console, f"on {api_url}, from {project}", "dim")
+    print_text(console, f"on {shown_url(api_url)}, from {project}", "dim")
 
 
 def monitor(
@@ -211,7 +213,7 @@ def monitor(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     say = partial(_print_with_time, plain_console())
-    say(f"looking after the runs of {', '.join(pool)} on {named}")
+    say(f"looking after the runs of {', '.join(pool)} on {shown_url(named)}")
     try:
         _look_for_ever(pool, Timeouts(running=silence), say)
     except KeyboardInterrupt:
@@ -265,12 +267,18 @@ def _show(console: Console, record: UpRecord, scheduled: dict[str, str], logs: l
     _print_schedule(console, scheduled)
     console.print(
         "\nIn the UI: Deployments, train, Run. Or in another terminal:\n\n"
-        f"  export PREFECT_API_URL={record.api_url}\n"
+        f"  export PREFECT_API_URL={shown_url(record.api_url)}\n"
         f"  {_prefect()} deployment run digitflow/train --param epochs=5 --watch\n",
         soft_wrap=True,
     )
+    warning = exposure(
+        os.environ.get("PREFECT_SERVER_API_HOST", "127.0.0.1"),
+        os.environ.get("PREFECT_SERVER_API_AUTH_STRING"),
+    )
     if record.port is None:
         console.print("The server ran before, and is left alone.", style="dim")
+    elif warning is not None:
+        print_text(console, f"warning: {warning}", "yellow")
     for number, log in enumerate(logs):
         title = "Logs: " if number == 0 else "      "
         print_text(console, f"{title}{log}", "dim")
@@ -353,7 +361,8 @@ def _look_for_ever(pools: Sequence[str], timeouts: Timeouts, say: Callable[[str]
                 monitor.check()
             except httpx.HTTPError as error:
                 if not away:
-                    say(f"the server does not answer: {error or type(error).__name__}; waiting")
+                    said = redacted(str(error)) or type(error).__name__
+                    say(f"the server does not answer: {said}; waiting")
                 away = True
             else:
                 if away:

@@ -16,6 +16,7 @@ from digitflow.flows.cli.render import Terminal
 from digitflow.flows.server.embedded import EmbeddedServer
 from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.server.prefect_setup import (
+    ask_for_a_password,
     flush_to_server,
     prepare_environment,
     run_settings,
@@ -84,6 +85,8 @@ def run_flow(
             "starting Prefect (PREFECT_API_URL names no server, so one is embedded)", "dim"
         )
     prepare_environment(verbose=verbose)
+    if embedded:
+        ask_for_a_password()
     with ExitStack() as stack:
         server = None
         if embedded:

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 import digitflow
 from digitflow.flows.server.endpoint import answers
+from digitflow.storage.atomic import make_folder
 
 _SECONDS_TO_START = 180.0
 # Until others have started theirs, one after the other.
@@ -59,7 +60,7 @@ class EmbeddedServer:
         on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         self._verbose = verbose
         self._say = say
         self._on_loss = on_loss

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from digitflow.storage.redacted import redacted, shown_url
 from digitflow.storage.within import NoAnswerError, within
 
 DEFAULT_PORT = 4200
@@ -54,8 +55,8 @@ def choose_endpoint(port: int | None) -> Endpoint:
         if answers(api_url):
             if port is not None:
                 message = (
-                    f"PREFECT_API_URL names a server that runs, {api_url}, so no other one is "
-                    f"started on port {port}. Leave --port out to use that server, or unset "
+                    f"PREFECT_API_URL names a server that runs, {shown_url(api_url)}, so no other "
+                    f"one is started on port {port}. Leave --port out to use that server, or unset "
                     "PREFECT_API_URL to start your own"
                 )
                 raise ServiceError(message)
@@ -63,8 +64,8 @@ def choose_endpoint(port: int | None) -> Endpoint:
         parts = urlsplit(api_url)
         if parts.hostname is None or not is_this_machine(parts.hostname):
             message = (
-                f"PREFECT_API_URL names the server {api_url}, which does not answer. Start it, or "
-                "unset PREFECT_API_URL to start one on this machine"
+                f"PREFECT_API_URL names the server {shown_url(api_url)}, which does not answer. "
+                "Start it, or unset PREFECT_API_URL to start one on this machine"
             )
             raise ServiceError(message)
         port = port or parts.port
@@ -143,7 +144,8 @@ def _check_proxies() -> None:
         except (ValueError, httpx.InvalidURL) as error:
             message = (
                 f"{scheme.upper()}_PROXY: expected the URL of a proxy, http://HOST:PORT or one of "
-                f"https, socks5 or socks5h, found another ({error}). Mend it, or unset it"
+                f"https, socks5 or socks5h, found another ({redacted(str(error))}). Mend it, or "
+                "unset it"
             )
             raise ServiceError(message) from error
 
@@ -160,6 +162,32 @@ def is_this_machine(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
+def exposure(host: str, auth: str | None) -> str | None:
+    """Say what it means that a server listens on an address; None if only this machine reaches it.
+
+    Parameters
+    ----------
+    host
+        What it listens on.
+    auth
+        What it asks for of whoever asks: ``user:password``, or None.
+    """
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return None
+    if host == "localhost":
+        return None
+    return (
+        f"the Prefect server listens on {host} (PREFECT_SERVER_API_HOST), beyond this machine, "
+        + (
+            "and its password travels unencrypted: put it behind TLS"
+            if auth
+            else "and asks for no password: whoever reaches it can run code here. Set "
+            "PREFECT_SERVER_API_AUTH_STRING, and PREFECT_API_AUTH_STRING for its clients"
+        )
+    )
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -174,8 +202,8 @@ def _taken(endpoint: Endpoint) -> str:
     if answers(endpoint.api_url):
         return (
             f"on port {endpoint.port} there is a Prefect server already that digitflow did not "
-            f"start. To use it: PREFECT_API_URL={endpoint.api_url} digitflow up. To start another "
-            "one beside it: digitflow up --port PORT"
+            f"start. To use it: PREFECT_API_URL={shown_url(endpoint.api_url)} digitflow up. To "
+            "start another one beside it: digitflow up --port PORT"
         )
     return (
         f"port {endpoint.port} is in use by another program. Name another one: "

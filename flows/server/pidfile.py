@@ -14,7 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from digitflow.storage.atomic import write_bytes
+from digitflow.storage.atomic import make_folder, write_bytes
+from digitflow.storage.redacted import shown_url
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class UpRecord:
     @property
     def ui_url(self) -> str:
         """Address for the browser."""
-        return self.api_url.removesuffix("/api")
+        return shown_url(self.api_url).removesuffix("/api")
 
 
 class Pidfile:
@@ -52,7 +53,8 @@ class Pidfile:
         home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
         self.folder = home / "digitflow-up"
         self._file = self.folder / "up.json"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
+        self.folder.chmod(0o700)  # logs, and the URL of the server with what lets one in
         self._lock = FileLock(self.folder / "up.lock")
 
     def take(self, seconds: float = 0.0) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,18 @@ def prepare_environment(*, verbose: bool) -> None:
         os.environ.setdefault(name, value)
 
 
+def ask_for_a_password() -> None:
+    """Have the embedded server ask for a password that this process and its children know alone.
+
+    Loopback is open to everybody on the machine, and whoever asks may start runs. Call it before
+    Prefect is imported.
+    """
+    if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        drawn = f"digitflow:{secrets.token_urlsafe()}"
+        os.environ["PREFECT_SERVER_API_AUTH_STRING"] = drawn
+        os.environ["PREFECT_API_AUTH_STRING"] = drawn
+
+
 @contextmanager
 def without_collection() -> Iterator[None]:
     """Import without the collector of cyclic garbage, which would look at every module again.
@@ -64,6 +77,7 @@ def run_settings(api_url: str | None) -> Iterator[None]:
         The server to use instead of the configured one, or None.
     """
     from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         temporary_settings,
@@ -74,6 +88,7 @@ def run_settings(api_url: str | None) -> Iterator[None]:
     updates: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     if api_url is not None:
         updates[PREFECT_API_URL] = api_url
+        updates[PREFECT_API_AUTH_STRING] = os.environ.get("PREFECT_API_AUTH_STRING")
     with temporary_settings(updates):
         yield
 

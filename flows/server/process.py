@@ -17,6 +17,8 @@ from typing import BinaryIO
 
 import psutil
 
+from digitflow.storage.atomic import make_folder
+
 MARK = "DIGITFLOW_UP"  # its value: mark, space, service
 _RUN = "PREFECT__FLOW_RUN_ID"  # set by Prefect's workers
 _LOG_BYTES = 10_000_000
@@ -111,7 +113,7 @@ def last_lines(log: Path, count: int = 15) -> str:
 
 
 def _opened(log: Path) -> BinaryIO:
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.old"))
     return log.open("ab")

@@ -11,8 +11,15 @@ import uvicorn
 from prefect.server.api.server import create_app
 from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.server.database.dependencies import set_database_config
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+from prefect.settings import (
+    PREFECT_API_DATABASE_CONNECTION_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_API_HOST,
+)
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
+
+from digitflow.flows.cli.render import plain_console, print_text
+from digitflow.flows.server.endpoint import exposure
 
 
 class WaitingSqlite(AioSqliteConfiguration):
@@ -51,6 +58,10 @@ def serve() -> None:
     """Run `prefect server start` in this process, until it is stopped. Prefect's settings hold."""
     from prefect.cli import app
 
+    password = PREFECT_SERVER_API_AUTH_STRING.value()
+    warning = exposure(PREFECT_SERVER_API_HOST.value(), str(password or ""))
+    if warning is not None:
+        print_text(plain_console(stderr=True), f"warning: {warning}", "yellow")
     let_writers_wait()
     sys.argv = ["prefect", "server", "start"]
     with suppress(KeyboardInterrupt):

@@ -71,6 +71,10 @@ class Supervisor:
         environment = {
             # Only programs of this machine can reach it, unless somebody decides otherwise.
             "PREFECT_SERVER_API_HOST": "127.0.0.1",
+            # Prefect lets every page in the browser read and start runs; only its own UI may.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+                f"http://{name}:{self.endpoint.port}" for name in ("127.0.0.1", "localhost")
+            ),
             **self._environment,
             # With --port alone the UI would ask port 4200.
             "PREFECT_SERVER_API_PORT": str(self.endpoint.port),

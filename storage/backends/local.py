@@ -10,7 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from digitflow.storage.atomic import commit_file, remove, sync_folder, temporary_file, write_bytes
+from digitflow.storage.atomic import (
+    commit_file,
+    make_folder,
+    remove,
+    sync_folder,
+    temporary_file,
+    write_bytes,
+)
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.base import check_name as checked
 from digitflow.storage.errors import StoreUnusableError
@@ -136,7 +143,7 @@ class LocalBackend(Backend):
             path = self.root / folder
             if os.path.lexists(path) and not path.is_dir():
                 aside = self.root / "damaged" / f"{time.time_ns()}-{path.name}"
-                aside.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(aside.parent)
                 path.rename(aside)
                 return str(aside.relative_to(self.root))
         return None

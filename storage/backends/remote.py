@@ -24,6 +24,7 @@ from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_bytes, short
 from digitflow.storage.errors import SharedStoreError, StorageError
 from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
+from digitflow.storage.redacted import redacted, shown_url
 from digitflow.storage.within import NoAnswerError, within
 
 # obstore's own patience with a host that swallows packets is too long for a start.
@@ -80,7 +81,7 @@ class Remote(Backend):
 
     def __str__(self) -> str:
         """Return the URL as people may see it, without a password."""
-        return _shown(self.url)
+        return shown_url(self.url)
 
     def connect(self) -> None:
         """Make sure, once a process, that the store answers.
@@ -211,12 +212,15 @@ class Remote(Backend):
             # What follows is said for obstore's developers.
             problem = str(error).partition("\n\nDebug source")[0]
             if "NoSuchBucket" in problem or "ContainerNotFound" in problem:
-                problem = f"the bucket {urlsplit(self.url).netloc} does not exist"
+                problem = (
+                    f"the bucket {urlsplit(self.url).netloc.rpartition('@')[2]} does not exist"
+                )
             elif any(sign in problem for sign in _OF_ANOTHER_REGION):
                 problem = "it lies in another region; name that in AWS_REGION"
             elif (answered := re.search(r"status code: (\d{3} [A-Za-z ]+)", problem)) is not None:
                 code = re.search(r"<Code>(\w+)</Code>", problem)
                 problem = f"it answers {answered[1].strip()}{f' ({code[1]})' if code else ''}"
+            problem = redacted(problem)  # Azure's signatures are part of each URL
             if type(error).__name__ == "InvalidPathError":
                 problem = f"it holds something whose name leads elsewhere; delete that. {problem}"
             problem += f" ({type(error).__name__})"
@@ -262,7 +266,7 @@ def open_place(url: str) -> Backend:
 
         return Bucket(url, s3_endpoint())
     message = (
-        f"DIGITFLOW_STORE={_shown(url)}: expected a path, or a URL with one of "
+        f"DIGITFLOW_STORE={shown_url(url)}: expected a path, or a URL with one of "
         f"{', '.join(f'{each}://' for each in ('s3', 'gs', 'az', 'abfs', 'file'))}"
     )
     if scheme in _MOUNTED:
@@ -303,9 +307,3 @@ def _missing_folder(place: Backend) -> Path | None:
             return folder.parent
         folder.mkdir(exist_ok=True)
     return None
-
-
-def _shown(url: str) -> str:
-    """Return a URL as people may see it, without a password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

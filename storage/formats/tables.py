@@ -58,7 +58,7 @@ def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFra
         column = table.iloc[:, place]
         if any(isinstance(each, str) and change(each) != each for each in column):
             shown = shown.copy() if shown is table else shown
-            shown.isetitem(place, column.astype(object).map(changed).astype(column.dtype))
+            shown.isetitem(place, column.map(changed).array)
     if any(changed(name) != name for name in table.columns):
         shown = shown.set_axis([changed(name) for name in table.columns], axis="columns")
     return shown

@@ -32,8 +32,11 @@ from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import Call, Context, Refs, StageResult, recipes, resolved
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.events import Event, StageNoted, StageWaiting, observing
+from digitflow.tasks.engine.log_text import make_harmless
 from digitflow.tasks.engine.relay import Relay
 from digitflow.tasks.engine.stage import Retries, Stage
+
+make_harmless()
 
 # An update costs 6 ms at best; a bar that moves twice a second looks alive.
 _SECONDS_BETWEEN_UPDATES = 0.5

@@ -11,6 +11,9 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from digitflow.storage.visible import visible, visible_values
+from digitflow.tasks.engine.log_text import make_harmless
+
+make_harmless()
 
 P = ParamSpec("P")
 R = TypeVar("R")

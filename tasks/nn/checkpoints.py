@@ -10,11 +10,12 @@ import hashlib
 import io
 import json
 import logging
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,6 +207,9 @@ class CheckpointFolder:
             if sum(member.file_size for member in archive.infolist()) > len(content):
                 message = "it declares more data than it holds"
                 raise ValueError(message)
+            for member in archive.infolist():
+                with archive.open(member) as array:
+                    _check_declared(array, member.file_size)
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             meta = json.loads(file[_META].tobytes())
             if meta["identity"] != self._identity:
@@ -216,6 +220,17 @@ class CheckpointFolder:
                     _, group, name = key.split("/", 2)
                     arrays.setdefault(group, {})[name] = file[key]
         return Checkpoint(meta["epoch"], arrays, meta["state"])
+
+
+def _check_declared(file: IO[bytes], size: int) -> None:
+    """Refuse an array whose header declares more than follows, before NumPy makes room for it."""
+    version = np.lib.format.read_magic(file)
+    formats = np.lib.format
+    read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > size:
+        message = "an array in it declares more data than it holds"
+        raise ValueError(message)
 
 
 def _epoch(path: Path) -> int | None:

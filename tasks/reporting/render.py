@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Underscores inside a word mean nothing in Markdown, and parameters are full of them. GitHub's
-# Markdown, which both UIs of Prefect read, makes links of what looks like a URL or an address.
+# Underscores inside a word mean nothing in Markdown, and parameters are full of them. What looks
+# like a URL becomes a link to just that in Prefect's UIs, and may.
 _MEANS_SOMETHING = re.compile(
-    r"[\\`*\[\]<>&|~@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|^[#+=-](?=[#+=-]*(?:\s|$))",
-    re.IGNORECASE,
+    r"[\\`*\[\]<>&|~]|(?<![^\W_])_|_(?![^\W_])|^[#+=-](?=[#+=-]*(?:\s|$))"
 )
 
 

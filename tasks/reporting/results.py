@@ -21,11 +21,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES
 from digitflow.storage.digests import digest_bytes, digest_file, digest_json
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.locks import briefly
 from digitflow.storage.os_errors import explaining_full_disk
+from digitflow.storage.safe_open import open_regular
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible
 from digitflow.tasks.engine.call import StageResult, read_or_heal
@@ -104,7 +106,8 @@ def _listed(folder: Path) -> set[str]:
 def _read_run(folder: Path) -> dict[str, Any]:
     """Return what ``run.json`` holds; nothing if it is missing or damaged."""
     try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        with open_regular(folder / "run.json") as file:
+            run = json.loads(file.read(MAX_DOCUMENT_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return run if isinstance(run, dict) else {}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from digitflow.tasks.data.datasets.dataset import ROLES, Dataset, DatasetError, Images, SourceFile
-from digitflow.tasks.data.datasets.places import anchored, what_it_is
+from digitflow.tasks.data.datasets.places import anchored, display, what_it_is
+from digitflow.tasks.data.toml_file import read_toml_file
 from digitflow.tasks.durable import unfinished_file
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -89,9 +89,8 @@ def read_manifest(path: Path) -> Dataset:
     """
     try:
         # A pipe or a device would not end.
-        text = path.read_text(encoding="utf-8") if path.is_file() else None
-        values = None if text is None else tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        values = read_toml_file(path) if path.is_file() else None
+    except (OSError, ValueError) as error:
         message = f"{path}: expected a dataset's manifest in TOML: {error}"
         raise DatasetError(message) from error
     if values is None:
@@ -112,7 +111,7 @@ def read_manifest(path: Path) -> Dataset:
 
 
 def write_manifest(path: Path, dataset: Dataset) -> None:
-    """Write a dataset's manifest, whole or not at all.
+    """Write a dataset's manifest, whole or not at all; with a mirror's password, for its owner.
 
     Raises
     ------
@@ -127,6 +126,7 @@ def write_manifest(path: Path, dataset: Dataset) -> None:
         message = f"dataset {dataset.name}: expected text that UTF-8 can hold: {error}"
         raise DatasetError(message) from error
     with unfinished_file(path) as unfinished:
+        unfinished.touch(0o666 if all(display(each) == each for each in dataset.mirrors) else 0o600)
         unfinished.write_bytes(data)
 
 

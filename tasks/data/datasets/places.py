@@ -43,8 +43,8 @@ def problem_with(place: str) -> str | None:
     try:
         parts = urlsplit(place)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        return f"not a valid URL: {error}"
+    except ValueError:  # what it says quotes a part of the URL, of a password perhaps
+        return "not a valid URL: expected scheme://host:port/path, found host or port damaged"
     if parts.scheme not in (*HTTP, "file"):
         return f"expected http(s)://, file:// or a directory, found {parts.scheme}://"
     if parts.scheme in HTTP and not re.fullmatch(r"\S+", host or ""):

@@ -26,6 +26,9 @@ from digitflow.tasks.data.download.mirrors import open_file
 from digitflow.tasks.data.download.waiting import LIMITS, TIMEOUT, Watch, ask_in_turn
 from digitflow.tasks.data.idx.header import IdxError, check_complete
 
+# Of one file, as it is served. Nobody has said how large it is, so a server could fill the disk.
+MAX_FILE_BYTES = 4 * 1024**3
+
 # Takes a file's name and the number of bytes that have arrived.
 Progress = Callable[[str, int], None]
 
@@ -199,6 +202,9 @@ def _receive(url: str, name: str, folder: Path, watch: Watch, progress: Progress
         for chunk in answer.chunks:
             output.write(chunk)
             progress(name, output.tell())
+            if output.tell() > MAX_FILE_BYTES:
+                reason = f"{name}: expected at most {MAX_FILE_BYTES:,} bytes, it sends more"
+                raise RefusedError(reason, permanent=True)
 
 
 def _differences(before: Dataset, now: Dataset) -> list[str]:

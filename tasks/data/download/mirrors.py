@@ -25,6 +25,7 @@ from digitflow.tasks.data.datasets.places import (
     problem_with,
     url_of,
 )
+from digitflow.tasks.data.download.addresses import Nearness, nearness
 from digitflow.tasks.data.download.errors import (
     NETWORK_ERRORS,
     BusyError,
@@ -250,7 +251,8 @@ def _follow(
 def _safe(url: str, target: str) -> str:
     """Return the absolute URL of a redirect, unless it leads where nobody should be led.
 
-    requests would follow to http, where anybody on the way can read and alter.
+    requests would follow to http, where anybody on the way can read and alter, and into the network
+    of this machine, where servers trust whoever asks.
     """
     try:
         absolute = requote_uri(urljoin(url, target))
@@ -264,6 +266,13 @@ def _safe(url: str, target: str) -> str:
         raise RefusedError(reason, permanent=True)
     if problem is not None:
         reason = f"redirects to what is {problem}"
+        raise RefusedError(reason, permanent=True)
+    there = nearness(urlsplit(absolute).hostname or "")
+    if there > nearness(urlsplit(url).hostname or "") or there is Nearness.LINK_OR_METADATA:
+        reason = (
+            f"redirects to {display(absolute)[:200]}, an address inside this machine's network, "
+            "refused; if the files are there, name that mirror itself"
+        )
         raise RefusedError(reason, permanent=True)
     return absolute
 

@@ -1,10 +1,11 @@
-"""What is logged of ours and in our runs: text that does nothing where a log is read."""
+"""What is logged of ours and in our runs: text that does nothing, and tells no password."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from digitflow.storage.redacted import redacted
 from digitflow.storage.visible import visible
 
 # Prefect's loggers are those of runs, too.
@@ -16,14 +17,18 @@ class _Record(logging.LogRecord):
         super().__init__(*args, **kwargs)
         if self.exc_info:
             # Formatters take what is there already.
-            self.exc_text = visible(logging.Formatter().formatException(self.exc_info))
+            self.exc_text = _harmless(logging.Formatter().formatException(self.exc_info))
 
     def getMessage(self) -> str:
-        return visible(super().getMessage())
+        return _harmless(super().getMessage())
+
+
+def _harmless(text: str) -> str:
+    return visible(redacted(text))
 
 
 def make_harmless() -> None:
-    """Have messages and tracebacks of our loggers, and of Prefect's, hold nothing unseen.
+    """Have messages and tracebacks of our loggers, and of Prefect's, hold nothing unseen or secret.
 
     In the records themselves: which handlers there are, on a terminal, in a file, to Prefect's
     API, is for Prefect and the user to say.

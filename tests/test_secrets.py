@@ -1,0 +1,233 @@
+"""What lets somebody in is left nowhere: canaries where it is given, and a search after runs."""
+
+import io
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from digitflow.flows.cli.app import main
+from digitflow.flows.server.endpoint import ServiceError, choose_endpoint
+from digitflow.flows.server.pidfile import Pidfile, UpRecord
+from digitflow.flows.spec import RunOptions, handing_on
+from digitflow.flows.sweep import winners_command
+from digitflow.storage.atomic import make_folder, write_bytes
+from digitflow.storage.backends.remote import Remote
+from digitflow.storage.errors import SharedStoreError
+from digitflow.storage.redacted import redacted, shown_url
+from digitflow.tasks.data.datasets.manifest import write_manifest
+from digitflow.tasks.data.datasets.places import check_place
+from digitflow.tasks.data.datasets.sources import DatasetError, from_directory
+from tests.patience import PATIENCE
+from tests.servers.scripted import Behaviours, Handler, serving
+from tests.walk import TINY, write_dataset
+
+CANARY = "canary7f3a"
+
+
+def secret_url(url: str) -> str:
+    return url.replace("://", f"://user:{CANARY}@") + f"?token={CANARY}#{CANARY}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"at https://u:{CANARY}@host:1/a?sig={CANARY}&b=1 (x)", "at https://host:1/a?… (x)"),
+        (f"Max retries exceeded with url: /a/b?token={CANARY} (Caused", None),
+        (f"Client error for url 'http://{CANARY}@h/api/flows'", "Client error for url 'http://h/api/flows'"),
+        (f"postgresql+asyncpg://digitflow:{CANARY}@db/prefect", "postgresql+asyncpg://db/prefect"),
+        ("is it there? a=b, a@b.c", "is it there? a=b, a@b.c"),
+        ("s3://bucket/prefix", "s3://bucket/prefix"),
+    ],
+)  # fmt: skip
+def test_texts_with_urls(text: str, shown: str | None) -> None:
+    assert CANARY not in redacted(text)
+    assert shown in (None, redacted(text))
+    assert CANARY not in shown_url(secret_url("https://host/path"))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"http://user:{CANARY}/x@host/",
+        f"http://user:{CANARY}@host:{CANARY}/",
+        f"http://user:{CANARY}\u2100@host/",
+        f"http://[user:{CANARY}@host/",
+        f"file://user:{CANARY}@host/x",
+        f"ftp://user:{CANARY}@host/x?{CANARY}",
+        f"https:user:{CANARY}@host",
+    ],
+)
+def test_a_mirror_that_is_none_is_refused_without_its_password(place: str) -> None:
+    with pytest.raises(DatasetError) as error:
+        check_place(place)
+    assert CANARY not in str(error.value)
+
+
+def test_what_prefect_is_told_of_a_mirror(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    sizes = {"training_sample": 0, "test_sample": 0}
+    options = RunOptions(dataset=str(data), mirror=secret_url("http://host/mnist"), overrides=sizes)
+    spec = options.spec()
+    assert spec.mirrors[0] == options.mirror
+    parameters = options.flow_parameters()
+    assert parameters["mirror"] == "http://host/mnist"
+    # The flow finds the mirror with its password all the same.
+    with handing_on(spec):
+        given = replace(options, mirror=parameters["mirror"])
+        assert given.spec() is spec
+    assert CANARY not in winners_command_of(options)
+
+
+def winners_command_of(options: RunOptions) -> str:
+    from digitflow.tasks.parameters import resolve
+    from digitflow.tasks.sweeps.grid import Point
+
+    point = Point.__new__(Point)
+    object.__setattr__(point, "values", {"epochs": 1})
+    object.__setattr__(point, "parameters", resolve("quick", {}))
+    return winners_command(options, point, options.spec().dataset)
+
+
+def test_the_servers_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_API_URL", f"http://user:{CANARY}@prefect.invalid:1/api")
+    with pytest.raises(ServiceError) as error:
+        choose_endpoint(None)
+    assert CANARY not in str(error.value)
+    record = UpRecord("mark", os.environ["PREFECT_API_URL"], None, os.getpid(), 0.0)
+    assert CANARY not in record.ui_url
+    pidfile = Pidfile()
+    pidfile.save(record)
+    assert private(pidfile.folder)
+
+
+def test_the_shared_stores_url() -> None:
+    with pytest.raises(SharedStoreError) as error:
+        Remote(secret_url("s3x://bucket/store")).connect()
+    assert CANARY not in str(error.value)
+
+
+def test_logs_with_tracebacks() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger = logging.getLogger("digitflow.x")
+    logger.addHandler(handler)
+    try:
+        try:
+            raise ValueError(secret_url("http://host/"))
+        except ValueError:
+            logger.exception("failed: %s", secret_url("http://host/"))
+    finally:
+        logger.removeHandler(handler)
+    assert stream.getvalue().count("http://host/") >= 2
+    assert CANARY not in stream.getvalue()
+
+
+def test_a_dataset_as_json_and_as_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = from_directory(write_dataset(tmp_path / "data"))
+    path = tmp_path / "secret.toml"
+    write_manifest(path, replace(found, name="secret", mirrors=(secret_url("http://host/"),)))
+    assert path.stat().st_mode & 0o077 == 0
+    assert main(["dataset", "show", str(path), "--json"]) == 0
+    assert main(["dataset", "show", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert "http://host/" in shown.out
+    assert CANARY not in shown.out + shown.err
+
+
+def private(path: Path) -> bool:
+    return path.stat().st_mode & 0o077 == 0
+
+
+def test_folders_are_their_owners_unless_somebody_has_made_one_to_share(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_folder(tmp_path / "store" / "objects")
+    assert private(tmp_path / "store")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    write_bytes(shared / "records" / "a" / "file", b"")
+    for folder in (shared / "records", shared / "records" / "a"):
+        assert folder.stat().st_mode & 0o055 == 0o055
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    make_folder(sticky / "store")
+    assert private(sticky / "store")
+
+
+@pytest.mark.prefect
+def test_what_runs_and_a_crash_leave(tmp_path: Path) -> None:
+    """A run with a password in every place for one, and one that fails while it is told all."""
+    files = {file.name: file.read_bytes() for file in write_dataset(tmp_path / "source").iterdir()}
+    dataset = from_directory(tmp_path / "source")
+    home = tmp_path / "home"
+    home.mkdir(0o755)
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / "prefect"),
+        "DIGITFLOW_STORE": str(home / "store"),
+        "AWS_SECRET_ACCESS_KEY": CANARY,
+        "AZURE_STORAGE_SAS_TOKEN": f"sig={CANARY}",
+        "PREFECT_SERVER_DATABASE_PASSWORD": CANARY,
+        # The embedded server asks for it, and every client of ours knows it.
+        "PREFECT_SERVER_API_AUTH_STRING": f"user:{CANARY}",
+        "PREFECT_API_AUTH_STRING": f"user:{CANARY}",
+        "COLUMNS": "200",
+    }
+
+    def answer(handler: Handler) -> None:
+        name = handler.path.partition("?")[0].rpartition("/")[2]
+        Behaviours.serve(files[name])(handler)
+
+    with serving() as server:
+        mirror = secret_url(server.script(answer))
+        manifest = tmp_path / "secret.toml"
+        write_manifest(manifest, replace(dataset, name="secret", mirrors=(mirror,)))
+        asked = {**environment, "DIGITFLOW_MIRROR": secret_url("http://127.0.0.1:9/env")}
+        arguments = ["--dataset", str(manifest), "--verbose"]
+        settings = ["--set", *(f"{name}={value}" for name, value in TINY.items())]
+        done = digitflow(tmp_path, asked, "run", *arguments, *settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert all(headers["Authorization"] for _, headers in server.asked)
+        assert all(CANARY in path for path, _ in server.asked)
+        server.script(Behaviours.answer(404))
+        asked["DIGITFLOW_STORE"] = str(home / "other")
+        failed = digitflow(tmp_path, asked, "run", "--mirror", mirror, *arguments, *settings)
+        assert failed.returncode == 1, failed.stdout + failed.stderr
+        assert "404 Not Found" in failed.stderr
+    said = "".join([done.stdout, done.stderr, failed.stdout, failed.stderr])
+    assert CANARY not in said
+    left = [
+        path for top in (home, tmp_path / "results") for path in top.rglob("*") if path.is_file()
+    ]
+    assert {"run.json", "report.html", "prefect.db"} <= {path.name for path in left}
+    assert [path for path in left if CANARY.encode() in path.read_bytes()] == []
+    assert json.loads(next((tmp_path / "results").rglob("run.json")).read_text())["run"]
+    for folder in (home / "store", home / "prefect"):
+        assert private(folder), stat.filemode(folder.stat().st_mode)
+
+
+def digitflow(
+    folder: Path, environment: Mapping[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "digitflow", *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
