@@ -91,6 +91,11 @@ _COMMANDS = (
         "Compares the predictions that `predict --record` and the deployment `predict-batch` "
         "recorded.",
     ),
+    (
+        "serve:serve",
+        _RESULTS,
+        "Serve the champion over HTTP: /predict, /health, /metrics, and a page to draw on.",
+    ),
     ("datasets:dataset", _STORE, "List, show, add and draw datasets."),
     (
         "store:gc",

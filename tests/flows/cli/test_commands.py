@@ -47,6 +47,7 @@ status --last=7 --json
 why NAME! --json
 predict FILES --model --json --csv --record
 drift --model --last=10 --json
+serve --model --host=127.0.0.1 --port=8000
 dataset
 dataset list --json
 dataset show NAME! --json
