@@ -31,7 +31,9 @@ def options() -> Iterator[Option]:
         arguments = command.assemble_argument_collection(default_parameter=app.default_parameter)
         for argument in arguments:
             others = [each.name for each in arguments if each.required and each is not argument]
-            needed = tuple(part for name in others if name[0] == "-" for part in (name, "1"))
+            needed = tuple(
+                part for name in others for part in ((name, "1") if name[0] == "-" else ("1",))
+            )
             for name in argument.names:
                 if name.startswith("--"):
                     yield path, name, argument.hint, needed
