@@ -23,6 +23,7 @@ from digitflow.storage.errors import (
 )
 from digitflow.storage.formats.arrays import describe
 from digitflow.storage.formats.artifacts import (
+    FOLDER,
     FORMATS,
     Artifact,
     size_of,
@@ -368,6 +369,8 @@ class Cache:
         file = file_of(value) if format_name == "npy" else None
         if format_name == "file":
             file = _own(value, scratch, moved, what)
+        elif format_name == FOLDER:
+            _in_scratch(value, scratch, "folder", what)
         elif file in moved:
             file = None
         elif file is not None and not _is_in(file, scratch):
@@ -466,14 +469,19 @@ def _write(value: Any, format_name: str, what: str, temporary: Path) -> dict[str
 
 
 def _own(file: Any, scratch: Path, moved: set[Path], what: str) -> Path:
-    """Refuse a file from elsewhere: a stage's files are moved into the store, not copied."""
-    if not isinstance(file, Path) or not _is_in(file, scratch):
-        message = f"{what}: expected a file in the stage's scratch folder, found {file!r}"
+    """Return a stage's own file, which is to be moved into the store; refuse any other."""
+    path = _in_scratch(file, scratch, "file", what)
+    if path.is_symlink() or not path.is_file() or path in moved:
+        message = f"{what}: expected the path of a file of its own, found {path!r}"
         raise ArtifactError(message)
-    if file.is_symlink() or not file.is_file() or file in moved:
-        message = f"{what}: expected the path of a file of its own, found {file!r}"
+    return path
+
+
+def _in_scratch(value: Any, scratch: Path, kind: str, what: str) -> Path:
+    if not isinstance(value, Path) or not _is_in(value, scratch):
+        message = f"{what}: expected a {kind} in the stage's scratch folder, found {value!r}"
         raise ArtifactError(message)
-    return file
+    return value
 
 
 def _is_in(file: Path, folder: Path) -> bool:

@@ -12,6 +12,7 @@ Layout below the root, each part safe to list and to read with ordinary tools::
     batches/                  what models predicted lately, in numbers
     index.sqlite3             where to find documents; made anew if it is missing
     scratch/<key>/            what a computation keeps until it is done
+    scratch/<digest>/         a stored folder, unpacked
     locks/<key>.lock          somebody is computing; freed by the system if the holder dies
     locks/<key>.holder        who that is, for people who wait
     code.json                 what sources that were read before are made of
@@ -151,7 +152,7 @@ class Store:
         return Artifact(sha256, self.objects.verify(sha256).stat().st_size, format_name)
 
     def read(self, artifact: Artifact) -> Any:
-        """Open a stored value; arrays come as read-only memory maps.
+        """Open a stored value; arrays come as read-only memory maps, folders unpacked.
 
         Raises
         ------
@@ -160,7 +161,8 @@ class Store:
         ArtifactError
             If they are not of the declared format.
         """
-        return read_artifact(artifact.format, self.objects.verify(artifact.sha256, artifact.size))
+        path = self.objects.verify(artifact.sha256, artifact.size)
+        return read_artifact(artifact.format, path, self.root / "scratch")
 
     def _check(self, artifact: Artifact) -> None:
         self.objects.verify(artifact.sha256, artifact.size)

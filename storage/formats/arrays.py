@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from digitflow.storage.code.parsing import PARSING
 from digitflow.storage.errors import ArtifactError
+from digitflow.storage.formats.archives import stored_members
 from digitflow.storage.formats.mapped import pieces
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_HEADER_BYTES = 10_000  # NumPy's own limit
-_ENCRYPTED = 0x1  # bit of a member's flags in a ZIP archive
 
 
 def write_npy(path: Path, value: NDArray[Any]) -> dict[str, Any]:
@@ -79,15 +79,8 @@ def _members(
     path: Path, take: Callable[[IO[bytes], tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     with zipfile.ZipFile(path) as archive:
-        # Stored as they are, members cannot outgrow the file, unless they share its bytes.
-        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            message = f"{path} declares more data than it holds"
-            raise ArtifactError(message)
-        for member in archive.infolist():
+        for member in stored_members(archive, path):
             what = f"{path} ({member.filename})"
-            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
-                message = f"{what} is compressed or encrypted, which ours never is"
-                raise ArtifactError(message)
             with archive.open(member) as file:
                 shape, dtype = _check_header(file, member.file_size, what)
                 yield member.filename.removesuffix(".npy"), take(file, shape, dtype)

@@ -11,16 +11,17 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from digitflow.storage.digests import check_keys
-from digitflow.storage.errors import ArtifactError
+from digitflow.storage.errors import ArtifactError, StorageError
 from digitflow.storage.fields import Count, Sha256
 from digitflow.storage.formats.arrays import outline_npz, read_npy, read_npz, write_npy, write_npz
+from digitflow.storage.formats.folders import outline_folder, unpack, write_folder
 from digitflow.storage.formats.sameness import difference
 from digitflow.storage.formats.tables import (
     DECLARE_TABLE,
@@ -30,6 +31,7 @@ from digitflow.storage.formats.tables import (
     write_table,
 )
 
+FOLDER = "folder"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -157,8 +159,17 @@ def take_over(file: Path, path: Path) -> None:
     file.replace(path)
 
 
-def read_artifact(format_name: str, path: Path) -> Any:
+def read_artifact(format_name: str, path: Path, scratch: Path | None = None) -> Any:
     """Read the value that `path` holds; arrays come as read-only memory maps.
+
+    Parameters
+    ----------
+    format_name
+        One of `FORMATS`.
+    path
+        A verified file.
+    scratch
+        Where a folder is unpacked; by default beside the file.
 
     Raises
     ------
@@ -166,13 +177,16 @@ def read_artifact(format_name: str, path: Path) -> Any:
         If the file is not of the format, names a Python object, or declares more data
         than it holds.
     """
-    return _read(format_name, _format(format_name).read, path)
+    read = _format(format_name).read
+    if format_name == FOLDER and scratch is not None:
+        read = partial(unpack, into=scratch)
+    return _read(format_name, read, path)
 
 
 def _read(format_name: str, read: Callable[[Path], Any], path: Path) -> Any:
     try:
         return read(path)
-    except ArtifactError:
+    except StorageError:
         raise
     except Exception as error:
         # Parsers of bytes that were made to do harm raise anything; it always means the same.
@@ -285,4 +299,5 @@ FORMATS: Mapping[str, Format] = {
     "png": Format(".png", _write_png, _read_png),
     "text": Format(".txt", _write_text, _read_text),
     "file": Format("", _write_file, lambda path: path),
+    FOLDER: Format(".zip", write_folder, lambda path: unpack(path, path.parent), outline_folder),
 }

@@ -197,7 +197,7 @@ def test_a_file_of_the_stage_is_taken_over(tmp_path: Path, file: Path):
         (
             "pickle",
             1,
-            "expected one of the formats npy, npz, table, .*, text, file, found 'pickle'",
+            "expected one of the formats npy, npz, table, .*, file, folder, found 'pickle'",
         ),
     ],
 )
@@ -221,7 +221,7 @@ def test_references_come_back():
     artifact = Artifact("a" * 64, 7, "npy", {"shape": [7]})
     assert artifact.to_json() == REFERENCE
     assert Artifact.from_json(json.loads(json.dumps(REFERENCE))) == artifact
-    assert set(FORMATS) == {"npy", "npz", "table", "csv", "json", "png", "text", "file"}
+    assert set(FORMATS) == {"npy", "npz", "table", "csv", "json", "png", "text", "file", "folder"}
 
 
 @pytest.mark.parametrize(
