@@ -20,11 +20,12 @@ def measure(
     classes: int,
 ) -> dict[str, Any]:
     """Count classes, blank, repeated and shared images, and measure what images look like."""
-    from dataclasses import asdict
+    from pydantic import TypeAdapter
 
-    from digitflow.tasks.data.measures import measure_data
+    from digitflow.tasks.data.measures import Measures, measure_data
 
     measured = measure_data(
         training_inputs, training_targets, test_inputs, test_targets, classes=classes
     )
-    return {"measures": asdict(measured)}
+    # As JSON has it: lists, and no tuples.
+    return {"measures": TypeAdapter(Measures).dump_python(measured, mode="json")}
