@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -65,25 +65,38 @@ def write_npz(path: Path, value: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {"arrays": {name: describe(array) for name, array in arrays.items()}}
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read arrays by name."""
-    return {name: array for name, array in _members(path, _read)}
+def read_npz(
+    path: Path, outlined: Callable[[str], bool] = lambda name: False
+) -> dict[str, NDArray[Any]]:
+    """Read arrays by name.
 
-
-def outline_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Return arrays by name as `read_npz` does, but for what they hold: nothing of it is read."""
-    return {name: array for name, array in _members(path, _outline)}
-
-
-def _members(
-    path: Path, take: Callable[[IO[bytes], tuple[int, ...], np.dtype[Any]], NDArray[Any]]
-) -> Iterator[tuple[str, NDArray[Any]]]:
+    Parameters
+    ----------
+    path
+        The archive.
+    outlined
+        Tells of which arrays shape and dtype are enough: nothing of what they hold is read.
+    """
+    arrays = {}
     with zipfile.ZipFile(path) as archive:
         for member in stored_members(archive, path):
             what = f"{path} ({member.filename})"
             with archive.open(member) as file:
                 shape, dtype = _check_header(file, member.file_size, what)
-                yield member.filename.removesuffix(".npy"), take(file, shape, dtype)
+                name = member.filename.removesuffix(".npy")
+                take = _outline if outlined(name) else _read
+                arrays[name] = take(file, shape, dtype)
+    return arrays
+
+
+def outline_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return arrays by name, of which shapes and dtypes are right."""
+    return read_npz(path, lambda name: True)
+
+
+def is_outline(array: NDArray[Any]) -> bool:
+    """Tell whether nothing of what an array holds was read."""
+    return array.size > 1 and not any(array.strides)
 
 
 def _read(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -98,7 +111,8 @@ def _read(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDAr
 def _outline(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     import numpy as np
 
-    if not repr(dtype).isascii():  # NumPy alone knows how such names of fields are written
+    # NumPy alone knows how other names of fields are written, and sets strides of one item anew.
+    if not repr(dtype).isascii() or math.prod(shape) <= 1:
         return _read(file, shape, dtype)
     one = bytes(dtype.itemsize + 1)  # a buffer must not be empty
     return np.ndarray(shape, dtype, one, strides=(0,) * len(shape))

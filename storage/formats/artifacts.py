@@ -25,6 +25,7 @@ from digitflow.storage.formats.folders import outline_folder, unpack, write_fold
 from digitflow.storage.formats.sameness import difference
 from digitflow.storage.formats.tables import (
     DECLARE_TABLE,
+    outline_table,
     read_csv,
     read_table,
     write_csv,
@@ -293,7 +294,7 @@ def _write_file(path: Path, value: Path) -> dict[str, Any]:
 FORMATS: Mapping[str, Format] = {
     "npy": Format(".npy", write_npy, read_npy),
     "npz": Format(".npz", write_npz, read_npz, outline_npz),
-    "table": Format(".npz", write_table, read_table),
+    "table": Format(".npz", write_table, read_table, outline_table),
     "csv": Format(".csv", write_csv, read_csv, otherwise=DECLARE_TABLE),
     "json": Format(".json", _write_json, _read_json),
     "png": Format(".png", _write_png, _read_png),

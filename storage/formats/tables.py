@@ -108,12 +108,29 @@ def write_table(path: Path, value: pd.DataFrame) -> dict[str, Any]:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table as it was written."""
+    arrays = read_npz(path)
+    return _table(_schema(arrays), arrays)
+
+
+def outline_table(path: Path) -> pd.DataFrame:
+    """Read a table but for what its columns of plain numbers and times hold."""
+    schema = _schema(read_npz(path, lambda name: name != _SCHEMA))
+    plain = {each["numbers"] for each in schema["values"] if each.keys() == {"numbers"}}
+    return _table(schema, read_npz(path, plain.__contains__))
+
+
+def _schema(arrays: Arrays) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(arrays[_SCHEMA].tobytes().decode("utf-8", "surrogatepass"))
+    return schema
+
+
+def _table(schema: dict[str, Any], arrays: Arrays) -> pd.DataFrame:
     import pandas as pd
 
-    arrays = read_npz(path)
-    schema = json.loads(arrays[_SCHEMA].tobytes().decode("utf-8", "surrogatepass"))
-    columns = [_to_column(each, arrays) for each in schema["values"]]
-    table = pd.DataFrame(dict(enumerate(columns)), index=_to_index(schema["index"], arrays))
+    columns = dict(enumerate(_to_column(each, arrays) for each in schema["values"]))
+    index = _to_index(schema["index"], arrays)
+    # Each column is an array of its own already, which nobody else has.
+    table = pd.DataFrame(columns, index=index, copy=False)
     table.columns = _to_index(schema["columns"], arrays)
     table.attrs.update(schema["attrs"])
     return table

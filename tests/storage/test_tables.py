@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from digitflow.storage.digests import digest_file
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.formats.artifacts import read_artifact, write_artifact
+from digitflow.storage.formats.tables import outline_table
 
 TIMES = pd.to_datetime(["2024-03-31 00:30", "2024-10-27 01:30", None])
 LONDON = ZoneInfo("Europe/London")
@@ -83,6 +84,20 @@ def test_a_column_keeps_its_dtype_and_its_gaps(
         assert back.to_numpy().tobytes() == table[name].to_numpy().tobytes()
     empty = round_trip(table.iloc[:0])
     assert len(empty) == 0
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_what_is_compared_after_writing_is_the_table_but_for_plain_numbers(
+    tmp_path: Path, name: str
+):
+    table = pd.DataFrame({name: COLUMNS[name], "more": [1, 2, 3]}, index=pd.Index([3, 1, 2]))
+    write_artifact("table", tmp_path / "file", table)
+    outline = outline_table(tmp_path / "file")
+    assert outline.dtypes.tolist() == table.dtypes.tolist()
+    pd.testing.assert_index_equal(outline.index, table.index)
+    assert outline["more"].tolist() == [0, 0, 0]
+    if not isinstance(table[name].dtype, np.dtype):
+        pd.testing.assert_series_equal(outline[name], table[name])
 
 
 def test_zones_are_those_that_they_were(round_trip: Callable[[pd.DataFrame], pd.DataFrame]):
