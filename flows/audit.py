@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -17,6 +16,7 @@ from digitflow.storage.store import Store
 from digitflow.tasks.engine.audit import SAMPLE, headline, is_red, share_of
 from digitflow.tasks.engine.audit import audit as audit_records
 from digitflow.tasks.engine.recompute import Recomputed
+from digitflow.tasks.reporting.artifacts import table_artifact
 
 _Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -49,10 +49,10 @@ def audit(sample: str = SAMPLE, stage: str | None = None, seed: _Seed | None = N
     store.connect()
     found = audit_records(store, share=share, seed=seed, stage=stage, say=say)
     text = headline(found)
-    create_table_artifact(
+    table_artifact(
         [_row(each) for each in found],
         key="digitflow-audit",
-        description=f"{text}. Again: `digitflow audit --sample {sample} --seed {seed}`",
+        description=f"{text}. Again: digitflow audit --sample {sample} --seed {seed}",
     )
     return ended(
         Failed(name="Different", message=text) if is_red(found) else Completed(message=text)

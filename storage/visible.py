@@ -7,12 +7,14 @@ are shown as JSON writes them, ``\\u001b``, so that a document of JSON stays the
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 # Controls, formats such as direction overrides, halves of a pair, separators of lines.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_UNUSUAL = re.compile("[^ -~]")
 # Without these, Persian, the scripts of India and many emoji are spelt wrong.
 _JOINERS = "\u200c\u200d"
 
@@ -29,13 +31,13 @@ def visible(text: str, kept: str = "\n") -> str:
     """
     if text.isprintable():
         return text
-    kept += _JOINERS
-    return "".join(
-        json.dumps(each)[1:-1]
-        if unicodedata.category(each) in _HIDDEN and each not in kept
-        else each
-        for each in text
-    )
+
+    def shown(found: re.Match[str]) -> str:
+        each = found[0]
+        is_hidden = unicodedata.category(each) in _HIDDEN and each not in kept + _JOINERS
+        return json.dumps(each)[1:-1] if is_hidden else each
+
+    return _UNUSUAL.sub(shown, text)
 
 
 def visible_values(value: Any) -> Any:

@@ -1,7 +1,10 @@
 """Nothing listens for others unless told, and nobody out there leads a request inside."""
 
 import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +13,19 @@ from typing import Any
 import httpx
 import pytest
 from dask.distributed import Client
+from prefect.client.orchestration import get_client
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_HOST,
+    temporary_settings,
+)
 
 from digitflow.flows.server import server as prefect_server
+from digitflow.flows.server.deploy import POOL, next_runs
 from digitflow.flows.server.embedded import EmbeddedServer
 from digitflow.flows.server.endpoint import Endpoint, exposure
+from digitflow.flows.server.monitor import Monitor, Timeouts
 from digitflow.flows.server.prefect_setup import ask_for_a_password
 from digitflow.flows.server.supervisor import Supervisor
 from digitflow.flows.workers import Workers
@@ -23,6 +35,8 @@ from digitflow.tasks.data.download.adding import DownloadError, describe
 from digitflow.tasks.data.download.addresses import Nearness, nearness
 from digitflow.tasks.data.download.errors import RefusedError
 from digitflow.tasks.data.download.mirrors import _safe
+from tests.mnist import ROOT
+from tests.patience import PATIENCE
 from tests.servers.scripted import Behaviours, serving
 
 OUTSIDE = "https://93.184.216.34/mnist/"
@@ -96,6 +110,13 @@ def test_the_nearest_of_several_addresses_counts(monkeypatch: pytest.MonkeyPatch
     assert nearness("both.example") is Nearness.LINK_OR_METADATA
 
 
+def test_a_proxy_looks_names_up_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    assert _safe(OUTSIDE, "https://localhost/x")
+    with pytest.raises(RefusedError):
+        _safe(OUTSIDE, "https://2852039166/x")
+
+
 def test_a_dataset_without_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adding, "MAX_FILE_BYTES", 10_000)
     with serving() as server:
@@ -131,8 +152,6 @@ def test_a_server_beyond_loopback_is_warned_of(
 def test_the_server_that_is_started(
     host: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from prefect.settings import PREFECT_SERVER_API_HOST, temporary_settings
-
     monkeypatch.setattr("prefect.cli.app", lambda: None)
     monkeypatch.setattr("sys.argv", ["digitflow"])
     monkeypatch.setattr(prefect_server, "let_writers_wait", lambda: None)
@@ -174,6 +193,44 @@ def test_who_runs_on_this_machine_as_somebody_else_gets_nowhere(
         assert httpx.post(flows, json={}, auth=(user, password)).json() == []
         strange = {"Origin": "https://evil.example", "Host": "evil.example"}
         assert httpx.post(flows, json={}, headers=strange).status_code == 401
+        ask_with_the_password_and_without(server.url, tmp_path)
+
+
+def ask_with_the_password_and_without(api_url: str, folder: Path) -> None:
+    """What every command of ours asks the server by, and what it says where that is refused."""
+    known = {
+        PREFECT_API_URL: api_url,
+        PREFECT_API_AUTH_STRING: os.environ["PREFECT_API_AUTH_STRING"],
+    }
+    with temporary_settings(known), get_client(sync_client=True) as client:
+        assert next_runs() == {}
+        Monitor(client, [POOL], Timeouts(), print).check()
+    wrong = {"PREFECT_API_URL": api_url, "PREFECT_API_AUTH_STRING": "digitflow:canary7f3a"}
+    done = subprocess.run(
+        [sys.executable, "-m", "digitflow", "deploy"],
+        cwd=folder,
+        env={**os.environ, **wrong},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "set PREFECT_API_AUTH_STRING=user:password" in done.stderr
+    assert "canary7f3a" not in done.stdout + done.stderr
+
+
+def test_no_module_asks_a_prefect_server_but_by_prefects_client() -> None:
+    """Which knows its password. What asks for a sign of life takes a refusal for one."""
+    direct = re.compile(
+        r"httpx\.(get|post|Client|request|stream)|requests\.(get|post|Session)|urlopen"
+    )
+    found = [
+        str(path.relative_to(ROOT))
+        for room in ("flows", "tasks", "storage")
+        for path in (ROOT / room).rglob("*.py")
+        if direct.search(path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(found) == ["flows/server/endpoint.py", "tasks/data/download/mirrors.py"]
 
 
 @pytest.mark.prefect

@@ -241,6 +241,9 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
         sys.excepthook = _print_traceback
         return None
     print_text(console, f"error: {redacted(str(error)) or type(error).__name__}", "red")
+    if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+        hint = "The Prefect server asks for a password: set PREFECT_API_AUTH_STRING=user:password."
+        print_text(console, hint, "red")
     is_ours = type(error).__module__.startswith("digitflow.")  # so its message is for people
     if not is_ours and arguments[:1] in (["run"], ["retrain"], ["sweep"]):
         console.print("Add --verbose for the whole story.", style="dim")

@@ -22,15 +22,21 @@ class Nearness(IntEnum):
     LINK_OR_METADATA = 3
 
 
-def nearness(host: str) -> Nearness:
+def nearness(host: str, *, by_name: bool = True) -> Nearness:
     """Return the nearest of the addresses that a host has; public if it has none that is known.
 
-    What has no address here is asked for through a proxy, or not at all.
+    Parameters
+    ----------
+    host
+        A name, or an address in any spelling that the system takes for one.
+    by_name
+        Whether names are looked up. Those that a proxy is asked for, it looks up itself.
     """
     if host.rstrip(".").lower() in _METADATA_NAMES:
         return Nearness.LINK_OR_METADATA
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        flags = 0 if by_name else socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError):
         return Nearness.PUBLIC
     addresses = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found]

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.utils import requote_uri
+from requests.utils import get_environ_proxies, requote_uri, select_proxy
 
 from digitflow.tasks.data.datasets.places import (
     HTTP,
@@ -267,14 +267,19 @@ def _safe(url: str, target: str) -> str:
     if problem is not None:
         reason = f"redirects to what is {problem}"
         raise RefusedError(reason, permanent=True)
-    there = nearness(urlsplit(absolute).hostname or "")
-    if there > nearness(urlsplit(url).hostname or "") or there is Nearness.LINK_OR_METADATA:
+    there = _nearness(absolute)
+    if there > _nearness(url) or there is Nearness.LINK_OR_METADATA:
         reason = (
             f"redirects to {display(absolute)[:200]}, an address inside this machine's network, "
             "refused; if the files are there, name that mirror itself"
         )
         raise RefusedError(reason, permanent=True)
     return absolute
+
+
+def _nearness(url: str) -> Nearness:
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return nearness(urlsplit(url).hostname or "", by_name=proxy is None)
 
 
 def _shown(chain: list[str]) -> str:
