@@ -19,7 +19,7 @@ from typing import IO, Any
 from digitflow.storage.atomic import remove
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.formats.archives import stored_members
-from digitflow.storage.os_errors import explaining
+from digitflow.storage.os_errors import explaining_full_disk
 
 _PIECE = 2**20  # bytes
 
@@ -69,7 +69,7 @@ def unpack(path: Path, into: Path) -> Path:
         Folder on whose file system there is room.
     """
     target = into / f"{path.parent.name}{path.name}"  # in a store, the object's digest
-    with zipfile.ZipFile(path) as archive, explaining("what is unpacked", into):
+    with zipfile.ZipFile(path) as archive, explaining_full_disk("what is unpacked", into):
         if not _holds(archive, path, target):
             into.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=into, prefix=".unpacking-") as temporary:

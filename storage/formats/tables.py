@@ -263,7 +263,7 @@ def _to_column(schema: dict[str, Any], arrays: Arrays) -> Any:
                 _to_column(left, arrays), _to_column(right, arrays), closed=closed
             )
     message = f"expected a column, found {schema!r:.100}"
-    raise ArtifactError(message)
+    raise ValueError(message)
 
 
 def _add(array: NDArray[Any], arrays: Arrays) -> str:

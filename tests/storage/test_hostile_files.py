@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,11 +204,22 @@ def test_a_folder_is_no_artifact(tmp_path: Path):
             read_artifact(format_name, tmp_path)
 
 
+def small_folder(folder: Path) -> Path:
+    (folder / "inner").mkdir(parents=True, exist_ok=True)
+    (folder / "inner" / "a").write_bytes(b"12345")
+    return folder
+
+
 def honest(format_name: str, file: Path) -> bytes:
     values: dict[str, Callable[[], Any]] = {
         "npy": lambda: np.arange(6.0).reshape(2, 3),
         "npz": lambda: {"a": np.arange(3), "b": np.zeros(2, "u1")},
         "json": lambda: {"a": [1, {"b": None}]},
+        "table": lambda: pd.DataFrame(
+            {"a": ["x", None], "b": pd.array([1, None]), "c": pd.Categorical(["u", "v"])},
+            index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)]),
+        ),
+        "folder": lambda: small_folder(file.with_name("shards")),
     }
     write_artifact(format_name, file, values[format_name]())
     return file.read_bytes()
@@ -215,7 +227,7 @@ def honest(format_name: str, file: Path) -> bytes:
 
 @settings(max_examples=200)
 @given(
-    st.sampled_from(["npy", "npz", "json"]),
+    st.sampled_from(["npy", "npz", "json", "table", "folder"]),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
     st.floats(0, 1),
 )
