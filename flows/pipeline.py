@@ -11,6 +11,7 @@ from digitflow.tasks.data.datasets.dataset import ROLES
 from digitflow.tasks.engine.call import Handle, Ref
 from digitflow.tasks.engine.stage import Stage
 from digitflow.tasks.parameters import Parameters
+from digitflow.tasks.stages.calibrate import calibrate
 from digitflow.tasks.stages.combine import combine
 from digitflow.tasks.stages.decode import decode
 from digitflow.tasks.stages.download import download
@@ -27,6 +28,7 @@ STAGES: tuple[Stage, ...] = (
     preprocess,
     train,
     combine,
+    calibrate,
     evaluate,
     plot,
 )
@@ -59,6 +61,18 @@ def pipeline(spec: RunSpec) -> None:
     if not selection.includes("train"):
         return
     trained = _train(prepared, parameters, len(dataset.labels))
+    if not selection.includes("calibrate"):
+        return
+    calibrate.submit(
+        trained["model"],
+        arrays["training_images"],
+        arrays["training_labels"],
+        prepared["form"],
+        training_sample=parameters.training_sample,
+        labels=list(dataset.labels),
+        validation_size=parameters.validation_size,
+        seeds=[parameters.training(member)["seed"] for member in range(parameters.members)],
+    )
     if not selection.includes("evaluate"):
         return
     evaluated = evaluate.submit(

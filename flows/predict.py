@@ -17,7 +17,7 @@ from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.data.pictures.files import PictureError
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.prediction.model import Model
-from digitflow.tasks.prediction.predictions import Prediction
+from digitflow.tasks.prediction.predictions import Prediction, count_unsure
 from digitflow.tasks.prediction.publish import Predicted, publish_predictions
 from digitflow.tasks.reporting.results import check_results_folder
 
@@ -90,9 +90,10 @@ def _predict(model: Model, batch: Batch) -> list[Prediction]:
 def _state(done: Predicted) -> State[Any]:
     """Return a state that says at a glance whether every file was read."""
     blank = sum(each.label is None for each in done.predictions)
-    unreadable = len(done.batch.unreadable)
+    unreadable, unsure = len(done.batch.unreadable), count_unsure(done.predictions)
+    doubt = "" if unsure is None else f"{unsure:,} unsure, "
     message = (
         f"{len(done.predictions):,} pictures by model {done.model.version}, {blank:,} blank, "
-        f"{unreadable:,} files unreadable; results: {done.folder}"
+        f"{doubt}{unreadable:,} files unreadable; results: {done.folder}"
     )
     return Completed(name="Incomplete" if unreadable else "Completed", message=message)

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 StageName = Literal[
-    "draw", "download", "decode", "preprocess", "train", "combine", "evaluate", "plot"
+    "draw",
+    "download",
+    "decode",
+    "preprocess",
+    "train",
+    "combine",
+    "calibrate",
+    "evaluate",
+    "plot",
 ]
 STAGE_NAMES: tuple[str, ...] = get_args(StageName)
 

@@ -39,6 +39,9 @@ class BatchRecord(Document):
     brightness, contrast
         Mean over the pictures that are not blank of the mean and of the standard deviation of their
         pixels, 0 to 255; None in the record of an older digitflow, and of a batch of blank ones.
+    unsure
+        Pictures that are not blank and of which the model said that it does not know; None where it
+        cannot tell, and in the record of an older digitflow.
     """
 
     created: Time
@@ -51,6 +54,7 @@ class BatchRecord(Document):
     unreadable: Count
     brightness: Number | None = None
     contrast: Number | None = None
+    unsure: Count | None = None
 
 
 def _check_counts(batch: BatchRecord) -> None:

@@ -74,6 +74,9 @@ class ModelVersion(Document):
         record of an older digitflow, which did not keep it.
     model
         The named model that it was trained for; empty in the record of an older digitflow.
+    calibration
+        Reference to what tells how sure it may be; None in the record of an older digitflow, and
+        where a run ended before that was fitted.
     """
 
     version: int
@@ -92,6 +95,13 @@ class ModelVersion(Document):
     transposed: bool = False
     form: Mapping[str, Any] | None = None
     model: str = ""
+    calibration: Artifact | None = None
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The references to all that it is used by."""
+        optional = () if self.calibration is None else (self.calibration,)
+        return (self.weights, self.predictions, *optional)
 
     @cached_property
     def id(self) -> str:

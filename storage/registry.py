@@ -223,7 +223,7 @@ class ModelStore:
         LedgerError
             If entries are lost, and it is not a person who decides.
         StorageError
-            If the version's weights or predictions are missing or damaged.
+            If the version's weights, predictions or calibration are missing or damaged.
         """
         chosen = self.load(version)
         model = self.named(model) if model else self._state.named(chosen)
@@ -263,7 +263,7 @@ class ModelStore:
         LedgerError
             If the champion is on hold.
         StorageError
-            If the earlier champion's weights or predictions are missing or damaged.
+            If the earlier champion's weights, predictions or calibration are missing or damaged.
         """
         state = self.state()
         model = self._one(state, model)
@@ -401,8 +401,7 @@ class ModelStore:
         state = self.state()
         self.check_certain(state)
         for version in state.versions.values():
-            yield version.weights.sha256
-            yield version.predictions.sha256
+            yield from (each.sha256 for each in version.artifacts)
         for model in state.with_champions():
             champion = state.champion(model)
             yield from () if champion is None else champion.data.values()
@@ -416,8 +415,7 @@ class ModelStore:
         versions = [each.trained for each in mirror.readable() if each.trained is not None]
         old = self._old.read(str(self.ledger))
         for version in [*versions, *(old.versions if old else ())]:
-            yield version.weights.sha256
-            yield version.predictions.sha256
+            yield from (each.sha256 for each in version.artifacts)
 
     def check_certain(self, state: State) -> None:
         """Refuse to go on from a champion of whom it is not certain that he still is.
@@ -450,8 +448,8 @@ class ModelStore:
             raise VerdictError(message)
 
     def _check_sound(self, version: ModelVersion) -> None:
-        self._check(version.weights)
-        self._check(version.predictions)
+        for artifact in version.artifacts:
+            self._check(artifact)
 
     def _earlier(self, state: State, back: list[str]) -> ModelVersion:
         """Return the last champion before the present one that is not in quarantine."""
@@ -550,6 +548,8 @@ class ModelStore:
             known = replace(known, model=model)
         if known.form is None:
             known = replace(known, form=fields.get("form"))
+        if known.calibration is None:
+            known = replace(known, calibration=fields.get("calibration"))
         if known.image_size is not None or fields.get("image_size") is None:
             return known
         of_images = {name: fields[name] for name in ("image_size", "transposed") if name in fields}

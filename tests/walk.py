@@ -41,6 +41,7 @@ LABELS = (
     "decode-test-labels",
     "preprocess",
     "train",
+    "calibrate",
     "evaluate",
     "plot",
 )

@@ -253,5 +253,7 @@ def _document(model: ModelVersion, state: State) -> dict[str, Any]:
         document["quarantine"] = f"since {entry.at} by {entry.by}: {entry.reason}"
     document["weights"] = model.weights.to_json()
     document["predictions"] = model.predictions.to_json()
+    if model.calibration is not None:
+        document["calibration"] = model.calibration.to_json()
     document["class_names"] = ", ".join(model.class_names)
     return document

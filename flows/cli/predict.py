@@ -36,6 +36,7 @@ from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.prediction.predictions import (
     BLANK,
+    CANNOT_TELL,
     Prediction,
     predictions_csv,
     predictions_json,
@@ -109,13 +110,18 @@ def predict(
     elif csv is not None:
         write_bytes(Path(csv), predictions_csv(predictions, batch.unreadable).encode())
     if json:
-        console.print_json(data=predictions_json(version, predictions, batch.unreadable))
+        told = predictions_json(
+            version, predictions, batch.unreadable, tells_unsure=loaded.calibration is not None
+        )
+        console.print_json(data=told)
     elif csv is None:
         _print(console, version, predictions)
     elif csv != "-":
         count = len(predictions)
         what = "prediction is" if count == 1 else "predictions are"
         print_text(console, f"{count:,} {what} in {csv}")
+    if loaded.calibration is None:
+        print_text(errors, CANNOT_TELL.format(version.version), "dim")
     if batch.passed_over:
         names = ", ".join(Path(each).name for each in batch.passed_over[:_MOST_NAMES])
         more = ", …" if len(batch.passed_over) > _MOST_NAMES else ""
@@ -180,6 +186,8 @@ def _print(console: Console, model: ModelVersion, predictions: Sequence[Predicti
     names = [_shortened(visible(each.picture, kept=""), room) for each in predictions]
     width = max(7, *(len(name) for name in names))
     head = f"{'picture':{width}}  {'class':{classes}}  probability  {'runner-up':{classes}}"
+    if any(each.unsure for each in predictions):
+        head += "           unsure"
     lines = [head]
     for name, each in zip(names, predictions, strict=True):
         if each.label is None:
@@ -188,6 +196,7 @@ def _print(console: Console, model: ModelVersion, predictions: Sequence[Predicti
         lines.append(
             f"{name:{width}}  {each.label:{classes}}  {_percent(each.probability):>11}  "
             f"{each.runner_up:{classes}}  {_percent(each.runner_up_probability):>7}"
+            f"{f'  {each.doubt}' if each.unsure else ''}"
         )
     console.print("\n".join(lines), soft_wrap=True)
 
@@ -202,24 +211,30 @@ def _shortened(name: str, room: int) -> str:
 
 
 def _print_batches(console: Console, report: DriftReport) -> None:
-    numbers = map(number, ("model", "pictures", "confidence", "PSI", "by chance"))
+    numbers = map(number, ("model", "pictures", "unsure", "confidence", "PSI", "by chance"))
     shown = table(word("batch"), *numbers, word())
     model = str(report.model.version)
-    shown.add_row("test set", model, str(report.then.images), f"{report.then.confidence:.3f}")
+    shown.add_row("test set", model, str(report.then.images), "", f"{report.then.confidence:.3f}")
     for batch, drift in report.batches:
         shown.add_row(
             local_time(batch.created),
             str(batch.model),
             str(sum(batch.counts)),
+            _known(batch.unsure),
             f"{batch.confidence:.3f}",
             *_numbers(drift),
         )
     together = report.now
     shown.add_row(
-        *("all of them", "", str(together.images), f"{together.confidence:.3f}"),
+        *("all of them", "", str(together.images), _known(together.unsure)),
+        f"{together.confidence:.3f}",
         *_numbers(report.drift),
     )
     print_table(console, shown)
+
+
+def _known(count: int | None) -> str:
+    return "–" if count is None else str(count)
 
 
 def _print_classes(console: Console, report: DriftReport) -> None:

@@ -19,7 +19,7 @@ _TILE_WIDTH = FULL_WIDTH / _COLUMNS - 0.12
 _CAPTION_SIZE = 9.5
 _NAME_SIZE = 7.0
 
-# Below this probability a picture is framed, for people to look at.
+# Below this probability a picture is framed, for people to look at, as what is unsure is.
 UNSURE = 0.8
 
 
@@ -66,6 +66,7 @@ def contact_sheet_figure(
     *,
     total: int,
     title: str,
+    unsure: Sequence[bool] | None = None,
 ) -> Figure:
     """Draw pictures as the network saw them, each with its class and probability.
 
@@ -83,6 +84,8 @@ def contact_sheet_figure(
         How many pictures the batch has.
     title : str
         What stands first in the title, such as the model.
+    unsure : sequence of bool, length n, optional
+        Whether the model does not know what a picture shows, which its caption says.
 
     Raises
     ------
@@ -91,7 +94,8 @@ def contact_sheet_figure(
     """
     check_images(images, dimensions=3)
     count, height, width = images.shape
-    if not count == len(labels) == len(probabilities) == len(names) or count == 0:
+    unsure = [False] * count if unsure is None else unsure
+    if not count == len(labels) == len(probabilities) == len(names) == len(unsure) or not count:
         message = (
             "a contact sheet needs at least one picture, and a class, a probability and a name "
             f"for each: found {count} pictures, {len(labels)} classes, {len(probabilities)} "
@@ -103,13 +107,14 @@ def contact_sheet_figure(
     figure = Figure(figsize=(FULL_WIDTH, 0.5 + rows * (tile + 0.62)))
     set_title(figure, title, _summary(count, total))
     limits = brightness(images)
-    tiles = zip(images, labels, probabilities, names, strict=True)
-    for place, (image, label, probability, name) in enumerate(tiles, start=1):
+    tiles = zip(images, labels, probabilities, names, unsure, strict=True)
+    for place, (image, label, probability, name, in_doubt) in enumerate(tiles, start=1):
         axes = figure.add_subplot(rows, _COLUMNS, place)
-        above = f"{fit(label, _TILE_WIDTH, _CAPTION_SIZE)}\n{probability * 100:.1f} %"
+        surely = "unsure" if in_doubt else f"{probability * 100:.1f} %"
+        above = f"{fit(label, _TILE_WIDTH, _CAPTION_SIZE)}\n{surely}"
         show_tile(axes, image, limits, above)
         axes.set_xlabel(fit(name, _TILE_WIDTH, _NAME_SIZE), fontsize=_NAME_SIZE)
-        if probability < UNSURE:
+        if in_doubt or probability < UNSURE:
             for spine in axes.spines.values():
                 spine.set(color=HIGHLIGHT, linewidth=2.5)
     return figure

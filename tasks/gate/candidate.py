@@ -44,6 +44,7 @@ def register_model(
     """
     trained = find_stage(summary.stages, "train")
     prepared = find_stage(summary.stages, "preprocess")
+    calibrated = find_stage(summary.stages, "calibrate")
     if trained is None or prepared is None:
         return None
     fields = dict(
@@ -60,6 +61,7 @@ def register_model(
         image_size=_image_size(summary.stages),
         transposed=dataset.transposed,
         form=cache.read(prepared.outputs["form"]),
+        calibration=None if calibrated is None else calibrated.outputs["calibration"],
     )
     try:
         return cache.models.register(model=model, dataset_name=dataset.name, **fields)

@@ -42,6 +42,8 @@ _WATCHED_ERRORS, _WATCHED_EFFECT = 4.0, 0.25
 _LEAST_DEVIATION = {"confidence": 0.02, "brightness": 2.0, "contrast": 2.0}
 # So many pictures may be blank, whatever the test set has: what a feed of people's pictures brings.
 _BLANK = 0.05
+# So many may be unsure, and so many of the test set are at most: thresholds are fitted so.
+_UNSURE, _UNSURE_IN_TEST = 0.05, 0.01
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Distribution:
         Standard deviation of each of the three over the pictures, by name; known of a test set.
     confidence_compares
         Whether the confidence is that of the model that it is compared with.
+    unsure
+        Of how many pictures that are not blank the model said that it does not know; None where it
+        could not tell.
     """
 
     counts: tuple[int, ...]
@@ -72,6 +77,7 @@ class Distribution:
     blank: int = 0
     deviations: tuple[tuple[str, float], ...] = ()
     confidence_compares: bool = True
+    unsure: int | None = None
 
     @property
     def images(self) -> int:
@@ -91,9 +97,9 @@ class Sign:
     Attributes
     ----------
     name
-        ``confidence``, ``brightness``, ``contrast`` or ``blank``.
+        ``confidence``, ``brightness``, ``contrast``, ``blank`` or ``unsure``.
     then, now
-        On the test set, and now; of ``blank`` the share.
+        On the test set, and now; of ``blank`` and ``unsure`` the share.
     state
         What it says by itself.
     """
@@ -150,7 +156,7 @@ def measure(then: Distribution, now: Distribution) -> Drift:
             f"{then.images} of {len(then.counts)} and {now.images} of {len(now.counts)} classes"
         )
         raise ValueError(message)
-    signs = (*_means(then, now), _blank(then, now))
+    signs = (*_means(then, now), _blank(then, now), *_unsure(now))
     telling = [each.state for each in signs if each.state != "stable"]
     if not now.images:
         terms: tuple[float, ...] = (0.0,) * len(then.counts)
@@ -196,7 +202,13 @@ def pooled(batches: Sequence[Distribution]) -> Distribution:
         mean("contrast"),
         sum(batch.blank for batch in batches),
         confidence_compares=all(batch.confidence_compares for batch in batches),
+        unsure=_sum([batch.unsure for batch in batches]),
     )
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [each for each in counts if each is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def chi_squared_quantile(degrees: int, exceeded: float) -> float:
@@ -249,6 +261,15 @@ def _blank(then: Distribution, now: Distribution) -> Sign:
     chance = _at_least(now.blank, pictures, max(before, _BLANK))
     state: State = "drifted" if chance < 1 / _FALSE_ALARMS else "stable"
     return Sign("blank", before, now.blank / pictures, state)
+
+
+def _unsure(now: Distribution) -> list[Sign]:
+    """Judge by how many pictures are unsure; of the test set as many are as the threshold lets."""
+    if now.unsure is None or not now.images:
+        return []
+    chance = _at_least(now.unsure, now.images, _UNSURE)
+    state: State = "drifted" if chance < 1 / _FALSE_ALARMS else "stable"
+    return [Sign("unsure", _UNSURE_IN_TEST, now.unsure / now.images, state)]
 
 
 def _at_least(count: int, of: int, share: float) -> float:

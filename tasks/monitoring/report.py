@@ -25,7 +25,7 @@ from digitflow.tasks.monitoring.drift import (
     measure,
     pooled,
 )
-from digitflow.tasks.prediction.model import loss_of
+from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.reporting.render import picture, render
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def report_drift(cache: Store, model: ModelVersion, last: int = LAST_BATCHES) ->
     if not batches:
         return None
     then = seen_in_test(cache, model)
+    calibrated = Model(model, cache).calibration is not None
     seen = [
         Distribution(
             batch.counts,
@@ -105,7 +106,10 @@ def report_drift(cache: Store, model: ModelVersion, last: int = LAST_BATCHES) ->
             batch.brightness,
             batch.contrast,
             batch.blank,
-            confidence_compares=batch.model == model.version,
+            # A model that has been calibrated since was as sure in another way before.
+            confidence_compares=batch.model == model.version
+            and (batch.unsure is not None) == calibrated,
+            unsure=batch.unsure,
         )
         for batch in batches
     ]
@@ -129,10 +133,9 @@ def seen_in_test(cache: Store, model: ModelVersion) -> Distribution:
 
     from digitflow.tasks.data.measures import brightness_and_contrast
     from digitflow.tasks.data.pictures.ink import are_blank
-    from digitflow.tasks.nn.predict import probabilities
 
     outputs = np.asarray(cache.read(model.predictions)["outputs"])
-    sure = probabilities(outputs, loss_of(model)).max(axis=1)
+    sure = Model(model, cache).shares(outputs).max(axis=1)
     deviations = [("confidence", float(sure.std()))]
     predicted, blank, looks = outputs.argmax(axis=1), 0, dict[str, float]()
     images = _test_images(cache, model)
@@ -187,6 +190,8 @@ def drift_headline(report: DriftReport | None) -> str:
 def _because(sign: Sign) -> str:
     if sign.name == "blank":
         return f"{100 * sign.now:.0f} % are blank, {100 * sign.then:.0f} % there"
+    if sign.name == "unsure":
+        return f"{100 * sign.now:.0f} % are unsure, at most {100 * sign.then:.0f} % there"
     digits = 3 if sign.name == "confidence" else 1
     return f"mean {sign.name} {sign.now:.{digits}f} against {sign.then:.{digits}f}"
 
@@ -250,6 +255,7 @@ def drift_json(report: DriftReport) -> dict[str, Any]:
             "brightness": pictures.brightness,
             "contrast": pictures.contrast,
             "blank": pictures.blank,
+            "unsure": pictures.unsure,
         }
 
     classes = zip(
@@ -275,6 +281,7 @@ def drift_json(report: DriftReport) -> dict[str, Any]:
                 "model": batch.model,
                 "pictures": sum(batch.counts),
                 "blank": batch.blank,
+                "unsure": batch.unsure,
                 "unreadable": batch.unreadable,
                 "confidence": batch.confidence,
                 **measured(drift),

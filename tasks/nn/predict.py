@@ -102,7 +102,7 @@ def probabilities(outputs: Floats, loss: str) -> NDArray[np.float64]:
       target minimises the squared error. No constraint keeps them between 0 and 1, so the nearest
       point that is a probability distribution is taken, nearest in that same distance.
 
-    Neither is calibrated: a confident network may be wrong.
+    Neither is calibrated (`tasks.nn.temperature`): a confident network may be wrong.
 
     Sources: M. D. Richard and R. P. Lippmann, "Neural network classifiers estimate Bayesian a
     posteriori probabilities", Neural Computation 3 (1991). The projection: J. Duchi et al.,

@@ -10,7 +10,7 @@ from digitflow.tasks.nn.augmentation import Augment
 from digitflow.tasks.nn.blas import blas_threads
 from digitflow.tasks.nn.checkpoints import CheckpointFolder, run_identity
 from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.feed import check_examples, count_classes
+from digitflow.tasks.nn.feed import Rows, check_examples, count_classes
 from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
 from digitflow.tasks.nn.losses import LOSSES, Loss
 from digitflow.tasks.nn.model_file import to_arrays
@@ -73,6 +73,14 @@ def make_schedule(settings: TrainingSettings) -> Schedule:
     schedule = SCHEDULES[settings.schedule]
     share = settings.warm_up_epochs / settings.epochs
     return warm_up(schedule, share) if share else schedule
+
+
+def split(
+    labels: NDArray[np.integer[Any]], settings: TrainingSettings, randomness: Randomness
+) -> tuple[Rows, Rows]:
+    """Return the rows of training images that are learnt from, and those that validate."""
+    present = len(np.unique(labels))
+    return stratified_split(labels, settings.held_back(len(labels), present), randomness.split)
 
 
 def train_network(
@@ -220,14 +228,12 @@ def _prepare(
 ) -> tuple[Training, CheckpointFolder | None]:
     """Build a training that has not begun, and the folder of its checkpoints."""
     randomness = Randomness.from_seed(settings.seed)
-    present = len(np.unique(training_labels))
-    learnt_from, held_back = stratified_split(
-        training_labels, settings.held_back(len(training_labels), present), randomness.split
-    )
+    learnt_from, held_back = split(training_labels, settings, randomness)
     if settings.patience and not len(held_back):
         message = (
             f"patience needs a validation set, and {len(training_labels)} training images of "
-            f"{present} classes are too few to hold one back: set validation_size, or patience=0"
+            f"{len(np.unique(training_labels))} classes are too few to hold one back: set "
+            "validation_size, or patience=0"
         )
         raise ValueError(message)
     height, width = training_images.shape[1:]

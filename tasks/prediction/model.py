@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from digitflow.tasks.data.pictures.batch import Batch
     from digitflow.tasks.data.pictures.form import Form
+    from digitflow.tasks.nn.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,39 @@ class Model:
             return Form(self.image_size)
         return Form.from_json(self.version.form)
 
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What tells how sure the model may be; None if it cannot tell.
+
+        So it is with what an older digitflow registered, and what was trained on all the images
+        there are.
+
+        Raises
+        ------
+        StorageError
+            If it is lost or damaged.
+        """
+        from digitflow.tasks.nn.calibration import Calibration
+
+        if self.version.calibration is None:
+            return None
+        return Calibration.from_arrays(dict(self._cache.read(self.version.calibration)))
+
+    def shares(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Return how probable each class is, given the network's outputs: calibrated, if it can be.
+
+        Raises
+        ------
+        StorageError
+            If the model's calibration is lost or damaged.
+        ValueError
+            If an output is not finite.
+        """
+        from digitflow.tasks.nn.predict import probabilities
+
+        shares = probabilities(outputs, loss_of(self.version))
+        return shares if self.calibration is None else self.calibration.probabilities(outputs)
+
     def probabilities(self, images: NDArray[Any]) -> NDArray[Any]:
         """Return how probable each class is for each image.
 
@@ -190,9 +225,7 @@ class Model:
         ValueError
             If the images do not fit the model.
         """
-        from digitflow.tasks.nn.predict import probabilities
-
-        return probabilities(self._outputs(images), loss_of(self.version))
+        return self.shares(self._outputs(images))
 
     def read(
         self,
@@ -230,22 +263,30 @@ class Model:
         """
         import numpy as np
 
-        from digitflow.tasks.nn.predict import probabilities
-
         outputs = self._outputs(batch.images)
-        shares = probabilities(outputs, loss_of(self.version))
+        shares = self.shares(outputs)
         # By the outputs, of which different ones may be equally probable; stable, so that of two
         # equal ones the first class is named, as argmax does.
         order = np.argsort(-outputs, axis=1, kind="stable")
         names = self.class_names
+        found = [None] * len(batch.names) if batch.found is None else batch.found.tolist()
+        doubts: list[str] | list[None] = [None] * len(batch.names)
+        if self.calibration is not None:
+            doubts = self.calibration.unsure(batch.images, outputs, batch.found)
         return [
-            Prediction(picture, None, 0.0, None, 0.0)
+            Prediction(picture, None, 0.0, None, 0.0, count, None if doubt is None else "")
             if is_blank
             else Prediction(
-                picture, names[first], float(row[first]), names[second], float(row[second])
+                picture,
+                names[first],
+                float(row[first]),
+                names[second],
+                float(row[second]),
+                count,
+                doubt,
             )
-            for picture, is_blank, row, (first, second) in zip(
-                batch.names, batch.is_blank, shares, order[:, :2], strict=True
+            for picture, is_blank, row, (first, second), count, doubt in zip(
+                batch.names, batch.is_blank, shares, order[:, :2], found, doubts, strict=True
             )
         ]
 

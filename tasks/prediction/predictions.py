@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLANK = "blank"
+CANNOT_TELL = (
+    "model {} cannot tell when it is unsure: repeat the run that trained it (what is cached is not "
+    "computed again), with training images that it does not learn from (validation_size)"
+)
+_YES_OR_NO = {None: "", False: "no", True: "yes"}
 
-COLUMNS = ("picture", "class", "probability", "runner_up", "runner_up_probability", "note")
+COLUMNS = (
+    *("picture", "class", "probability", "runner_up", "runner_up_probability", "note"),
+    *("found", "unsure"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,11 @@ class Prediction:
         Of that class, 0 to 1; 0 if nothing is on the picture.
     runner_up, runner_up_probability
         The second most probable class, likewise.
+    found
+        How many things stand side by side on the picture; None if that cannot be told.
+    doubt
+        Why the model does not know what it shows, empty where it does; None of a model that cannot
+        tell, because it was trained before that was fitted, or on all the images there are.
     """
 
     picture: str
@@ -47,6 +60,19 @@ class Prediction:
     probability: float
     runner_up: str | None
     runner_up_probability: float
+    found: int | None = None
+    doubt: str | None = None
+
+    @property
+    def unsure(self) -> bool | None:
+        """Whether the model does not know what the picture shows; None if it cannot tell."""
+        return None if self.doubt is None else self.doubt != ""
+
+
+def count_unsure(predictions: Sequence[Prediction]) -> int | None:
+    """Return how many of the pictures that are not blank are unsure; None if it cannot be told."""
+    told = [each.unsure for each in predictions if each.label is not None]
+    return None if None in told else sum(map(bool, told))
 
 
 def record_batch(
@@ -90,16 +116,25 @@ def record_batch(
                 unreadable=unreadable,
                 brightness=brightness,
                 contrast=contrast,
+                unsure=count_unsure(predictions),
             )
         )
 
 
 def predictions_json(
-    model: ModelVersion, predictions: Sequence[Prediction], unreadable: Sequence[tuple[str, str]]
+    model: ModelVersion,
+    predictions: Sequence[Prediction],
+    unreadable: Sequence[tuple[str, str]],
+    *,
+    tells_unsure: bool = False,
 ) -> dict[str, Any]:
-    """Return predictions as a JSON object."""
+    """Return predictions as a JSON object.
+
+    Whether the model tells when it is unsure is said besides: where it does not, `unsure` is null.
+    """
     return {
         "model": model.version,
+        "tells_unsure": tells_unsure,
         "predictions": [
             {
                 "picture": each.picture,
@@ -108,6 +143,9 @@ def predictions_json(
                 "runner_up": each.runner_up,
                 "runner_up_probability": each.runner_up_probability,
                 "blank": each.label is None,
+                "found": each.found,
+                "unsure": each.unsure,
+                "doubt": each.doubt,
             }
             for each in predictions
         ],
@@ -119,6 +157,9 @@ def predictions_csv(
     predictions: Sequence[Prediction], unreadable: Sequence[tuple[str, str]]
 ) -> str:
     """Return predictions as CSV; what is blank or unreadable has a note instead of a class.
+
+    A note says also why a prediction is unsure. The last two columns are empty where it is not
+    known.
 
     A file or a class may be called ``=HYPERLINK(…)``, which a spreadsheet would execute, or hold
     characters that a terminal obeys: see `guarded` and `visible`.
@@ -132,10 +173,12 @@ def predictions_csv(
             row = [each.picture, "", "", "", "", BLANK]
         else:
             first, second = f"{each.probability:.6f}", f"{each.runner_up_probability:.6f}"
-            row = [each.picture, each.label, first, each.runner_up, second, ""]
+            row = [each.picture, each.label, first, each.runner_up, second, each.doubt]
+        row += ["" if each.found is None else str(each.found), _YES_OR_NO[each.unsure]]
         writer.writerow(map(_harmless, row))
     for name, problem in unreadable:
-        writer.writerow(map(_harmless, [name, "", "", "", "", f"unreadable: {problem}"]))
+        row = [name, "", "", "", "", f"unreadable: {problem}", "", ""]
+        writer.writerow(map(_harmless, row))
     return text.getvalue()
 
 

@@ -17,7 +17,12 @@ from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.engine.step import step
 from digitflow.tasks.figures.contact_sheet import choose_for_sheet, contact_sheet_figure
 from digitflow.tasks.figures.png import to_png
-from digitflow.tasks.prediction.predictions import Prediction, predictions_csv, record_batch
+from digitflow.tasks.prediction.predictions import (
+    Prediction,
+    count_unsure,
+    predictions_csv,
+    record_batch,
+)
 from digitflow.tasks.reporting.artifacts import markdown_artifact, table_artifact
 from digitflow.tasks.reporting.render import render
 from digitflow.tasks.reporting.results import replace_folder
@@ -134,6 +139,7 @@ def predictions_markdown(done: Predicted, sheet: bytes | None) -> str:
         model=done.model,
         confidence=f"{sum(sure) / len(sure):.3f}" if sure else "–",
         blank=len(done.predictions) - len(sure),
+        unsure=count_unsure(done.predictions),
         sheet=sheet,
     )
 
@@ -143,7 +149,10 @@ def _contact_sheet(done: Predicted, count: int) -> bytes | None:
     seen = [i for i, each in enumerate(done.predictions) if each.label is not None]
     if not seen:
         return None
-    shares = np.array([done.predictions[i].probability for i in seen])
+    # What is unsure comes before all that is not, however probable.
+    shares = np.array(
+        [each.probability - bool(each.unsure) for each in (done.predictions[i] for i in seen)]
+    )
     chosen = [seen[i] for i in choose_for_sheet(shares, count=count, seed=_SHEET_SEED)]
     shown = [done.predictions[i] for i in chosen]
     return to_png(
@@ -152,6 +161,7 @@ def _contact_sheet(done: Predicted, count: int) -> bytes | None:
             [str(each.label) for each in shown],
             [each.probability for each in shown],
             [Path(each.picture).name for each in shown],
+            unsure=[bool(each.unsure) for each in shown],
             total=len(seen),
             title=f"model {done.model.version}",
         )

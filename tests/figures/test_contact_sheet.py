@@ -62,6 +62,15 @@ def test_the_unsure_are_framed(built):
     assert widths[0] > 2 > widths[1]
 
 
+def test_what_is_unsure_is_framed_and_says_so(built, texts):
+    positional, given = sheet(2, probabilities=[0.99, 0.99], unsure=[True, False])
+    figure = built(contact_sheet_figure, *positional, **given)
+    widths = [axes.spines["left"].get_linewidth() for axes in figure.axes]
+    assert widths[0] > 2 > widths[1]
+    assert "0\nunsure" in texts(figure)
+    assert "1\n99.0 %" in texts(figure)
+
+
 def test_says_what_was_left_out(built, texts):
     positional, given = sheet(9, total=10_000)
     said = texts(built(contact_sheet_figure, *positional, **given))

@@ -102,7 +102,7 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
     # Other code, other bytes: what follows runs too, and nothing before it.
     edit(tutorial, "outputs[part] = layer_2\n", "outputs[part] = -layer_2\n")
     answer = walk()
-    assert list(answer["ran"]) == ["train", "evaluate", "plot"]
+    assert list(answer["ran"]) == ["train", "calibrate", "evaluate", "plot"]
     assert answer["ran"]["train"] == [changed]
 
 

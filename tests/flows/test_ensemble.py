@@ -57,7 +57,7 @@ def test_is_planned_and_grows_by_what_it_lacks(cache: Store, tiny: Dataset, done
     plan = {each.label: each for each in planned(cache, tiny, parameters(), Selection())}
     assert all(each.cached for each in plan.values())
     more = walk(cache, tiny, parameters(members=4))
-    assert more.ran == ["train-member-4", "combine", "evaluate", "plot"]
+    assert more.ran == ["train-member-4", "combine", "calibrate", "evaluate", "plot"]
     assert more.started["combine"][0].startswith("input changed: histories[3] (none) → ")
     again = walk(cache, tiny, parameters(members=4), Selection(start="train"))
     assert "combine" in again.ran

@@ -132,7 +132,11 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("changes", "ran", "reason"),
         [
-            ({"learning_rate": 0.05}, ["train", "evaluate", "plot"], "learning_rate 0.005 → 0.05"),
+            (
+                {"learning_rate": 0.05},
+                ["train", "calibrate", "evaluate", "plot"],
+                "learning_rate 0.005 → 0.05",
+            ),
             ({"dpi": 50}, ["plot"], "dpi 40 → 50"),
         ],
     )

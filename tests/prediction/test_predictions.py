@@ -16,6 +16,7 @@ from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.prediction.predictions import (
     Prediction,
+    count_unsure,
     predictions_csv,
     predictions_json,
 )
@@ -68,10 +69,40 @@ def test_csv(cache: Store, model: ModelVersion, batch: Batch):
         "runner_up": "one",
         "runner_up_probability": "0.200000",
         "note": "",
+        "found": "",
+        "unsure": "",
     }
     assert (rows[2]["class"], rows[2]["note"]) == ("", "blank")
     assert rows[3]["note"] == "unreadable: the picture is damaged"
     assert "\r" not in text
+
+
+def test_what_is_unsure_is_said_in_every_row(model: ModelVersion):
+    sure = Prediction("a.png", "two", 0.8, "one", 0.2, 1, "")
+    unsure = replace(sure, picture="b.png", found=2, doubt="2 side by side")
+    blank = Prediction("c.png", None, 0.0, None, 0.0, 0, "")
+    rows = list(csv.DictReader(io.StringIO(predictions_csv([sure, unsure, blank], UNREADABLE))))
+    assert [(each["found"], each["unsure"], each["note"]) for each in rows[:3]] == [
+        ("1", "no", ""),
+        ("2", "yes", "2 side by side"),
+        ("0", "no", "blank"),
+    ]
+    document = predictions_json(model, [sure, unsure, blank], UNREADABLE, tells_unsure=True)
+    assert [each["unsure"] for each in document["predictions"]] == [False, True, False]
+    assert [each["found"] for each in document["predictions"]] == [1, 2, 0]
+    assert document["tells_unsure"] is True
+    assert count_unsure([sure, unsure, blank]) == 1
+    assert count_unsure([sure, Prediction("d.png", "two", 0.8, "one", 0.2)]) is None
+
+
+def test_a_model_of_an_older_digitflow_predicts_and_cannot_tell(
+    cache: Store, model: ModelVersion, batch: Batch
+):
+    predictions = Model(model, cache).predict_batch(batch)
+    assert [each.unsure for each in predictions] == [None, None, None]
+    document = predictions_json(model, predictions, UNREADABLE)
+    assert document["tells_unsure"] is False
+    assert [each["unsure"] for each in document["predictions"]] == [None, None, None]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from digitflow.tasks.data.pictures.count import count_things
 from digitflow.tasks.data.pictures.files import (
     OTHER_PICTURES,
     SUFFIXES,
@@ -37,6 +38,8 @@ class Batch:
         Name of each file that cannot be read, and why.
     passed_over
         Files in the folders that are no pictures, by their names.
+    found
+        How many things each shows side by side, shape (n,); None where that cannot be told.
     """
 
     names: tuple[str, ...]
@@ -44,6 +47,7 @@ class Batch:
     is_blank: NDArray[np.bool_]
     unreadable: tuple[tuple[str, str], ...]
     passed_over: tuple[str, ...] = ()
+    found: NDArray[np.intp] | None = None
 
 
 def read_batch(
@@ -77,18 +81,20 @@ def read_batch(
     images: list[NDArray[np.uint8]] = []
     for done, file in enumerate(files, start=1):
         try:
-            found, pictures = _read(file, form, transposed)
+            read, pictures = _read(file, form, transposed)
         except PictureError as error:
             unreadable.append((str(file), str(error).removeprefix(f"{file}: ")))
         except OSError as error:
             unreadable.append((str(file), error.strerror or str(error)))
         else:
-            names += found
+            names += read
             images += pictures
         if progress is not None:
             progress(done, len(files))
     stacked = np.stack(images) if images else np.zeros((0, *form.size), np.uint8)
-    return Batch(tuple(names), stacked, are_blank(stacked), tuple(unreadable), tuple(passed_over))
+    found = count_things(stacked, form)
+    blank = are_blank(stacked)
+    return Batch(tuple(names), stacked, blank, tuple(unreadable), tuple(passed_over), found)
 
 
 def _expand(
