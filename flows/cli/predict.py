@@ -120,7 +120,7 @@ def predict(
         count = len(predictions)
         what = "prediction is" if count == 1 else "predictions are"
         print_text(console, f"{count:,} {what} in {csv}")
-    if loaded.calibration is None:
+    if loaded.calibration is None and errors.is_terminal:  # scripts are told by the JSON
         print_text(errors, CANNOT_TELL.format(version.version), "dim")
     if batch.passed_over:
         names = ", ".join(Path(each).name for each in batch.passed_over[:_MOST_NAMES])

@@ -245,5 +245,4 @@ def _averaged(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         grey = np.pad(grey, ((0, 0), (0, margins[0]), (0, margins[1])), mode="edge")
         rows, columns = grey.shape[1] // factor, grey.shape[2] // factor
         grey = grey.reshape(count, rows, factor, columns, factor).mean((2, 4), np.float32)
-    flat: NDArray[np.float32] = grey.reshape(count, grey.shape[1] * grey.shape[2])
-    return flat
+    return np.asarray(grey.reshape(count, grey.shape[1] * grey.shape[2]), np.float32)

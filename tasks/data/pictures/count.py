@@ -60,7 +60,7 @@ def _has_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         after = _grown(before) & mask[growing]
         reached[growing] = after
         growing = growing[(after != before).any(axis=(1, 2))]
-    several: NDArray[np.bool_] = (mask & ~reached).any(axis=(1, 2))
+    several: NDArray[np.bool_] = np.any(mask & ~reached, axis=(1, 2))
     return several
 
 
