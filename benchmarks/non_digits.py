@@ -173,6 +173,16 @@ KINDS: dict[str, Draw] = {
 }
 
 
+def save(folder: Path, count: int) -> list[str]:
+    """Write so many pictures to a folder, and return the kind of each in the order of names."""
+    kinds = []
+    for number, (kind, picture) in enumerate(pictures(count)):
+        kinds.append(kind)
+        name = f"{number:06}-{kind.replace(' ', '-')}.png"
+        Image.fromarray(picture).save(folder / name)
+    return kinds
+
+
 def measure(version: str | None, digits: list[Path], count: int) -> None:
     """Print a row a kind, and one of true digits."""
     from digitflow.tasks.prediction.model import Model
@@ -185,10 +195,7 @@ def measure(version: str | None, digits: list[Path], count: int) -> None:
     print("|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        kinds = []
-        for number, (kind, picture) in enumerate(pictures(count)):
-            kinds.append(kind)
-            Image.fromarray(picture).save(folder / f"{number:06}.png")
+        kinds = save(folder, count)
         flagged = [
             each.label is None or bool(each.unsure)
             for each in model.predict_batch(model.read([folder]))
@@ -216,7 +223,12 @@ def main() -> None:
     parser.add_argument("digits", nargs="*", type=Path, help="true digits: pictures or IDX files")
     parser.add_argument("--model", help="version; default: the champion")
     parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--to", type=Path, help="write the pictures to this new folder, and end")
     arguments = parser.parse_args()
+    if arguments.to is not None:
+        arguments.to.mkdir(parents=True)
+        print(f"{len(save(arguments.to, arguments.pictures))} pictures: {arguments.to}")
+        return
     measure(arguments.model, arguments.digits, arguments.pictures)
 
 

@@ -24,6 +24,7 @@ WIRING = {
     "decode": ("download",),
     "preprocess": ("decode",),
     "train": ("preprocess",),
+    "calibrate": ("train", "preprocess", "decode"),
     "evaluate": ("train", "preprocess"),
     "plot": ("train", "evaluate", "decode"),
 }

@@ -189,6 +189,12 @@ def test_cache(environment: dict[str, str], dataset: Path):
     assert re.search(r"after +2 runs +\d", said)
 
 
+def test_non_digits(environment: dict[str, str], tmp_path: Path):
+    arguments = ["--pictures", "14", "--to", tmp_path / "drawn"]
+    assert "14 pictures" in output_of("non_digits.py", arguments, environment)
+    assert len(list((tmp_path / "drawn").glob("*-two-digits.png"))) == 2
+
+
 def test_the_project_for_dvc(tmp_path: Path):
     assert find_dvc(None) is None
     dvc = tmp_path / "venv" / "bin" / "dvc"
@@ -198,7 +204,7 @@ def test_the_project_for_dvc(tmp_path: Path):
     assert find_dvc(tmp_path / "venv") == dvc
     stages = [
         {"stage": name, "name": f"{name}-x", "outputs": {"made": {"sha256": letter * 64}}}
-        for name, letter in zip(WIRING, "abcdef", strict=True)
+        for name, letter in zip(WIRING, "abcdefg", strict=True)
     ]
     project = DvcProject(dvc, tmp_path / "project", tmp_path / "store", stages)
     assert (tmp_path / "project" / "calls").read_text().splitlines()[-1] == "repro --quiet"

@@ -88,14 +88,14 @@ def test_an_edited_comment_reruns_nothing_and_an_edited_function_only_what_it_ch
     assert walk()["ran"] == {}
 
     changed = "code changed: digitflow/tasks/nn/tutorial.py (predict_tutorial)"
-    # Other code, the same bytes: the stage runs, and nothing after it.
+    # Other code, the same bytes: the stages that predict run, and nothing after them.
     edit(
         tutorial,
         "        outputs[part] = layer_1 @ weights_2\n",
         "        layer_2 = layer_1 @ weights_2\n        outputs[part] = layer_2\n",
     )
     answer = walk()
-    assert answer["ran"] == {"train": [changed]}
+    assert answer["ran"] == {"train": [changed], "calibrate": [changed]}
     assert answer["digests"] == first.digests()
     assert walk()["ran"] == {}
 
