@@ -78,6 +78,13 @@ _COMMANDS = (
         "Show what differs between a model and its champion: parameters, code, data, images.",
     ),
     (
+        "reproduce:reproduce",
+        _RESULTS,
+        "Train a model once more from its records, and compare stage by stage.\n\n"
+        "In fresh processes and an empty store, from data with the same digests, with the code of "
+        "the recorded commit. Exit code 1 if a stage differs; the first one is named.",
+    ),
+    (
         "predict:predict",
         _RESULTS,
         "Classify pictures: class, probability and runner-up.\n\n"

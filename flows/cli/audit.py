@@ -65,10 +65,11 @@ def audit(
     return UNEQUAL if is_red(found) else EQUAL
 
 
-def print_recomputed(terminal: Terminal, found: Recomputed) -> None:
+def print_recomputed(terminal: Terminal, found: Recomputed, note: str = "") -> None:
     """Print what came of one record: the verdict, the stage, and the key where it is not same."""
     record = found.record
     notes = ["accepted"] if record.accepted is not None else []
+    notes += [note] if note else []
     if found.verdict != SAME:
         notes.insert(0, f"key {short(record.key)}… of run {record.run}")
     notes += [*filter(None, [found.why]), *found.details]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from digitflow.storage.code.commit import COMMIT
 from digitflow.storage.code.observed import changes
 from digitflow.storage.digests import short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, UnknownNameError
@@ -139,7 +140,7 @@ class _Accepting:
                     now(),
                     old.seconds,
                     observed=old.observed,
-                    made_with=old.made_with,
+                    made_with=_without_commit(old),
                     accepted=said,
                 )
                 return Accepted(record, old)
@@ -148,6 +149,11 @@ class _Accepting:
         what = "; ".join(nearest) or "it was never run"
         message = f"{call.label} cannot be accepted: more than its code differs: {what}"
         raise NotEquivalentError(message)
+
+
+def _without_commit(old: Record) -> dict[str, str]:
+    """Return what a record was made with: its commit is not that of the edited code."""
+    return {name: text for name, text in old.made_with.items() if name != COMMIT}
 
 
 def _check_outputs(old: Record, call: Call, store: Store) -> None:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from digitflow.storage.code.commit import COMMIT
 from digitflow.storage.digests import short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, RecordDamagedError
 from digitflow.storage.formats.artifacts import Artifact
@@ -33,7 +34,8 @@ INPUTS_GONE = "its inputs are gone"
 # As long as a stage may take, or so many times as long as its record says that it took.
 _SECONDS_TO_RECOMPUTE = 3_600.0
 _TIMES_AS_LONG = 20
-_ROOT = Path(clean_process.__file__).parents[3]
+# Where this digitflow is imported from: a checkout, or an environment's packages.
+CHECKOUT = Path(clean_process.__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ def _ask(folder: Path, project: Path | None, python: str, seconds: float) -> dic
     answer = folder / ANSWER
     answer.unlink(missing_ok=True)
     path = [str(project)] if project else [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
-    if project is None and not any("-packages" in part for part in _ROOT.parts):
-        path.append(str(_ROOT))
+    if not any("-packages" in part for part in CHECKOUT.parts):
+        path.append(str(CHECKOUT))
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
@@ -208,7 +210,7 @@ def _compared(record: Record, answer: Mapping[str, Any]) -> Recomputed:
     recorded = {name: artifact.sha256 for name, artifact in record.outputs.items()}
     found: Mapping[str, str] = answer["outputs"]
     if found == recorded:
-        return Recomputed(record, SAME)
+        return Recomputed(record, SAME, details=tuple(answer.get("changed", ())))
     differ = [
         f"{name}: recorded {_shown(recorded.get(name))}, computed now {_shown(found.get(name))}"
         for name in sorted({*recorded, *found})
@@ -230,7 +232,7 @@ def _causes(record: Record, answer: Mapping[str, Any]) -> Iterable[str]:
     changed += [
         f"{name} {before} → {made_with[name]}"
         for name, before in record.made_with.items()
-        if made_with.get(name, before) != before
+        if name != COMMIT and made_with.get(name, before) != before
     ]
     return dict.fromkeys(changed) or [
         "code, libraries, BLAS and processor are those of the record: the record is wrong, or the "

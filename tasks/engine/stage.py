@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from digitflow.storage.cache import Lookup, Notes
+from digitflow.storage.code.commit import COMMIT, commit_of
 from digitflow.storage.code.digest import Closure
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.code.observed import observing, paused
@@ -370,7 +371,8 @@ class Stage:
                 made_with = {**closure.libraries, "BLAS": blas_in_use()}
             self._code.check(closure, label, memo, observation.changed())
             self._code.add_loaded(observation, self._code.closure(memo))
-            notes = Notes(observation.found(), made_with)
+            commit = commit_of(Path(self.definition.function.__code__.co_filename))
+            notes = Notes(observation.found(), made_with | ({COMMIT: commit} if commit else {}))
             return outputs
 
         try:

@@ -1,0 +1,62 @@
+"""`digitflow reproduce`: a registered model, trained once more from its records."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from digitflow.flows.cli.arguments import Json, Version
+from digitflow.flows.cli.audit import EQUAL, UNEQUAL, print_recomputed
+from digitflow.flows.cli.render import Terminal, plain_console
+from digitflow.storage.store import Store
+from digitflow.tasks.engine.recompute import SAME, Recomputed
+from digitflow.tasks.engine.reproduce import reproduce as reproduce_version
+
+
+def reproduce(
+    version: Version,
+    /,
+    *,
+    venv: Annotated[
+        bool, Parameter(help="Install the packages of the commit's requirements.txt first.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Train a model once more in a clean environment and print what differs first.
+
+    Returns
+    -------
+    int
+        0 if every stage gives the same bytes, 1 if one does not.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such version.
+    NotReproducibleError, CodeBaseError
+        If a record, the data, the code or its packages are not to be had.
+    """
+    store = Store()
+    store.connect()
+    chosen = store.models.find(version)
+    console = plain_console()
+    terminal = Terminal(console, quiet=json)
+    code: dict[str, str] = {}
+
+    def say(found: Recomputed, with_what: str) -> None:
+        code[found.record.key] = with_what
+        print_recomputed(terminal, found, with_what)
+
+    terminal.say(f"version {chosen.version}, trained by run {chosen.run}", "bold")
+    with terminal.showing():
+        found = reproduce_version(store, chosen, venv=venv, say=say)
+    is_same = all(each.verdict == SAME for each in found)
+    if json:
+        stages = [{**each.to_json(), "with": code[each.record.key]} for each in found]
+        console.print_json(data={"version": chosen.version, "same": is_same, "stages": stages})
+    if is_same:
+        terminal.say("same: every stage gives the same bytes", "green")
+    else:
+        terminal.say(f"{found[-1].record.label} is the first stage that differs", "red")
+    return EQUAL if is_same else UNEQUAL

@@ -1,0 +1,185 @@
+"""A training once more, from its data on: each stage by its record, in a clean environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from digitflow.storage.code.commit import COMMIT, DIRTY
+from digitflow.storage.digests import short
+from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
+from digitflow.storage.models import ModelVersion
+from digitflow.storage.records import Record
+from digitflow.storage.store import Store
+from digitflow.tasks.engine.clean_process import CODE, PROJECT
+from digitflow.tasks.engine.code_base import CodeBase, CodeBases
+from digitflow.tasks.engine.recompute import (
+    CANNOT,
+    CHECKOUT,
+    DIFFERENT,
+    SAME,
+    Recomputed,
+    Records,
+    recompute,
+)
+
+
+class NotReproducibleError(Exception):
+    """What is recorded of a model is not enough to train it once more."""
+
+
+def reproduce(
+    store: Store,
+    version: ModelVersion,
+    *,
+    repository: Path = CHECKOUT,
+    venv: bool = False,
+    say: Callable[[Recomputed, str], None] = lambda found, with_what: None,
+) -> list[Recomputed]:
+    """Train a model once more, in an empty store, and compare stage by stage.
+
+    Parameters
+    ----------
+    store
+        Where its records and its data are; only read.
+    version
+        The model.
+    repository
+        Where commits are checked out from; by default that of this digitflow.
+    venv
+        Whether the packages are those of each commit's ``requirements.txt``.
+    say
+        Told what came of each stage, and whose code it ran.
+
+    Returns
+    -------
+    list of Recomputed
+        Up to the first stage that differs.
+
+    Raises
+    ------
+    NotReproducibleError
+        If a record, the data or the code is not to be had.
+    """
+    records = Records(store)
+    trained = records.by_key.get(version.training)
+    if trained is None:
+        message = (
+            f"version {version.version} cannot be reproduced: the record of its training, "
+            f"{short(version.training)}…, is no longer in the store"
+        )
+        raise NotReproducibleError(message)
+    order = {}
+    if store.runs.kind.is_name(version.run):
+        try:
+            order = {each["key"]: n for n, each in enumerate(store.runs.load(version.run).stages)}
+        except FileNotFoundError:
+            order = {}
+    lineage: dict[str, Record] = {}
+    _add(trained, records, order, lineage, ())
+    found: list[Recomputed] = []
+    with TemporaryDirectory(prefix="digitflow-reproduce-") as name:
+        folder = Path(name)
+        with CodeBases(repository, folder, venv=venv) as bases:
+            for record in lineage.values():
+                again, base = _again(record, store, records, folder, bases)
+                if record is trained and again.verdict == SAME:
+                    again = _as_registered(again, version)
+                found.append(again)
+                say(again, base)
+                if again.verdict != SAME:
+                    break
+    return found
+
+
+def _add(
+    record: Record,
+    records: Records,
+    order: dict[str, int],
+    lineage: dict[str, Record],
+    below: tuple[str, ...],
+) -> None:
+    """Add what a record was made from, and then the record itself.
+
+    A stage that hands on what it was given made the same object as who made it first: the maker is
+    the first in the order of the model's run, or else the oldest record, and none that follows.
+    """
+    path = (*below, record.key)
+    for name, sha256 in record.document["inputs"].items():
+        makers = [each for each in records.makers(sha256) if each.key not in path]
+        makers.sort(key=lambda each: (order.get(each.key, len(order)), each.created))
+        if not makers:
+            message = (
+                f"{record.label} cannot be reproduced: no record says how its input {name}, "
+                f"{short(sha256)}…, was made"
+            )
+            raise NotReproducibleError(message)
+        if makers[0].key not in lineage:
+            _add(makers[0], records, order, lineage, path)
+    lineage[record.key] = record
+
+
+def _again(
+    record: Record, store: Store, records: Records, folder: Path, bases: CodeBases
+) -> tuple[Recomputed, str]:
+    """Compute a record once more, with the code of its commit or with what is here."""
+    if not record.document["code"]:  # data, promised by its digest
+        return _data(record, store), "data"
+    commit, is_dirty = _commit(record)
+    tried = []
+    for base in _to_try(bases, commit, is_dirty):
+        again = recompute(record, store, records, folder, project=base.project, python=base.python)
+        if again.verdict != CANNOT:
+            return again, base.name
+        tried.append(f"{base.name}: {again.why}: {'; '.join(again.details)}")
+        if again.why not in (CODE, PROJECT):
+            break
+    if not commit:
+        tried.append("its record names no commit; check out the code of that time")
+    elif is_dirty:
+        tried.append(f"the code of that time was not committed as it was, on {commit[:12]}")
+    elif bases.at(commit) is None:
+        tried.append(f"commit {commit[:12]} is on no branch of this repository")
+    message = f"{record.label} cannot be reproduced: {'; '.join(tried)}"
+    raise NotReproducibleError(message)
+
+
+def _to_try(bases: CodeBases, commit: str, is_dirty: bool) -> Iterable[CodeBase]:
+    """Yield the code of a clean commit first, of a dirty one last: what is here may be it."""
+    if is_dirty or not commit:
+        yield bases.here()
+    if commit and (base := bases.at(commit)) is not None:
+        yield base
+    if commit and not is_dirty:
+        yield bases.here()
+
+
+def _commit(record: Record) -> tuple[str, bool]:
+    said = record.made_with.get(COMMIT, "")
+    return said.removesuffix(DIRTY), said.endswith(DIRTY)
+
+
+def _data(record: Record, store: Store) -> Recomputed:
+    try:
+        for artifact in record.outputs.values():
+            store.objects.verify(artifact.sha256, artifact.size)
+    except (ObjectMissingError, ObjectDamagedError) as error:
+        message = f"{record.label} cannot be reproduced: {error}; digitflow run fetches it again"
+        raise NotReproducibleError(message) from error
+    return Recomputed(record, SAME)
+
+
+def _as_registered(again: Recomputed, version: ModelVersion) -> Recomputed:
+    """Hold what came out against the ledger too: the record may name other weights."""
+    made = {artifact.sha256 for artifact in again.record.outputs.values()}
+    wrong = {
+        name: artifact
+        for name, artifact in (("weights", version.weights), ("predictions", version.predictions))
+        if artifact.sha256 not in made
+    }
+    if not wrong:
+        return again
+    details = (f"{name}: the ledger names {short(each.sha256)}…" for name, each in wrong.items())
+    return replace(again, verdict=DIFFERENT, details=(*details, "the training gives none of them"))

@@ -1,0 +1,214 @@
+"""A model trained once more from its records: the same, different, or refused with a sentence."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from digitflow.storage.code import commit
+from digitflow.storage.models import ModelVersion
+from digitflow.storage.records import Record
+from digitflow.storage.store import Store
+from digitflow.tasks.engine import code_base
+from digitflow.tasks.engine.code_base import CodeBaseError, CodeBases
+from digitflow.tasks.engine.recompute import Recomputed
+from digitflow.tasks.engine.reproduce import NotReproducibleError, reproduce
+from tests.own_project import edit, run
+
+
+def git(*arguments: str) -> str:
+    identity = ("-c", "user.name=Anna", "-c", "user.email=anna@example.org")
+    done = subprocess.run(
+        ["git", *identity, *arguments], check=True, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout
+
+
+def committed() -> str:
+    git("add", ".")
+    git("commit", "--quiet", "--allow-empty", "--message", "a state")
+    commit.commit_of.cache_clear()
+    commit._described.cache_clear()
+    return git("rev-parse", "HEAD").strip()
+
+
+@pytest.fixture
+def project(project: str) -> str:
+    """The project under git, nothing of it committed yet."""
+    git("init", "--quiet")
+    return project
+
+
+def register(store: Store, record: Record, **changes: object) -> ModelVersion:
+    fields = {
+        "run": "first",
+        "preset": "own",
+        "dataset": "numbers",
+        "parameters": {},
+        "metrics": {},
+        "training": record.key,
+        "data": {},
+        "class_names": (),
+        "weights": record.outputs["numbers"],
+        "predictions": record.outputs["total"],
+    }
+    return store.models.register(**{**fields, **changes})
+
+
+def again(store: Store, version: ModelVersion, **given: object) -> list[tuple[str, str, str]]:
+    said: list[tuple[Recomputed, str]] = []
+    reproduce(
+        store,
+        version,
+        repository=Path.cwd(),
+        say=lambda found, base: said.append((found, base)),
+        **given,
+    )
+    return [(found.record.stage, found.verdict, base) for found, base in said]
+
+
+def test_with_the_code_of_its_commit(project: str, store: Store):
+    first = committed()
+    made = run(store, project)["scale"]
+    assert made.made_with["commit"] == first
+    version = register(store, made)
+    # Neither what is here now nor what lies in the store between data and model is used.
+    edit(project, "factor * each", "factor + each")
+    committed()
+    for sha256 in made.document["inputs"].values():
+        store.objects.path(sha256).unlink()
+    name = f"commit {first[:12]}"
+    assert again(store, version) == [
+        ("count", "same", name),
+        ("count", "same", name),
+        ("scale", "same", name),
+    ]
+    assert len(git("worktree", "list").splitlines()) == 1
+
+
+def test_the_first_stage_that_differs(project: str, store: Store):
+    committed()
+    made = run(store, project)["scale"]
+    counted = store.records.of_stage("count")
+    wrong = next(
+        each
+        for each in counted
+        if each.outputs["numbers"].sha256 == made.document["inputs"]["several[0]"]
+    )
+    # As if 3 had once been counted like 4: what was made from it is consistent with that.
+    document = {**wrong.document, "parameters": {"upto": 5}}
+    from digitflow.storage.digests import digest_json
+
+    store.records.path("count", wrong.key).unlink()
+    store.records.save(replace(wrong, document=document, key=digest_json(document)))
+    found = again(store, register(store, made))
+    assert [each[:2] for each in found] == [("count", "differs")]
+
+
+def test_what_was_not_committed_is_told_by_its_digests(project: str, store: Store):
+    committed()
+    edit(project, "factor * each", "each * factor")
+    made = run(store, project)["scale"]
+    assert made.made_with["commit"].endswith("-dirty")
+    version = register(store, made)
+    assert again(store, version)[-1] == ("scale", "same", "the code that is here")
+    edit(project, "each * factor", "factor + each")
+    with pytest.raises(NotReproducibleError, match=r"scale cannot be .*\(scaled\).*not committed"):
+        again(store, version)
+
+
+def test_a_commit_that_is_gone(project: str, store: Store):
+    committed()
+    made = run(store, project)["scale"]
+    made = replace(made, made_with={**made.made_with, "commit": "1" * 40})
+    store.records.save(made)
+    version = register(store, made)
+    assert again(store, version)[-1] == ("scale", "same", "the code that is here")
+    edit(project, "each", "one")
+    with pytest.raises(NotReproducibleError, match="commit 111111111111 is on no branch"):
+        again(store, version)
+
+
+def test_a_commit_that_was_only_fetched_or_is_none(project: str, tmp_path: Path):
+    first = committed()
+    git("checkout", "--quiet", "-b", "another")
+    other = committed()
+    git("checkout", "--quiet", "-")
+    with CodeBases(Path.cwd(), tmp_path) as bases:
+        assert bases.at(other) is not None
+    git("update-ref", "refs/remotes/origin/another", other)
+    git("branch", "--quiet", "-D", "another")
+    with CodeBases(Path.cwd(), tmp_path) as bases:
+        assert bases.at(other) is None
+        assert bases.at("HEAD") is None
+        assert bases.at("--orphan") is None
+        assert bases.at(first) is not None
+
+
+def test_what_the_ledger_names(project: str, store: Store):
+    made = run(store, project)["scale"]
+    other = next(iter(store.records.of_stage("count"))).outputs["numbers"]
+    assert "commit" not in made.made_with
+    version = register(store, made, weights=other)
+    assert again(store, version)[-1] == ("scale", "differs", "the code that is here")
+
+
+class TestRefusals:
+    def test_its_record_is_gone(self, project: str, store: Store):
+        made = run(store, project)["scale"]
+        version = register(store, made)
+        store.records.path("scale", made.key).unlink()
+        with pytest.raises(NotReproducibleError, match="the record of its training"):
+            again(store, version)
+
+    def test_the_record_of_an_input_is_gone(self, project: str, store: Store):
+        made = run(store, project)["scale"]
+        version = register(store, made)
+        for path in (store.root / "records" / "count").iterdir():
+            path.unlink()
+        with pytest.raises(NotReproducibleError, match=r"its input several\[0\], .*, was made"):
+            again(store, version)
+
+    def test_data_that_is_gone(self, project: str, store: Store):
+        made = run(store, project)["scale"]
+        version = register(store, made)
+        (data, *_) = store.records.of_stage("count")
+        document = {**data.document, "code": {}}
+        from digitflow.storage.digests import digest_json
+
+        store.records.path("count", data.key).unlink()
+        store.records.save(replace(data, document=document, key=digest_json(document)))
+        store.objects.path(data.outputs["numbers"].sha256).unlink()
+        with pytest.raises(NotReproducibleError, match="is missing"):
+            again(store, version)
+
+
+def test_an_environment_has_the_packages_of_its_commit(
+    project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Path("requirements.txt").write_text("first==1\n")
+    first = committed()
+    Path("requirements.txt").write_text("second==2\n")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(code_base.subprocess, "run", recording(commands))
+    with CodeBases(Path.cwd(), tmp_path, venv=True) as bases:
+        base = bases.at(first)
+        assert base is not None
+        venv, pip = [each for each in commands if each[0] != "git"]
+        assert venv[1:3] == ["-m", "venv"]
+        assert pip[0] == base.python == f"{venv[3]}/bin/python"
+        assert Path(pip[-1]).read_text() == "first==1\n"
+        Path("requirements.txt").unlink()
+        with pytest.raises(CodeBaseError, match="found no file"):
+            bases.here()
+
+
+def recording(commands: list[list[str]]) -> object:
+    real = subprocess.run
+
+    def run(command: list[str], **given: object) -> object:
+        commands.append(command)
+        return real(command, **given) if command[0] == "git" else None
+
+    return run
