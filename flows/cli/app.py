@@ -103,7 +103,7 @@ _COMMANDS = (
         _RESULTS,
         "Serve the champion over HTTP: /predict, /health, /metrics, and a page to draw on.",
     ),
-    ("datasets:dataset", _STORE, "List, show, add and draw datasets."),
+    ("datasets:dataset", _STORE, "List, show, check, add and draw datasets."),
     (
         "store:gc",
         _STORE,

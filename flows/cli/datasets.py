@@ -113,6 +113,61 @@ def show_dataset(
 
 
 @dataset.command
+def check(
+    name: Annotated[
+        str,
+        Parameter(
+            help="Name of a dataset, manifest (FILE.toml), or directory with the four IDX files."
+        ),
+    ],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Look for what is wrong with a dataset: leaks, duplicates, labels, classes, contrast.
+
+    Returns
+    -------
+    int
+        1 if anything looks wrong, else 0.
+    """
+    from digitflow.flows.check import check_dataset
+
+    found = check_dataset(name)
+    console = plain_console()
+    if json:
+        told = {
+            "dataset": found.dataset.name,
+            "suspicions": [asdict(each) for each in found.suspicions],
+            "measures": asdict(found.measures),
+            "looks": asdict(found.looks),
+        }
+        console.print_json(data=told)
+        return int(bool(found.suspicions))
+    measures, looks = found.measures, found.looks
+    training, test = measures.training, measures.test
+    fields = {
+        "dataset": found.dataset.name,
+        "images": f"{training.images:,} training, {test.images:,} test",
+        "shared": f"{measures.shared:,} test images are training images, too",
+        "near-duplicates": f"{looks.near:,} of {looks.near_of:,} test images",
+        "duplicates": f"{training.repeated:,} training, {test.repeated:,} test",
+        "blank": f"{training.blank:,} training, {test.blank:,} test",
+        "majority": f"{max(training.classes) / training.images:.1%} training, "
+        f"{max(test.classes) / test.images:.1%} test",
+        "contrast": f"{training.contrast.mean:.1f} training, {test.contrast.mean:.1f} test, of 255",
+        "doubtful labels": f"{looks.mislabelled:,} of {looks.compared:,} training images",
+        "constant pixels": f"{looks.constant:,} of {looks.pixels:,}",
+    }
+    print_fields(console, fields)
+    for each in found.suspicions:
+        print_text(console, each.what, "yellow")
+    if not found.suspicions:
+        console.print("Nothing looks wrong.")
+    return int(bool(found.suspicions))
+
+
+@dataset.command
 def add(
     place: Annotated[
         str, Parameter(help="Directory with the four IDX files, or the URL prefix they are at.")

@@ -425,3 +425,17 @@ def test_what_is_damaged_is_not_trusted(call: Call, files: Path, place: Path) ->
     assert code == 2
     assert "the file is not complete" in " ".join(shown.split())
     assert not place.exists()
+
+
+def test_check_says_what_looks_wrong(call: Call, tmp_path: Path):
+    folder = write_dataset(tmp_path / "leak", training=60, test=60)
+    images = idx.decode(folder / "train-images-idx3-ubyte.gz")
+    idx.write(folder / "t10k-images-idx3-ubyte.gz", images)
+    code, said = call("check", folder)
+    assert code == 1
+    assert "60 of 60 test images are training images, too" in said
+    code, said = call("check", folder, "--json")
+    document = json.loads(said)
+    assert code == 1
+    assert document["suspicions"][0]["kind"] == "shared"
+    assert (document["measures"]["shared"], document["suspicions"][0]["count"]) == (60, 60)
