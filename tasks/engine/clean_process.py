@@ -18,11 +18,12 @@ from typing import Any
 REQUEST, ANSWER, STORE = "request.json", "answer.json", "store"
 
 # Why something cannot be computed again, in words that can be counted.
-CODE, PROJECT, READ, IGNORED = (
+CODE, PROJECT, READ, IGNORED, TYPED = (
     "its code is not the code that is here",
     "its stage cannot be imported here",
     "what it read has changed",
     "no record says what it ignored",
+    "its parameters are in the record as text",
 )
 
 
@@ -37,6 +38,7 @@ def _answer(request: dict[str, Any], root: Path) -> dict[str, Any]:
     from digitflow.storage.code.observed import changes
     from digitflow.storage.formats.artifacts import Artifact
     from digitflow.storage.keys import differences
+    from digitflow.storage.parameters import untagged
     from digitflow.storage.store import Store
 
     old = request["document"]
@@ -46,6 +48,9 @@ def _answer(request: dict[str, Any], root: Path) -> dict[str, Any]:
         return _cannot(PROJECT, f"{old['definition']}: {type(error).__name__}: {error}")
     if stage is None:
         return _cannot(PROJECT, f"{old['definition'] or old['stage']} is no stage of this project")
+    typed = [name for name, value in old["parameters"].items() if untagged(value) != value]
+    if typed:
+        return _cannot(TYPED, f"hand over {', '.join(typed)} as JSON has it, not a tuple or a date")
     inputs: dict[str, Any] = {}
     for key, artifact in request["inputs"].items():
         name, is_of_several = re.subn(r"\[\d+\]$", "", key)

@@ -131,6 +131,13 @@ class TestWhatCannotBeAudited:
         run(store, project)
         assert the(store, "count").why == clean_process.IGNORED
 
+    def test_a_parameter_that_json_has_no_form_for(self, project: str, store: Store):
+        edit(project, "upto=n", "upto=(n,)")
+        edit(project, "range(upto)", "range(*upto)")
+        run(store, project)
+        found = the(store, "count")
+        assert (found.why, "upto" in found.details[0]) == (clean_process.TYPED, True)
+
     def test_a_file_that_it_read(self, project: str, store: Store):
         edit(project, "numbers = scaled", "open('factor.txt').close(); numbers = scaled")
         Path("factor.txt").write_text("1")
