@@ -34,6 +34,7 @@ from digitflow.tasks.engine import step
 from digitflow.tasks.engine.events import StageFinished, StageNoted, StageProgressed, StageStarted
 from digitflow.tasks.gate.decision import failed_markdown
 from digitflow.tasks.prediction.predictions import Prediction, predictions_csv
+from digitflow.tasks.prediction.publish import predictions_markdown
 from digitflow.tasks.reporting import artifacts
 from digitflow.tasks.reporting.html_report import page
 from digitflow.tasks.reporting.render import render
@@ -226,10 +227,16 @@ def documents(text: str) -> dict[str, str]:
 def predictions(text: str) -> str:
     from types import SimpleNamespace as Made
 
-    batch = Made(unreadable=[(text, text)] * 2)
-    done = Made(pictures=text, source=text, folder=text, batch=batch)
-    model = Made(version=1, preset=text, dataset=text)
-    return render("predictions.md", done=done, model=model, confidence="–", blank=0, sheet=b"png")
+    done: Any = Made(
+        pictures=text,
+        source=text,
+        folder=text,
+        batch=Made(unreadable=[(text, text)] * 2),
+        model=Made(version=1, preset=text, dataset=text),
+        predictions=(),
+        seen=(),
+    )
+    return predictions_markdown(done, b"png")
 
 
 def markdown_of(text: str) -> str:
