@@ -49,6 +49,8 @@ def reproduce(
         print_recomputed(terminal, found, with_what)
 
     terminal.say(f"version {chosen.version}, trained by run {chosen.run}", "bold")
+    if venv:
+        terminal.say("the packages of each commit are installed first, which takes minutes", "dim")
     with terminal.showing():
         found = reproduce_version(store, chosen, venv=venv, say=say)
     is_same = all(each.verdict == SAME for each in found)
