@@ -235,6 +235,10 @@ def add(
             "These digests are what was found today: nobody has published others, so they are "
             "trusted. From now on only these very bytes are taken under this name."
         )
+    from digitflow.flows.check import check_dataset
+
+    for each in check_dataset(name).suspicions:
+        terminal.warn(each.what)
     terminal.say(f"Train on it: digitflow run --dataset {name}", "dim")
 
 

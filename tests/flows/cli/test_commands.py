@@ -52,6 +52,7 @@ serve --model --host=127.0.0.1 --port=8000
 dataset
 dataset list --json
 dataset show NAME! --json
+dataset check NAME! --json
 dataset add PLACE! --name! --class-names --transposed --moving --prefix --title --replace
 dataset sample --count! --to! --test --seed=20260101
 gc --keep-days=30.0 --apply --shared --json

@@ -439,3 +439,6 @@ def test_check_says_what_looks_wrong(call: Call, tmp_path: Path):
     assert code == 1
     assert document["suspicions"][0]["kind"] == "shared"
     assert (document["measures"]["shared"], document["suspicions"][0]["count"]) == (60, 60)
+    code, said = call("add", folder, "--name", "leaking")
+    assert code == 0
+    assert "60 of 60 test images are training images, too" in said
