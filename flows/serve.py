@@ -158,7 +158,9 @@ def _answer(cache: Store, name: str, data: bytes) -> dict[str, Any]:
     problems = [problem for _, problem in batch.unreadable]
     if problems or len(batch.names) != 1:
         raise HTTPException(422, "; ".join(problems) or "expected one picture")
-    answer = predictions_json(model.version, model.predict_batch(batch), ())
+    predictions = model.predict_batch(batch)
+    told = model.calibration is not None
+    answer = predictions_json(model.version, predictions, (), tells_unsure=told)
     del answer["unreadable"], answer["predictions"][0]["picture"]
     shares = model.probabilities(batch.images)[0].tolist()
     return {**answer, "probabilities": dict(zip(model.class_names, shares, strict=True))}
