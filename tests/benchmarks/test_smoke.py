@@ -151,7 +151,7 @@ def test_counted_run(environment: dict[str, str], dataset: Path, tmp_path: Path)
 def test_overhead(environment: dict[str, str], dataset: Path):
     arguments = ["--rounds", "1", "--dataset", dataset, "--set", *TINY_SETTINGS]
     said = output_of("overhead.py", arguments, environment, bars=True)
-    assert "12 stages, all cached, 1 rounds" in said
+    assert "13 stages, all cached, 1 rounds" in said
     assert re.search(r"digitflow run / bare Prefect: \d", said)
 
 

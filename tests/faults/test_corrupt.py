@@ -63,7 +63,7 @@ def filled(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -
 def test_everything_is_there_to_be_damaged(filled: Filled) -> None:
     kinds = [file.parts[0] for file in filled.files]
     assert kinds.count("objects") == len(filled.makers) > 15
-    assert kinds.count("records") == len(LABELS) == 12
+    assert kinds.count("records") == len(LABELS) == 13
     assert kinds.count("runs") == 2
 
 

@@ -26,7 +26,7 @@ class TestNothingToDo:
         lines = [line.split() for line in answer.out.splitlines()]
         assert [line[3] for line in lines if line and line[0] == "cached"] == list(LABELS)
         assert "nothing to do: every stage is cached" in answer.out
-        assert "Stages: 0 ran, 12 cached" in answer.out
+        assert "Stages: 0 ran, 13 cached" in answer.out
         accuracy = cache.read(first.output("evaluate", "metrics"))["test_accuracy"]
         assert f"tiny: test accuracy {accuracy * 100:.1f} % of 20 images" in answer.out
         assert answer.out.splitlines()[0] == "tiny · preset tutorial"
