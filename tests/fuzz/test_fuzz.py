@@ -22,7 +22,7 @@ from tests.fuzz.mutations import mutate
 from tests.fuzz.rounds import TARGET_NAMES, fuzz
 from tests.fuzz.targets import JSON_TARGETS, LONGEST_INPUT, MEMORY_LIMIT, TARGETS, FindingError
 
-INPUTS = 10_000
+INPUTS = 3_000
 
 # Where, how many bytes go, and which come in their place.
 CHANGES = st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=8))
@@ -109,7 +109,7 @@ def test_a_short_round(target: str, tmp_path: Path):
     ("planted", "says"), [("planted-crash", "IndexError"), ("planted-memory", "MemoryError")]
 )
 def test_a_planted_bug_is_found(tmp_path: Path, planted: str, says: str):
-    done = fuzz(planted, inputs=100 * INPUTS, new=tmp_path / "new", findings=tmp_path / "findings")
+    done = fuzz(planted, inputs=300 * INPUTS, new=tmp_path / "new", findings=tmp_path / "findings")
     assert done.finding is not None
     assert says in done.finding
     assert any((tmp_path / "findings").iterdir())
