@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import io
 import secrets
 import tempfile
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
+from PIL import Image
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -26,6 +28,8 @@ from prometheus_client import (
     generate_latest,
 )
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from digitflow.storage.errors import StorageError, UnknownNameError
 from digitflow.storage.store import Store
@@ -34,10 +38,30 @@ from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.prediction.predictions import predictions_json
 
 MOST_BYTES = 10 * 1024**2
+MOST_PIXELS = 16_000_000
+# Pictures that are worked on at once, and that wait for that; more are told to come again.
+AT_ONCE, MOST_WAITING = 2, 64
+# For a client to begin a request, and to send its picture.
 SECONDS_TO_SEND = 10.0
 LOOPBACK = ("127.0.0.1", "localhost")
 
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_BLANK = "(blank)"
 _PAGE = Path(__file__).with_name("draw.html")
+
+
+class Impatient(H11Protocol):
+    """uvicorn's protocol, which would wait for ever for the first request of a connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Close the connection if no request has begun in time."""
+        super().connection_made(transport)
+
+        def close_if_nothing_came() -> None:
+            if getattr(self, "cycle", None) is None and not transport.is_closing():
+                transport.close()
+
+        self.loop.call_later(SECONDS_TO_SEND, close_if_nothing_came)
 
 
 def application(model: str = "", *, store: Store | None = None, token: str = "") -> FastAPI:
@@ -66,23 +90,32 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
         "digitflow_prediction_seconds", "Seconds from picture to answer.", registry=registry
     )
     version = Gauge("digitflow_champion_version", "Version that answered last.", registry=registry)
+    working, waiting = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(MOST_WAITING)
     # Its documentation page would load scripts from elsewhere.
-    app = FastAPI(title="digitflow", docs_url=None, redoc_url=None)
+    app = FastAPI(title="digitflow", docs_url=None, redoc_url=None, openapi_url=None)
     if not token:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
 
     def authorized(request: Request) -> None:
-        sent = request.headers.get("authorization", "").encode()
-        if token and not hmac.compare_digest(sent, f"Bearer {token}".encode()):
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(sent.encode("latin-1"), token.encode("latin-1"))
+        if token and not (scheme.lower() == "bearer" and right):
             raise HTTPException(401, "expected the server's token", {"WWW-Authenticate": "Bearer"})
 
     @app.middleware("http")
     async def count(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        response = await call_next(request)
-        if request.url.path == "/predict":
-            requests.labels(str(response.status_code)).inc()
+        status = 500
+        try:
+            response = await call_next(request)
+            status = response.status_code
+        finally:
+            if request.url.path == "/predict":
+                requests.labels(str(status)).inc()
+        if status >= 400:
+            # What is still to come of the body is not waited for.
+            response.headers["Connection"] = "close"
         return response
 
     @app.exception_handler(StorageError)
@@ -93,14 +126,18 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
     @app.post("/predict", dependencies=[Depends(authorized)])
     async def predict(request: Request) -> dict[str, Any]:
         data = await _picture(request)
-        began = time.perf_counter()
-        answer = await run_in_threadpool(_answer, cache, model, data)
-        seconds.observe(time.perf_counter() - began)
+        if waiting.locked():
+            raise HTTPException(503, "too many pictures at once; come again", {"Retry-After": "1"})
+        async with waiting, working:
+            began = time.perf_counter()
+            answer = await run_in_threadpool(_answer, cache, model, data)
+            seconds.observe(time.perf_counter() - began)
         version.set(answer["model"])
-        predictions.labels(answer["predictions"][0]["class"] or "blank").inc()
+        label = answer["predictions"][0]["class"]
+        predictions.labels(_BLANK if label is None else label).inc()
         return answer
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     def health() -> dict[str, Any]:
         served = Model.champion(model, store=cache).version
         return {"status": "ok", "model": served.version, "dataset": served.dataset}
@@ -109,7 +146,7 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/", response_class=HTMLResponse)
+    @app.api_route("/", methods=["GET", "HEAD"], response_class=HTMLResponse)
     def draw() -> HTMLResponse:
         nonce = secrets.token_urlsafe(16)
         policy = (
@@ -143,10 +180,26 @@ async def _picture(request: Request) -> bytes:
     except TimeoutError:
         message = f"expected the picture within {SECONDS_TO_SEND:g} s"
         raise HTTPException(408, message) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client went away") from None
     return bytes(data)
 
 
+def _check(data: bytes) -> None:
+    """Refuse what is no picture, or a large one, by its header: arrays are not taken here."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+    except Exception as error:  # whatever Pillow raises on what is none
+        message = "expected a picture (PNG, JPEG, BMP, GIF, WebP), found something else"
+        raise HTTPException(422, message) from error
+    if width * height > MOST_PIXELS:
+        message = f"expected at most {MOST_PIXELS:,} pixels, found {width:,} x {height:,}"
+        raise HTTPException(413, message)
+
+
 def _answer(cache: Store, name: str, data: bytes) -> dict[str, Any]:
+    _check(data)
     try:
         model = Model.champion(name, store=cache)
     except UnknownNameError as error:
@@ -158,9 +211,13 @@ def _answer(cache: Store, name: str, data: bytes) -> dict[str, Any]:
     problems = [problem for _, problem in batch.unreadable]
     if problems or len(batch.names) != 1:
         raise HTTPException(422, "; ".join(problems) or "expected one picture")
-    predictions = model.predict_batch(batch)
-    told = model.calibration is not None
-    answer = predictions_json(model.version, predictions, (), tells_unsure=told)
+    try:
+        found = model.predict_batch(batch)
+        shares = model.probabilities(batch.images)[0].tolist()
+    except ValueError as error:  # outputs that are no numbers, say
+        raise HTTPException(503, f"version {model.version.version}: {error}") from error
+    tells = model.calibration is not None
+    answer = predictions_json(model.version, found, (), tells_unsure=tells)
     del answer["unreadable"], answer["predictions"][0]["picture"]
-    shares = model.probabilities(batch.images)[0].tolist()
-    return {**answer, "probabilities": dict(zip(model.class_names, shares, strict=True))}
+    named = zip(model.class_names, shares, strict=True)
+    return {**answer, "probabilities": [{"class": each, "probability": p} for each, p in named]}

@@ -110,7 +110,9 @@ class RunOptions:
         dataset = find(self.dataset)
         parameters = resolve(self.preset, self.overrides)
         selection = Selection(self.refresh, self.from_stage, self.until)
-        first = self.mirror or os.environ.get("DIGITFLOW_MIRROR")
+        # What moves is where it was described, and no other place keeps up with it.
+        elsewhere = None if dataset.moving else os.environ.get("DIGITFLOW_MIRROR")
+        first = self.mirror or elsewhere
         mirrors = (check_place(first), *dataset.mirrors) if first else dataset.mirrors
         if selection.includes("preprocess"):
             check_sample_sizes(parameters, dataset)

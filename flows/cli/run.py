@@ -87,7 +87,9 @@ def retrain(
     spec = arguments.spec()
     terminal = Terminal(plain_console(), quiet=quiet)
     # Whoever retrains means a model that there is, so the sample never takes the data's place.
-    _, spec = settle(spec, terminal, dataset_named=True)
+    cache, spec = settle(spec, terminal, dataset_named=True)
+    if arguments.model is not None:
+        cache.models.named(arguments.model)
     terminal.say(f"{spec.dataset.title} · preset {spec.preset}", "bold")
     state = run_flow(
         "digitflow.flows.retrain:retrain",

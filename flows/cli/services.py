@@ -90,7 +90,7 @@ def up(
     ServiceError
         If something cannot be started. What had been started has ended then.
     """
-    if notify is not None:
+    if notify:
         check_address(notify)
     console = plain_console()
     project = project_folder()
@@ -160,7 +160,7 @@ def deploy(*, notify: _Notify = None) -> None:
     ServiceError
         If no server is named, or it does not answer, or `prefect deploy` fails.
     """
-    if notify is not None:
+    if notify:
         check_address(notify)
     project = project_folder()
     api_url = _named_server(
@@ -175,7 +175,7 @@ def deploy(*, notify: _Notify = None) -> None:
     console = plain_console()
     with console.status("deploying"):
         deploy_all(project, environment, Pidfile().folder / "deploy.log")
-        alerts = [] if notify is None else make_alerts(notify, POOL, NIGHTLY)
+        alerts = make_alerts(notify, POOL, NIGHTLY) if notify else []
         scheduled = _wait_for_schedule()
     _print_schedule(console, scheduled)
     _say_what_is_told(console, alerts)
@@ -247,7 +247,7 @@ def _run(
         status.update("deploying")
         deploying = {**environment, MARK: f"{record.mark} deploy"}
         deploy_all(project, deploying, folder / "deploy.log")
-        alerts = [] if notify is None else make_alerts(notify, POOL, NIGHTLY)
+        alerts = make_alerts(notify, POOL, NIGHTLY) if notify else []
         status.update("starting workers")
         for number in range(1, workers + 1):
             supervisor.start_worker(number)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from digitflow.flows.server.endpoint import ServiceError
+from digitflow.tasks.data.datasets.places import problem_with
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -79,13 +79,13 @@ def check_address(url: str) -> None:
     ServiceError
         The message does not repeat the URL: it may hold a password.
     """
-    if _is_apprise(url) or _is_webhook(url):
+    if url.isprintable() and " " not in url and (_is_apprise(url) or _is_webhook(url)):
         return
-    scheme = urlsplit(url).scheme
-    found = f"one that begins with {scheme}:" if scheme else "something without a scheme"
+    scheme, colon, _ = url.partition(":")
+    found = f"one that begins with {scheme}:" if colon and scheme.isalnum() else "something else"
     message = (
-        "--notify: expected an Apprise URL, such as mailto://user:password@example.org, or the "
-        f"http(s) address of a webhook, found {found}; Apprise's documentation lists its URLs"
+        "--notify: expected an Apprise URL, such as one that begins with mailto:, or the http(s) "
+        f"address of a webhook, found {found}; Apprise's documentation lists its URLs"
     )
     raise ServiceError(message)
 
@@ -97,8 +97,7 @@ def _is_apprise(url: str) -> bool:
 
 
 def _is_webhook(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    return url.startswith(("http://", "https://")) and problem_with(url) is None
 
 
 def _block(url: str) -> NotificationBlock:

@@ -110,6 +110,11 @@ class Model:
         return cls(found, cache)
 
     @property
+    def named(self) -> str:
+        """The named model that it was trained for."""
+        return self._cache.models.state().named(self.version)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities."""
         return tuple(self.version.class_names)

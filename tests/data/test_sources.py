@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,10 @@ def test_what_a_moving_dataset_may_not_become(files, moving):
     with pytest.raises(DatasetError, match="dataset own: t10k-labels"):
         find("own")
     (files / moving.file("test_labels").name).unlink()
-    with pytest.raises(DatasetError, match=r"own: expected files that can be read in .*t10k-lab"):
+    with pytest.raises(DatasetError, match=r"own: expected the file .*t10k-lab.*nothing there"):
+        find("own")
+    os.mkfifo(files / moving.file("test_labels").name)
+    with pytest.raises(DatasetError, match=r"own: expected the file .*found not a regular file"):
         find("own")
 
 

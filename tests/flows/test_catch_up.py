@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
 from digitflow.flows.catch_up import skip_what_was_missed
@@ -59,6 +61,24 @@ def test_what_was_missed_is_skipped_and_nothing_else(prefect_server: PrefectServ
     assert {state(run) for run in missed} == {("CANCELLED", "Skipped")}
     assert {state(run)[0] for run in kept} == {"SCHEDULED"}
     assert state(oldest)[0] == "COMPLETED"
+
+
+@pytest.mark.parametrize("error", [ObjectNotFound(OSError("gone")), httpx.ConnectError("away")])
+def test_a_verdict_stands_if_the_server_skips_nothing(
+    prefect_server: PrefectServer, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly = Deployment("nightly-away")
+    nightly.due(-1, "auto-scheduled")
+    own = nightly.due(-2, "auto-scheduled")
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(own)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(SyncPrefectClient, "read_flow_runs", refuse)
+    run_as(run)
+    assert prefect_server.ask(f"/flow_runs/{own}")["state_type"] == "COMPLETED"
 
 
 def test_a_run_without_a_deployment_skips_nothing() -> None:

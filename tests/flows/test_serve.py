@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from PIL import Image, PngImagePlugin
 
 from digitflow.flows import serve as serving
 from digitflow.flows.cli.app import main
-from digitflow.flows.serve import application
+from digitflow.flows.serve import Impatient, application
 from digitflow.storage.store import Store
 from tests.patience import PATIENCE, wait_for
 from tests.registered import SIDE, register
@@ -35,9 +37,14 @@ WEIGHTS = {
 }
 
 
-def picture(ink: int = 255) -> bytes:
+def array() -> bytes:
+    """Return one image as an IDX file, which might unfold to any size."""
+    return struct.pack(">BBBBIII", 0, 0, 8, 3, 1, SIDE, SIDE) + bytes(SIDE * SIDE)
+
+
+def picture(ink: int = 255, side: int = 60) -> bytes:
     """Return a PNG of a tall stroke."""
-    image = np.zeros((60, 60), np.uint8)
+    image = np.zeros((side, side), np.uint8)
     image[5:55, 27:33] = ink
     file = io.BytesIO()
     Image.fromarray(image).save(file, "png")
@@ -49,7 +56,8 @@ def served(store: Store, token: str = "") -> Iterator[httpx.Client]:
     """A real server, and a client of it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         app = application(store=store, token=token)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        config = uvicorn.Config(app, http=Impatient, log_level="warning")
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -91,8 +99,8 @@ def test_a_picture_is_answered_as_by_predict(client: httpx.Client) -> None:
     answer = found.json()
     assert answer["model"] == 1
     assert answer["predictions"][0]["class"] == "tall"
-    assert set(answer["probabilities"]) == {"tall", "wide"}
-    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert [each["class"] for each in answer["probabilities"]] == ["tall", "wide"]
+    assert sum(each["probability"] for each in answer["probabilities"]) == pytest.approx(1)
     assert "picture" not in answer["predictions"][0]
     blank = client.post("/predict", content=picture(0), headers=PNG).json()
     assert blank["predictions"][0]["blank"]
@@ -125,6 +133,9 @@ def test_without_a_champion_it_says_so_and_is_not_well(store: Store) -> None:
         (b"", "image/png", 422, ""),
         (b"<html></html>", "image/png", 422, ""),
         (picture()[:-40], "image/png", 422, ""),
+        (array(), "image/png", 422, "expected a picture (PNG, JPEG, BMP, GIF, WebP)"),
+        (gzip.compress(array(), mtime=0), "image/png", 422, "expected a picture"),
+        (picture(side=5_000), "image/png", 413, "at most 16,000,000 pixels, found 5,000 x 5,000"),
         (picture(), "application/x-www-form-urlencoded", 415, "Content-Type: image/"),
         (picture(), "text/plain", 415, "found 'text/plain'"),
         (b"\0" * (serving.MOST_BYTES + 1), "image/png", 413, "at most 10,485,760 bytes"),
@@ -146,7 +157,7 @@ def test_a_bomb_is_refused(client: httpx.Client) -> None:
     Image.new("1", (40_000, 40_000)).save(file, "png", pnginfo=notes, optimize=True)
     assert len(file.getvalue()) < serving.MOST_BYTES
     found = client.post("/predict", content=file.getvalue(), headers=PNG)
-    assert found.status_code == 422
+    assert found.status_code in (413, 422)
 
 
 def test_another_site_cannot_ask(client: httpx.Client) -> None:
@@ -188,7 +199,7 @@ def test_metrics_count_what_was_asked(client: httpx.Client) -> None:
     assert 'digitflow_requests_total{status="200"} 3.0' in text
     assert 'digitflow_requests_total{status="422"} 1.0' in text
     assert 'digitflow_predictions_total{label="tall"} 2.0' in text
-    assert 'digitflow_predictions_total{label="blank"} 1.0' in text
+    assert 'digitflow_predictions_total{label="(blank)"} 1.0' in text
     assert "digitflow_prediction_seconds_count 3.0" in text
     assert "digitflow_champion_version 1.0" in text
 
@@ -211,6 +222,57 @@ def test_who_sends_by_drops_is_left(store: Store, monkeypatch: pytest.MonkeyPatc
     timer.join()
 
 
+def test_who_connects_and_says_nothing_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(store)
+    monkeypatch.setattr(serving, "SECONDS_TO_SEND", 0.5)
+    with served(store) as client:
+        place = (client.base_url.host, client.base_url.port or 80)
+        idle = [socket.create_connection(place, timeout=PATIENCE) for _ in range(100)]
+        idle[0].sendall(b"GET /health HTTP/1.1\r\nHost: ")  # and no more
+        assert client.get("/health").status_code == 200
+        for each in idle:
+            assert each.recv(1) == b""
+            each.close()
+
+
+def test_who_is_refused_is_not_listened_to_any_longer(store: Store) -> None:
+    crown(store)
+    with served(store, token="s3cret") as client:
+        place = (client.base_url.host, client.base_url.port or 80)
+        with socket.create_connection(place, timeout=PATIENCE) as line:
+            line.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 100000000\r\n\r\n12"
+            )
+            answer = b""
+            while piece := line.recv(10_000):
+                answer += piece
+            assert b" 401 " in answer
+
+
+def test_a_model_that_answers_with_no_numbers_is_said_to_and_counted(
+    client: httpx.Client, store: Store
+) -> None:
+    crown(store, weights_2=np.full((2, 2), np.nan))
+    found = client.post("/predict", content=picture(), headers=PNG)
+    assert (found.status_code, "version 2: expected finite" in found.json()["detail"]) == (
+        503,
+        True,
+    )
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "_answer", broken)
+        assert client.post("/predict", content=picture(), headers=PNG).status_code == 500
+    text = client.get("/metrics").text
+    assert 'digitflow_requests_total{status="503"} 1.0' in text
+    assert 'digitflow_requests_total{status="500"} 1.0' in text
+
+
 def test_what_cannot_be_served_is_said_before_it_listens(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,3 +284,32 @@ def test_what_cannot_be_served_is_said_before_it_listens(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", "--port", str(taken.getsockname()[1])]) == 1
     assert "try another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "::", ""])
+def test_beyond_one_loopback_address_a_token_is_asked_for(
+    store: Store, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crown(store)
+    assert main(["serve", "--port", "0", f"--host={host}"]) == 1
+    assert "DIGITFLOW_SERVE_TOKEN" in capsys.readouterr().err
+
+
+def test_the_model_that_is_served_stays_the_same_when_others_get_champions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(store)
+    asked: list[str] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(serving, "application", lambda name, **_: asked.append(name))
+    assert main(["serve", "--port", "0"]) == 0
+    assert asked == ["mnist"]
+
+
+@pytest.mark.parametrize("token", ["pässwörd", "two words"])
+def test_a_token_that_no_header_can_carry_is_refused(
+    store: Store, token: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DIGITFLOW_SERVE_TOKEN", token)
+    assert main(["serve"]) == 1
+    assert token not in capsys.readouterr().err

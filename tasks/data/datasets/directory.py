@@ -172,6 +172,13 @@ def as_it_is_today(dataset: Dataset) -> Dataset:
         raise DatasetError(message)
     directory = directory_of(mirror)
     files = {file.role: directory / file.name for file in dataset.files}
+    for path in files.values():
+        if not path.is_file():  # a pipe would not end
+            message = (
+                f"dataset {dataset.name}: expected the file {path}, found "
+                f"{what_it_is(path) or 'nothing there'}"
+            )
+            raise DatasetError(message)
     try:
         labels, images = _read(files, dataset.name, transposed=dataset.transposed)
         described = tuple(_describe(role, files[role]) for role in ROLES)

@@ -70,7 +70,7 @@ def test_the_verdict_is_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixt
     assert sorted(Store().models.state().with_champions()) == ["inbox", "other"]
     (files / "t10k-labels-idx1-ubyte.gz").unlink()
     code, _, err = night()
-    assert (code, "inbox: expected files that can be read" in err) == (2, True), err
+    assert (code, "inbox: expected the file" in err) == (2, True), err
 
 
 @pytest.mark.parametrize("option", ["--floor", "--max-class-drop", "--min-improvement"])

@@ -153,7 +153,12 @@ def test_addresses_that_are_taken(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ada@example.org", "secret://pass@word", "http://", "slack://"]
+    "url",
+    [
+        *("ada@example.org", "secret://pass@word", "http://", "slack://", "https://[::1/x"),
+        *(" https://example.org/hook", "https://example.org/hook\n", "https://exa mple.org/h"),
+        *("https://example.org:99999/x", "https://user:pass@word[x@example.org/h"),
+    ],
 )
 def test_an_address_that_nobody_can_be_told_at_is_refused_before_any_work(
     url: str, capsys: pytest.CaptureFixture[str]
