@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import io
+import logging
 import secrets
 import tempfile
 import time
@@ -45,6 +46,7 @@ AT_ONCE, MOST_WAITING = 2, 64
 SECONDS_TO_SEND = 10.0
 LOOPBACK = ("127.0.0.1", "localhost")
 
+_log = logging.getLogger("uvicorn.error")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _BLANK = "(blank)"
 _PAGE = Path(__file__).with_name("draw.html")
@@ -106,14 +108,14 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
     async def count(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        status = 500
         try:
             response = await call_next(request)
-            status = response.status_code
-        finally:
-            if request.url.path == "/predict":
-                requests.labels(str(status)).inc()
-        if status >= 400:
+        except Exception:  # noqa: BLE001 - a fault of ours: the client and the log are told
+            _log.exception("A request failed")
+            response = JSONResponse({"detail": "the server failed; its log says how"}, 500)
+        if request.url.path == "/predict":
+            requests.labels(str(response.status_code)).inc()
+        if response.status_code >= 400:
             # What is still to come of the body is not waited for.
             response.headers["Connection"] = "close"
         return response
