@@ -116,7 +116,7 @@ def test_a_run_whose_server_dies_goes_on(tmp_path: Path, home: Path) -> None:
         assert process.wait(PATIENCE) == 0, screen.read_text()
     said = screen.read_text()
     assert "Prefect's embedded server ended with -9; starting it again (2 of 4)" in said
-    assert "Stages: 12 ran, 0 cached" in said
+    assert "Stages: 13 ran, 0 cached" in said
     assert servers_of(home) == []
 
 
