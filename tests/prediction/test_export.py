@@ -22,8 +22,11 @@ from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.prediction.export import ExportError, export
 
 ROOT = Path(__file__).resolve().parents[2]
-DENSE: list[Layer] = [Dense(20), ReLU(), Dropout(0.5), Dense(9, bias=False), ReLU(), Dense(3)]
 NAMES = ("one", "zwei <2>", "три")
+
+
+def dense() -> list[Layer]:
+    return [Dense(20), ReLU(), Dropout(0.5), Dense(9, bias=False), ReLU(), Dense(3)]
 
 
 def weights_of(layers: list[Layer], shape: tuple[int, ...]) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def images(n: int = 30) -> Any:
 
 
 def test_npz_has_every_array_and_needs_no_pickle(tmp_path: Path) -> None:
-    weights = weights_of(DENSE, (35,))
+    weights = weights_of(dense(), (35,))
     export(weights, model(), tmp_path / "model.npz")
     with np.load(tmp_path / "model.npz", allow_pickle=False) as file:
         assert set(file) == set(weights)
@@ -95,7 +98,7 @@ def test_the_same_model_gives_the_same_bytes_and_nothing_beside_them(
     tmp_path: Path, ending: str
 ) -> None:
     for name in ("first", "second"):
-        export(weights_of(DENSE, (35,)), model(), tmp_path / f"{name}.{ending}")
+        export(weights_of(dense(), (35,)), model(), tmp_path / f"{name}.{ending}")
     first, second = sorted(tmp_path.iterdir())
     assert first.read_bytes() == second.read_bytes()
 
@@ -110,7 +113,7 @@ class TestRefusal:
     def test_of_a_file_that_exists(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text("mine")
         with pytest.raises(ExportError, match="exists already"):
-            export(weights_of(DENSE, (35,)), model(), tmp_path / name)
+            export(weights_of(dense(), (35,)), model(), tmp_path / name)
         assert (tmp_path / name).read_text() == "mine"
 
     def test_of_a_folder_that_does_not(self, tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ class TestRefusal:
     ) -> None:
         monkeypatch.setitem(sys.modules, "onnx", None)
         with pytest.raises(ExportError, match=r"pip install 'digitflow\[onnx\]'"):
-            export(weights_of(DENSE, (35,)), model(), tmp_path / "model.onnx")
+            export(weights_of(dense(), (35,)), model(), tmp_path / "model.onnx")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -133,7 +136,7 @@ def test_a_crash_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("digitflow.storage.atomic.os.fsync", crash)
     for ending in ("npz", "onnx"):
         with pytest.raises(OSError, match="No space left"):
-            export(weights_of(DENSE, (35,)), model(), tmp_path / f"model.{ending}")
+            export(weights_of(dense(), (35,)), model(), tmp_path / f"model.{ending}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,7 +159,7 @@ class TestDocument:
         return done.stdout.strip()
 
     def test_numpy(self, tmp_path: Path) -> None:
-        weights = weights_of(DENSE, (35,))
+        weights = weights_of(dense(), (35,))
         export(weights, model(), tmp_path / "model.npz")
         expected = predict(weights, images()).argmax(axis=1)
         assert len(set(expected)) > 1
