@@ -15,12 +15,13 @@ from digitflow.tasks.engine.code_base import CodeBaseError, CodeBases
 from digitflow.tasks.engine.recompute import Recomputed
 from digitflow.tasks.engine.reproduce import NotReproducibleError, reproduce
 from tests.own_project import edit, run
+from tests.patience import PATIENCE
 
 
 def git(*arguments: str) -> str:
     identity = ("-c", "user.name=Anna", "-c", "user.email=anna@example.org")
     done = subprocess.run(
-        ["git", *identity, *arguments], check=True, capture_output=True, text=True, timeout=60
+        ["git", *identity, *arguments], check=True, capture_output=True, text=True, timeout=PATIENCE
     )
     return done.stdout
 
