@@ -6,7 +6,6 @@ import logging
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from digitflow.storage.redacted import redacted, shown_url
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.places import check_place
 from digitflow.tasks.data.datasets.sources import DatasetError, from_directory
-from tests.patience import PATIENCE
+from tests.servers.processes import python
 from tests.servers.scripted import Behaviours, Handler, serving
 from tests.walk import TINY, write_dataset
 
@@ -222,12 +221,4 @@ def test_what_runs_and_a_crash_leave(tmp_path: Path) -> None:
 def digitflow(
     folder: Path, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "digitflow", *arguments],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    return python("-m", "digitflow", *arguments, folder=folder, environment=environment)

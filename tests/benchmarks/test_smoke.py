@@ -15,7 +15,7 @@ from digitflow.flows.selection import STAGE_NAMES
 from digitflow.tasks.nn.presets import PRESETS
 from tests.environment import CLEAN
 from tests.mnist import ROOT
-from tests.patience import PATIENCE
+from tests.servers.processes import python
 from tests.walk import TINY, write_dataset
 
 SCRIPTS = ROOT / "benchmarks"
@@ -39,15 +39,7 @@ def output_of(
     script: str, arguments: Sequence[str | Path], environment: dict[str, str], *, bars: bool = False
 ) -> str:
     """Run a script to its end; with `bars` it may also say that it missed some."""
-    done = subprocess.run(
-        [sys.executable, SCRIPTS / script, *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = python(SCRIPTS / script, *arguments, folder=ROOT, environment=environment)
     assert done.returncode in ((0, 1) if bars else (0,)), done.stdout + done.stderr
     if done.returncode:
         assert "MISSED" in done.stdout, done.stdout + done.stderr

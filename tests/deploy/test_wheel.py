@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -17,9 +16,8 @@ import pytest
 import threadpoolctl
 
 from tests.mnist import ROOT
-from tests.patience import PATIENCE
 from tests.servers.fixtures import copy_project
-from tests.servers.processes import free_port
+from tests.servers.processes import free_port, python
 from tests.servers.up import DIGITFLOW, running_up
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -58,15 +56,7 @@ def run(*command: str, folder: Path, path: Path | None = None, code: int = 0) ->
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     if path is not None:
         environment["PYTHONPATH"] = str(path)
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = python(*command, folder=folder, environment=environment)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

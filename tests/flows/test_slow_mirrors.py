@@ -1,8 +1,6 @@
 """`digitflow run` with mirrors that drip or ask to be left alone: what a person sees, and gets."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.sources import from_directory
-from tests.patience import PATIENCE
+from tests.servers.processes import python
 from tests.servers.scripted import Behaviours, Handler, ScriptedServer, serving
 
 pytestmark = pytest.mark.prefect
@@ -49,15 +47,7 @@ def run(folder: Path, dataset: Path, mirror: str) -> tuple[int, str]:
         "COLUMNS": "400",
     }
     arguments = ["run", "--dataset", str(dataset), "--mirror", mirror, "--until", "decode"]
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = python("-c", COMMAND, *arguments, folder=folder, environment=environment)
     return done.returncode, done.stdout + done.stderr
 
 

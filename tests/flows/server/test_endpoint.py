@@ -5,7 +5,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +19,7 @@ from websockets.sync.server import serve
 
 from digitflow.flows.server.endpoint import ServiceError, answers, bypass_proxies, is_this_machine
 from tests.patience import PATIENCE
-from tests.servers.processes import free_port
+from tests.servers.processes import free_port, python
 from tests.servers.proxy import Proxy, running_proxy
 from tests.walk import TINY, write_dataset
 
@@ -227,15 +226,7 @@ def everything_through(proxy: str, home: Path) -> Mapping[str, str]:
 def run_digitflow(
     home: Path, environment: Mapping[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "digitflow", *arguments],
-        cwd=home,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    return python("-m", "digitflow", *arguments, folder=home, environment=environment)
 
 
 SETTINGS = [f"{name}={value}" for name, value in TINY.items()]
