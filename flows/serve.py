@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import io
 import logging
 import secrets
 import tempfile
@@ -19,7 +18,6 @@ from typing import Any
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse
-from PIL import Image
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -34,6 +32,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from digitflow.storage.errors import StorageError, UnknownNameError
 from digitflow.storage.store import Store
+from digitflow.tasks.data.pictures.files import PictureError, declared_size
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.prediction.predictions import predictions_json
@@ -47,7 +46,6 @@ SECONDS_TO_SEND = 10.0
 LOOPBACK = ("127.0.0.1", "localhost")
 
 _log = logging.getLogger("uvicorn.error")
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _BLANK = "(blank)"
 _PAGE = Path(__file__).with_name("draw.html")
 
@@ -190,11 +188,9 @@ async def _picture(request: Request) -> bytes:
 def _check(data: bytes) -> None:
     """Refuse what is no picture, or a large one, by its header: arrays are not taken here."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            width, height = image.size
-    except Exception as error:  # whatever Pillow raises on what is none
-        message = "expected a picture (PNG, JPEG, BMP, GIF, WebP), found something else"
-        raise HTTPException(422, message) from error
+        width, height = declared_size(data)
+    except PictureError as error:
+        raise HTTPException(422, str(error)) from error
     if width * height > MOST_PIXELS:
         message = f"expected at most {MOST_PIXELS:,} pixels, found {width:,} x {height:,}"
         raise HTTPException(413, message)
@@ -214,12 +210,11 @@ def _answer(cache: Store, name: str, data: bytes) -> dict[str, Any]:
     if problems or len(batch.names) != 1:
         raise HTTPException(422, "; ".join(problems) or "expected one picture")
     try:
-        found = model.predict_batch(batch)
-        shares = model.probabilities(batch.images)[0].tolist()
+        found, shares = model.predict_with_shares(batch)
     except ValueError as error:  # outputs that are no numbers, say
         raise HTTPException(503, f"version {model.version.version}: {error}") from error
     tells = model.calibration is not None
     answer = predictions_json(model.version, found, (), tells_unsure=tells)
     del answer["unreadable"], answer["predictions"][0]["picture"]
-    named = zip(model.class_names, shares, strict=True)
+    named = zip(model.class_names, shares[0].tolist(), strict=True)
     return {**answer, "probabilities": [{"class": each, "probability": p} for each, p in named]}

@@ -17,13 +17,14 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from functools import cached_property, partial
+from functools import partial
 from pathlib import PurePath
 from types import FunctionType
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from digitflow.storage.code.live import method_function
 from digitflow.storage.digests import canonical_json
 
 _TYPE, _VALUE = "$type", "$value"
@@ -170,7 +171,7 @@ def _unseen(kind: type, known: set[str]) -> Iterable[str]:
         for name, each in vars(base).items():
             if name in known:
                 continue
-            function = _function_in(each)
+            function = method_function(each)
             if function is None:
                 if not name.startswith("_"):
                     yield name
@@ -183,16 +184,6 @@ def _is_written(function: FunctionType) -> bool:
     modules = (sys.modules.get(name) for name in ("dataclasses", "enum", "collections", "typing"))
     made = {module.__file__ for module in modules if module is not None}
     return function.__code__.co_filename not in {"<string>", *made}
-
-
-def _function_in(value: Any) -> FunctionType | None:
-    if isinstance(value, staticmethod | classmethod):
-        value = value.__func__
-    elif isinstance(value, property):
-        value = value.fget
-    elif isinstance(value, cached_property):
-        value = value.func
-    return value if isinstance(value, FunctionType) else None
 
 
 def _checked(value: Any, place: str) -> Any:

@@ -140,8 +140,9 @@ class RunArguments(DataArguments):
         }
 
 
-_GATE = {each.name: Parameter(help=each.meaning) for each in GATE}
-_SHARE = validators.Number(gte=0, lte=1)
+_GATE_DEFAULTS = {each.name: each.default for each in GATE}
+_GATE_HELP = {each.name: Parameter(help=each.meaning) for each in GATE}
+_SHARE = Parameter(validator=validators.Number(gte=0, lte=1))
 
 
 @Parameter(name="*")
@@ -149,14 +150,18 @@ _SHARE = validators.Number(gte=0, lte=1)
 class RetrainArguments(DataArguments):
     """The options of a retraining, as typed."""
 
-    model: Annotated[str | None, _GATE["model"]] = None
-    min_improvement: Annotated[float, _GATE["min_improvement"], Parameter(validator=_SHARE)] = 0.0
-    max_class_drop: Annotated[float, _GATE["max_class_drop"], Parameter(validator=_SHARE)] = 0.02
-    floor: Annotated[float, _GATE["floor"], Parameter(validator=_SHARE)] = 0.5
+    model: Annotated[str | None, _GATE_HELP["model"]] = _GATE_DEFAULTS["model"]
+    min_improvement: Annotated[float, _GATE_HELP["min_improvement"], _SHARE] = _GATE_DEFAULTS[
+        "min_improvement"
+    ]
+    max_class_drop: Annotated[float, _GATE_HELP["max_class_drop"], _SHARE] = _GATE_DEFAULTS[
+        "max_class_drop"
+    ]
+    floor: Annotated[float, _GATE_HELP["floor"], _SHARE] = _GATE_DEFAULTS["floor"]
 
     def gate(self) -> dict[str, Any]:
         """Return what the gate is told, as the flow takes it."""
-        return {name: getattr(self, name) for name in _GATE}
+        return {name: getattr(self, name) for name in _GATE_DEFAULTS}
 
 
 @Parameter(name="*")

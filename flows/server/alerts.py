@@ -54,9 +54,10 @@ def make_alerts(url: str, pool: str, nightly: str) -> list[str]:
     from prefect.events.schemas.automations import AutomationCore
 
     block = _block(url)
+    alerts = _alerts(pool, nightly)
     with get_client(sync_client=True) as client:
         document = cast("UUID", block.save(BLOCK, overwrite=True))
-        for name, description, trigger, subject, body in _alerts(pool, nightly):
+        for name, description, trigger, subject, body in alerts:
             automation = AutomationCore.model_validate(
                 {
                     "name": PREFIX + name,
@@ -68,7 +69,7 @@ def make_alerts(url: str, pool: str, nightly: str) -> list[str]:
                 }
             )
             _create_or_update(client, automation)
-    return [name for name, *_ in _alerts(pool, nightly)]
+    return [name for name, *_ in alerts]
 
 
 def check_address(url: str) -> None:

@@ -109,14 +109,20 @@ def _comes_from(value: Any, codes: list[CodeType]) -> bool:
     )
 
 
-def _function_in(value: Any) -> FunctionType | None:
-    """Return the function behind a method without decorators of its own."""
+def method_function(value: Any) -> FunctionType | None:
+    """Return the function of a method, a property, or a plain function; None of anything else."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
     elif isinstance(value, property):
         value = value.fget
     elif isinstance(value, cached_property):
         value = value.func
+    return value if isinstance(value, FunctionType) else None
+
+
+def _function_in(value: Any) -> FunctionType | None:
+    """Return the function behind a method without decorators of its own."""
+    value = method_function(value)
     while isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
         value = value.__wrapped__
     return value if isinstance(value, FunctionType) else None

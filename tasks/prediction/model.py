@@ -266,6 +266,16 @@ class Model:
         ValueError
             If the pictures do not fit the model.
         """
+        return self.predict_with_shares(batch)[0]
+
+    def predict_with_shares(self, batch: Batch) -> tuple[list[Prediction], NDArray[Any]]:
+        """Predict as `predict_batch` does; return the predictions, and each class's probability.
+
+        Raises
+        ------
+        StorageError, ValueError
+            As `predict_batch` does.
+        """
         import numpy as np
 
         outputs = self._outputs(batch.images)
@@ -278,7 +288,7 @@ class Model:
         doubts: list[str] | list[None] = [None] * len(batch.names)
         if self.calibration is not None:
             doubts = self.calibration.unsure(batch.images, outputs, batch.found)
-        return [
+        predictions = [
             Prediction(picture, None, 0.0, None, 0.0, count, None if doubt is None else "")
             if is_blank
             else Prediction(
@@ -294,6 +304,7 @@ class Model:
                 batch.names, batch.is_blank, shares, order[:, :2], found, doubts, strict=True
             )
         ]
+        return predictions, shares
 
     def predict(self, pictures: str | Path | Sequence[str | Path]) -> list[Prediction]:
         """Predict what is on pictures: PNG, JPEG, IDX or NPY files, or folders of them.

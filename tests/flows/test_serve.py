@@ -204,19 +204,30 @@ def test_metrics_count_what_was_asked(client: httpx.Client) -> None:
     assert "digitflow_champion_version 1.0" in text
 
 
+def connected(client: httpx.Client) -> socket.socket:
+    """Connect to the client's server, and say nothing yet."""
+    place = (client.base_url.host, client.base_url.port or 80)
+    return socket.create_connection(place, timeout=PATIENCE)
+
+
+def answer_to_a_beginning(client: httpx.Client, announced: int) -> bytes:
+    """Announce a picture, send two bytes of it, and return all that comes until the end."""
+    with connected(client) as line:
+        line.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+            b"Content-Length: %d\r\n\r\n12" % announced
+        )
+        answer = b""
+        while piece := line.recv(10_000):
+            answer += piece
+    return answer
+
+
 def test_who_sends_by_drops_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     crown(store)
     monkeypatch.setattr(serving, "SECONDS_TO_SEND", 0.3)
     with served(store) as client:
-        place = (client.base_url.host, client.base_url.port or 80)
-        with socket.create_connection(place, timeout=PATIENCE) as line:
-            line.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
-                b"Content-Length: 1000\r\n\r\n12"
-            )
-            answer = b""
-            while piece := line.recv(10_000):
-                answer += piece
+        answer = answer_to_a_beginning(client, announced=1_000)
     assert b" 408 " in answer
     assert b"within 0.3 s" in answer
 
@@ -227,8 +238,7 @@ def test_who_connects_and_says_nothing_is_left(
     crown(store)
     monkeypatch.setattr(serving, "SECONDS_TO_SEND", 0.5)
     with served(store) as client:
-        place = (client.base_url.host, client.base_url.port or 80)
-        idle = [socket.create_connection(place, timeout=PATIENCE) for _ in range(100)]
+        idle = [connected(client) for _ in range(100)]
         idle[0].sendall(b"GET /health HTTP/1.1\r\nHost: ")  # and no more
         assert client.get("/health").status_code == 200
         for each in idle:
@@ -239,16 +249,7 @@ def test_who_connects_and_says_nothing_is_left(
 def test_who_is_refused_is_not_listened_to_any_longer(store: Store) -> None:
     crown(store)
     with served(store, token="s3cret") as client:
-        place = (client.base_url.host, client.base_url.port or 80)
-        with socket.create_connection(place, timeout=PATIENCE) as line:
-            line.sendall(
-                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-                b"Content-Length: 100000000\r\n\r\n12"
-            )
-            answer = b""
-            while piece := line.recv(10_000):
-                answer += piece
-            assert b" 401 " in answer
+        assert b" 401 " in answer_to_a_beginning(client, announced=100_000_000)
 
 
 def test_a_model_that_answers_with_no_numbers_is_said_to_and_counted(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver import Chrome
@@ -36,6 +37,14 @@ FLAGS = (
     "--window-size=1400,1000",
 )
 PROGRAMS = ("chromium", "chromedriver")
+# Of every test that looks at a page.
+IN_A_BROWSER = [
+    pytest.mark.ui,
+    pytest.mark.skipif(
+        not all(map(shutil.which, PROGRAMS)),
+        reason=f"needs {' and '.join(PROGRAMS)} (Debian: apt-get install chromium chromium-driver)",
+    ),
+]
 
 # Pictures inside a report: how wide each really is once it has been decoded, 0 if it is broken.
 _PICTURES = """

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 from typing import Any
 
 import pytest
@@ -13,15 +12,9 @@ pytest.importorskip("selenium", reason="selenium is not installed: make install"
 from digitflow.tasks.reporting.html_report import page  # noqa: E402
 from digitflow.tasks.reporting.report import FIGURES  # noqa: E402
 from tests.reporting.test_html_report import HOSTILE, contents, summary  # noqa: E402
-from tests.ui.browser import PROGRAMS, Browser, running_browser  # noqa: E402
+from tests.ui.browser import IN_A_BROWSER, Browser, running_browser  # noqa: E402
 
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.skipif(
-        not all(map(shutil.which, PROGRAMS)),
-        reason=f"needs {' and '.join(PROGRAMS)} (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
+pytestmark = IN_A_BROWSER
 
 DECISION = "# Version 5 is rejected\n\n| demanded | met |\n|---|---|\n| floor | **no** |\n"
 

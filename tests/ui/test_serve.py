@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,9 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from digitflow.storage.store import Store  # noqa: E402
 from tests.flows.test_serve import crown, served  # noqa: E402
 from tests.patience import wait_for  # noqa: E402
-from tests.ui.browser import PROGRAMS, Browser, running_browser  # noqa: E402
+from tests.ui.browser import IN_A_BROWSER, Browser, running_browser  # noqa: E402
 
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.skipif(
-        not all(map(shutil.which, PROGRAMS)),
-        reason=f"needs {' and '.join(PROGRAMS)} (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
+pytestmark = IN_A_BROWSER
 
 
 def draw(browser: Browser, right: int, down: int) -> None:

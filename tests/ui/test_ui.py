@@ -5,7 +5,6 @@ With ``DIGITFLOW_TEST_SCREENSHOTS`` set to a folder the documentation's pictures
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,9 @@ from tests.servers.fixtures import Deployed
 
 pytest.importorskip("selenium", reason="selenium is not installed: make install")
 
-from tests.ui.browser import PROGRAMS, Browser, running_browser  # noqa: E402
+from tests.ui.browser import IN_A_BROWSER, Browser, running_browser  # noqa: E402
 
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.prefect,
-    pytest.mark.skipif(
-        not all(map(shutil.which, PROGRAMS)),
-        reason=f"needs {' and '.join(PROGRAMS)} (Debian: apt-get install chromium chromium-driver)",
-    ),
-]
+pytestmark = [*IN_A_BROWSER, pytest.mark.prefect]
 
 V1, V2 = "", "/v2"
 both = pytest.mark.parametrize("ui", [V1, V2], ids=["v1", "v2"])

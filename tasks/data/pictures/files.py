@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import tokenize
@@ -128,6 +129,24 @@ def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
         raise PictureError(message) from None
     except _DAMAGED_PICTURE as error:
         message = f"{name}: the picture is damaged or not complete: {error}"
+        raise PictureError(message) from error
+
+
+def declared_size(data: bytes) -> tuple[int, int]:
+    """Return width and height that a picture declares, in pixels, without decoding it.
+
+    Raises
+    ------
+    PictureError
+        If it is no such picture, or its header is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
+    except _DAMAGED_PICTURE as error:
+        message = "expected a picture (PNG, JPEG, BMP, GIF, WebP), found something else"
         raise PictureError(message) from error
 
 
