@@ -76,6 +76,9 @@ def fuzz(
             *(sys.executable, "-m", "tests.fuzz.worker", target, new, before),
             *limits,
             *("-print_final_stats=1", f"-artifact_prefix={findings}/{target}-"),
+            # The worker limits what it takes itself. libFuzzer's own limit is on the process's
+            # peak, which Linux lets a child inherit: that of a test process is gigabytes.
+            "-rss_limit_mb=0",
         ],
         cwd=ROOT,
         # One arena, or each thread would reserve addresses that count as memory taken.
