@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.kernels import kernel_name, use_own_kernels  # noqa: E402 - found by now
 from digitflow.tasks.nn.presets import PRESETS  # noqa: E402
-from digitflow.tasks.nn.reports import EpochReport  # noqa: E402
 from digitflow.tasks.nn.settings import TrainingSettings  # noqa: E402
-from digitflow.tasks.nn.train import train_network  # noqa: E402
+from digitflow.tasks.nn.training.reports import EpochReport  # noqa: E402
+from digitflow.tasks.nn.training.train import train_network  # noqa: E402
 
 
 def read_idx(path: Path, header: int) -> Any:

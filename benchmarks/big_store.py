@@ -19,10 +19,10 @@ from typing import Any
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.history.runs import RUNS, RunRecord
 from digitflow.storage.keys import StageKey
 from digitflow.storage.objects import object_name
 from digitflow.storage.records import RECORDS, Record
-from digitflow.storage.runs import RUNS, RunRecord
 from digitflow.storage.store import Store
 
 STAGES = 12

@@ -40,7 +40,7 @@ BY_SESSION = Path("/proc/sys/kernel/sched_autogroup_enabled")
 def train(images: int, threads: int) -> None:
     from digitflow.tasks.nn.presets import PRESETS
     from digitflow.tasks.nn.settings import TrainingSettings
-    from digitflow.tasks.nn.train import train_network
+    from digitflow.tasks.nn.training.train import train_network
 
     data = make_data(images)
     settings = {**PRESETS["quick"], "validation_size": images // 10, "blas_threads": threads}

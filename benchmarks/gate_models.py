@@ -81,9 +81,9 @@ def answer(
     Training images are shifted to the right by `shift` pixels, and `noise` of them have another
     label than theirs. The answers are for the test images as they are, and shifted by `SHIFT`.
     """
-    from digitflow.tasks.nn.predict import predict
+    from digitflow.tasks.nn.inference.predict import predict
     from digitflow.tasks.nn.settings import TrainingSettings
-    from digitflow.tasks.nn.train import train_network
+    from digitflow.tasks.nn.training.train import train_network
 
     inputs, targets = np.roll(training_inputs[:images], shift, axis=2), training_targets[:images]
     rng = np.random.default_rng(settings["seed"])

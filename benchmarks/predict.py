@@ -32,7 +32,7 @@ def numpy_side(preset: str) -> Callable[[Any], Any]:
     from digitflow.tasks.nn.presets import PRESETS as SETTINGS
     from digitflow.tasks.nn.randomness import Randomness
     from digitflow.tasks.nn.settings import TrainingSettings
-    from digitflow.tasks.nn.train import assemble
+    from digitflow.tasks.nn.training.train import assemble
 
     settings = TrainingSettings(**SETTINGS[preset])
     shape = (1, 28, 28) if settings.convolution_channels else (784,)

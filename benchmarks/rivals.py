@@ -109,15 +109,15 @@ def numpy_epoch(case: Case, images: Any, labels: Any) -> Epoch:
     """The library's public path, `Training.fit`."""
     import numpy as np
 
-    from digitflow.tasks.nn.convolution import Conv, MaxPool
     from digitflow.tasks.nn.feed import Feed
-    from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+    from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+    from digitflow.tasks.nn.layers.convolution import Conv, MaxPool
+    from digitflow.tasks.nn.layers.normalization import BatchNorm
     from digitflow.tasks.nn.losses import CrossEntropy
     from digitflow.tasks.nn.network import Network
-    from digitflow.tasks.nn.normalization import BatchNorm
-    from digitflow.tasks.nn.optimizers import SGD, Adam
     from digitflow.tasks.nn.randomness import Randomness
-    from digitflow.tasks.nn.trainer import Examples, Training
+    from digitflow.tasks.nn.training.optimizers import SGD, Adam
+    from digitflow.tasks.nn.training.trainer import Examples, Training
 
     layers: list[Layer] = []
     for channels in case.channels:

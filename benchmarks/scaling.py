@@ -29,9 +29,9 @@ def measure(images: int) -> None:
     import numpy as np
 
     from digitflow.tasks.nn.presets import PRESETS
-    from digitflow.tasks.nn.reports import EpochReport
     from digitflow.tasks.nn.settings import TrainingSettings
-    from digitflow.tasks.nn.train import train_network
+    from digitflow.tasks.nn.training.reports import EpochReport
+    from digitflow.tasks.nn.training.train import train_network
 
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ from benchmarks.trainings import Trainings  # noqa: E402
 from digitflow.storage.store import Store  # noqa: E402
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET  # noqa: E402
 from digitflow.tasks.nn.presets import PRESETS  # noqa: E402
-from digitflow.tasks.nn.reports import TrainingDivergedError  # noqa: E402
+from digitflow.tasks.nn.training.reports import TrainingDivergedError  # noqa: E402
 from digitflow.tasks.sweeps.file import SweepFile, read_sweep  # noqa: E402
 from digitflow.tasks.sweeps.grid import Point, shown  # noqa: E402
 from digitflow.tasks.sweeps.ranking import METRICS, scores_of  # noqa: E402

@@ -13,9 +13,9 @@ from pydantic import Field
 from digitflow.flows.ending import ended
 from digitflow.storage.digests import digest_json
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.audit import SAMPLE, headline, is_red, share_of
-from digitflow.tasks.engine.audit import audit as audit_records
-from digitflow.tasks.engine.recompute import Recomputed
+from digitflow.tasks.recomputation.audit import SAMPLE, headline, is_red, share_of
+from digitflow.tasks.recomputation.audit import audit as audit_records
+from digitflow.tasks.recomputation.recompute import Recomputed
 from digitflow.tasks.reporting.artifacts import table_artifact
 
 _Seed = Annotated[int, Field(ge=0, lt=2**63)]

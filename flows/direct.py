@@ -8,7 +8,7 @@ from typing import Any
 from digitflow.flows.pipeline import pipeline
 from digitflow.flows.spec import RunOptions
 from digitflow.flows.summary import summarise
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET
 from digitflow.tasks.engine.call import Context, compute, using

@@ -12,7 +12,7 @@ from prefect.states import Completed
 from prefect.utilities.annotations import quote
 from pydantic import Field
 
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.data.pictures.files import PictureError
 from digitflow.tasks.engine.step import step

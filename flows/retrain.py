@@ -18,7 +18,7 @@ from digitflow.flows.spec import GATE, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
 from digitflow.storage.errors import StorageError
-from digitflow.storage.models import model_name
+from digitflow.storage.history.models import model_name
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.decide import Verdict, promote_or_reject, publish_decision

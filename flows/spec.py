@@ -25,7 +25,7 @@ from pydantic import Field
 
 from digitflow.flows.sample_sizes import check_sample_sizes
 from digitflow.flows.selection import Selection, StageName
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 from digitflow.tasks.data.datasets.places import check_place, display
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
 from digitflow.tasks.parameters import (

@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 
 _BETWEEN = " · "
 

@@ -25,9 +25,9 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from digitflow.flows.server.endpoint import bypass_proxies
 from digitflow.flows.server.prefect_setup import flush_to_server
+from digitflow.storage.backends.within import NoAnswerError, within
 from digitflow.storage.digests import digest_json, short
 from digitflow.storage.store import Store
-from digitflow.storage.within import NoAnswerError, within
 from digitflow.tasks.engine import cancellation, relay
 from digitflow.tasks.engine.call import Call, Context, Executor, Ref, StageResult, resolved
 from digitflow.tasks.engine.cancellation import StoppedError

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.atomic import make_folder
+from digitflow.storage.backends.atomic import make_folder
+from digitflow.storage.backends.os_errors import explaining, explaining_full_disk
 from digitflow.storage.digests import short
 from digitflow.storage.errors import (
     ArtifactError,
@@ -32,7 +33,6 @@ from digitflow.storage.formats.artifacts import (
 )
 from digitflow.storage.formats.mapped import file_of
 from digitflow.storage.keys import StageKey, differences
-from digitflow.storage.os_errors import explaining, explaining_full_disk
 from digitflow.storage.records import Record, now
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.backends.os_errors import explaining
+from digitflow.storage.backends.safe_open import open_regular
 from digitflow.storage.digests import canonical_json, digest_bytes, digest_json
 from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
 from digitflow.storage.index import Index
-from digitflow.storage.os_errors import explaining
-from digitflow.storage.safe_open import open_regular
 
 _log = logging.getLogger(__name__)
 

@@ -75,7 +75,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     Returns
     -------
     list of str
-        Such as ``parameter epochs 20 → 30``, ``code changed: tasks/nn/layers.py (relu)``,
+        Such as ``parameter epochs 20 → 30``, ``code changed: tasks/nn/layers/base.py (relu)``,
         ``input changed: training_images 440fca2b31c0… → 91b2c08a55de…``. Empty if they are equal.
     """
     parameters = [

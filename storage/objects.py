@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from digitflow.storage.atomic import commit_file, temporary_file
+from digitflow.storage.backends.atomic import commit_file, temporary_file
 from digitflow.storage.backends.base import Backend, Entry
 from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.backends.safe_open import open_regular
 from digitflow.storage.digests import digest_file, is_sha256, short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, StorageError
-from digitflow.storage.safe_open import open_regular
 
 _DIGITS_OF_A_FOLDER = 2
 

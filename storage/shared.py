@@ -14,9 +14,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from digitflow.storage.atomic import commit_file, make_folder
+from digitflow.storage.backends.atomic import commit_file, make_folder
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry
 from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.backends.locks import patiently
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.backends.remote import Remote, remote
 from digitflow.storage.digests import digest_file, is_sha256, short
 from digitflow.storage.documents import Documents, Kind, LocalDocuments, T
@@ -27,11 +29,9 @@ from digitflow.storage.errors import (
     SharedStoreError,
 )
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.locks import patiently
+from digitflow.storage.history.runs import RUNS
 from digitflow.storage.objects import ObjectStore, object_name
-from digitflow.storage.os_errors import explaining
 from digitflow.storage.records import RECORDS
-from digitflow.storage.runs import RUNS
 from digitflow.storage.sync_state import (
     is_old,
     is_sent,

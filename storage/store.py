@@ -30,19 +30,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.batches import BATCHES
+from digitflow.storage.backends.locks import KeyLocks
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.cache import Cache
 from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.formats.artifacts import Artifact, read_artifact
-from digitflow.storage.locks import KeyLocks
+from digitflow.storage.history.batches import BATCHES
+from digitflow.storage.history.registry import ModelStore
+from digitflow.storage.history.runs import RUNS
+from digitflow.storage.history.sources import SOURCES, SourceStore
 from digitflow.storage.objects import ObjectStore
-from digitflow.storage.os_errors import explaining
-from digitflow.storage.quarantine import settle
 from digitflow.storage.records import RECORDS, RecordStore
-from digitflow.storage.registry import ModelStore
-from digitflow.storage.runs import RUNS
-from digitflow.storage.sources import SOURCES, SourceStore
+from digitflow.storage.upkeep.quarantine import settle
 
 if TYPE_CHECKING:
     from digitflow.storage.shared import SharedStore
@@ -176,7 +176,7 @@ class Store:
         StorageFullError, StoreUnusableError
             If the store cannot be written.
         """
-        from digitflow.storage.liveness import in_progress
+        from digitflow.storage.upkeep.liveness import in_progress
 
         with ExitStack() as stack:
             with explaining("the list of runs in progress", self.root):

@@ -1,6 +1,6 @@
 """Files of the pure rooms, written whole or not at all: temporary file, fsync, rename.
 
-What the store keeps, it writes itself (`storage.atomic`); the pure rooms do not know it.
+What the store keeps, it writes itself (`storage.backends.atomic`); the pure rooms do not know it.
 """
 
 import os

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from digitflow.storage.runs import RunRecord
+from digitflow.storage.history.runs import RunRecord
 from digitflow.tasks.parameters import PRESETS, Parameters
 from tests.walk import Walk
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitflow.storage.formats.artifacts import FORMATS, Artifact, write_artifact
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 
 SIDE = 28

@@ -24,7 +24,7 @@ from digitflow.tasks.data.datasets.manifest import read_manifest
 from digitflow.tasks.data.idx.arrays import IdxError, decode
 from digitflow.tasks.data.pictures import files
 from digitflow.tasks.data.pictures.files import PictureError, decode_picture
-from digitflow.tasks.nn.checkpoints import CheckpointFolder
+from digitflow.tasks.nn.training.checkpoints import CheckpointFolder
 from digitflow.tasks.parameters import ParameterError, read_preset
 from digitflow.tasks.reporting.results import ResultsFolderError, check_results_folder
 

@@ -25,7 +25,7 @@ from digitflow.flows.cli import render as terminal
 from digitflow.flows.cli.app import main
 from digitflow.storage.formats.artifacts import read_artifact, write_artifact
 from digitflow.storage.formats.cells import guarded, unguarded
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 from digitflow.storage.visible import visible
 from digitflow.tasks.data.datasets.dataset import DatasetError, check_file_name
 from digitflow.tasks.data.datasets.manifest import check_name

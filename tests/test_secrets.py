@@ -17,10 +17,10 @@ from digitflow.flows.server.endpoint import ServiceError, choose_endpoint
 from digitflow.flows.server.pidfile import Pidfile, UpRecord
 from digitflow.flows.spec import RunOptions, handing_on
 from digitflow.flows.sweep import winners_command
-from digitflow.storage.atomic import make_folder, write_bytes
+from digitflow.storage.backends.atomic import make_folder, write_bytes
 from digitflow.storage.backends.remote import Remote
 from digitflow.storage.errors import SharedStoreError
-from digitflow.storage.redacted import redacted, shown_url
+from digitflow.storage.visible import redacted, shown_url
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.places import check_place
 from digitflow.tasks.data.datasets.sources import DatasetError, from_directory

@@ -13,10 +13,10 @@ from digitflow.flows.cli.plan import OwnParameters, own_call
 from digitflow.flows.cli.render import Terminal, plain_console
 from digitflow.flows.pipeline import pipeline
 from digitflow.storage.digests import short
-from digitflow.storage.registry import person
+from digitflow.storage.history.registry import person
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.accept import accept as accept_calls
 from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.recomputation.accept import accept as accept_calls
 
 
 def accept(

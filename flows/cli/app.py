@@ -221,7 +221,7 @@ def _explain(error: BaseException, arguments: list[str]) -> int | None:
     from digitflow.flows.cli.render import plain_console, print_text
     from digitflow.flows.selection import SelectionError
     from digitflow.storage.errors import UnknownNameError
-    from digitflow.storage.redacted import redacted
+    from digitflow.storage.visible import redacted
     from digitflow.tasks.data.datasets.dataset import DatasetError
     from digitflow.tasks.engine.cancellation import INTERRUPTED, StoppedError
     from digitflow.tasks.parameters import ParameterError
@@ -261,8 +261,7 @@ def _print_traceback(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """Print what Python prints, without what a terminal would obey."""
-    from digitflow.storage.redacted import redacted
-    from digitflow.storage.visible import visible
+    from digitflow.storage.visible import redacted, visible
 
     sys.stderr.write(visible(redacted("".join(format_exception(kind, error, traceback)))))
 

@@ -10,10 +10,10 @@ from digitflow.flows.cli.arguments import Json
 from digitflow.flows.cli.render import Terminal, plain_console
 from digitflow.storage.digests import short
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.audit import SAMPLE, SampleError, headline, is_red, share_of
-from digitflow.tasks.engine.audit import audit as audit_records
-from digitflow.tasks.engine.recompute import CANNOT, DIFFERENT, SAME, Recomputed
 from digitflow.tasks.parameters import ParameterError
+from digitflow.tasks.recomputation.audit import SAMPLE, SampleError, headline, is_red, share_of
+from digitflow.tasks.recomputation.audit import audit as audit_records
+from digitflow.tasks.recomputation.recompute import CANNOT, DIFFERENT, SAME, Recomputed
 
 EQUAL, UNEQUAL = 0, 1
 

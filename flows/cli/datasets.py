@@ -24,8 +24,8 @@ from digitflow.flows.cli.render import (
     word,
 )
 from digitflow.flows.pipeline import SAMPLE
-from digitflow.storage.atomic import sync_folder
-from digitflow.storage.os_errors import explaining_full_disk
+from digitflow.storage.backends.atomic import sync_folder
+from digitflow.storage.backends.os_errors import explaining_full_disk
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.dataset import describe_labels
 from digitflow.tasks.data.datasets.places import display, is_http

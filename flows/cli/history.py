@@ -26,9 +26,9 @@ from digitflow.flows.cli.render import (
 from digitflow.flows.selection import STAGE_NAMES
 from digitflow.storage.digests import short
 from digitflow.storage.errors import StorageError, UnknownNameError
-from digitflow.storage.models import LedgerEntry
+from digitflow.storage.history.models import LedgerEntry
+from digitflow.storage.history.runs import RunRecord, is_run_name
 from digitflow.storage.records import Record
-from digitflow.storage.runs import RunRecord, is_run_name
 from digitflow.storage.store import Store
 from digitflow.tasks.parameters import ParameterError, resolve
 

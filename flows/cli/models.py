@@ -22,8 +22,8 @@ from digitflow.flows.cli.render import (
 )
 from digitflow.flows.server.endpoint import server_url
 from digitflow.storage.errors import UnknownNameError
-from digitflow.storage.models import CHAMPION, ModelVersion, State
-from digitflow.storage.registry import lost_entries
+from digitflow.storage.history.models import CHAMPION, ModelVersion, State
+from digitflow.storage.history.registry import lost_entries
 from digitflow.storage.store import Store
 
 models = App(name="models")

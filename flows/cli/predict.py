@@ -21,8 +21,8 @@ from digitflow.flows.cli.render import (
     table,
     word,
 )
-from digitflow.storage.atomic import write_bytes
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.backends.atomic import write_bytes
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible
 from digitflow.tasks.monitoring.drift import Drift

@@ -10,8 +10,8 @@ from digitflow.flows.cli.arguments import Json, Version
 from digitflow.flows.cli.audit import EQUAL, UNEQUAL, print_recomputed
 from digitflow.flows.cli.render import Terminal, plain_console
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.recompute import SAME, Recomputed
-from digitflow.tasks.engine.reproduce import reproduce as reproduce_version
+from digitflow.tasks.recomputation.recompute import SAME, Recomputed
+from digitflow.tasks.recomputation.reproduce import reproduce as reproduce_version
 
 
 def reproduce(

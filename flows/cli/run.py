@@ -24,7 +24,7 @@ from digitflow.flows.spec import RunOptions, RunSpec
 from digitflow.flows.summary import summarise
 from digitflow.storage.code.memo import memo_in
 from digitflow.storage.digests import short
-from digitflow.storage.runs import RunRecord, digest_of_stages
+from digitflow.storage.history.runs import RunRecord, digest_of_stages
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.cancellation import StoppedError
 from digitflow.tasks.engine.plan import Plan, plan

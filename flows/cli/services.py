@@ -41,7 +41,7 @@ from digitflow.flows.server.pidfile import Pidfile, UpRecord
 from digitflow.flows.server.prefect_setup import prepare_environment
 from digitflow.flows.server.process import MARK, start_time
 from digitflow.flows.server.supervisor import Supervisor, kill_all, shut_down
-from digitflow.storage.redacted import redacted, shown_url
+from digitflow.storage.visible import redacted, shown_url
 
 _SECONDS_BETWEEN_CHECKS = 0.5
 _SECONDS_TO_GO_DOWN = 120.0

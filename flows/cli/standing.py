@@ -23,8 +23,8 @@ from digitflow.flows.cli.render import (
 )
 from digitflow.storage.digests import short
 from digitflow.storage.errors import UnknownNameError
-from digitflow.storage.models import LedgerEntry, ModelVersion, Standing, State
-from digitflow.storage.registry import lost_entries
+from digitflow.storage.history.models import LedgerEntry, ModelVersion, Standing, State
+from digitflow.storage.history.registry import lost_entries
 from digitflow.storage.store import Store
 from digitflow.tasks.gate.difference import Difference, difference
 

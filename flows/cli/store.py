@@ -9,11 +9,11 @@ from rich.console import Console
 
 from digitflow.flows.cli.arguments import Json
 from digitflow.flows.cli.render import megabytes, plain_console, print_text
-from digitflow.storage.gc import find_garbage, sweep
-from digitflow.storage.places import MIN_KEEP_DAYS
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
-from digitflow.storage.verify import repair as repair_damage
+from digitflow.storage.upkeep.gc import find_garbage, sweep
+from digitflow.storage.upkeep.places import MIN_KEEP_DAYS
+from digitflow.storage.upkeep.verify import find_damage
+from digitflow.storage.upkeep.verify import repair as repair_damage
 from digitflow.tasks.parameters import ParameterError
 
 SOUND, DAMAGED = 0, 1

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 import digitflow
 from digitflow.flows.server.endpoint import answers
-from digitflow.storage.atomic import make_folder
+from digitflow.storage.backends.atomic import make_folder
 
 _SECONDS_TO_START = 180.0
 # Until others have started theirs, one after the other.

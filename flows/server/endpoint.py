@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from digitflow.storage.redacted import redacted, shown_url
-from digitflow.storage.within import NoAnswerError, within
+from digitflow.storage.backends.within import NoAnswerError, within
+from digitflow.storage.visible import redacted, shown_url
 
 DEFAULT_PORT = 4200
 _ALWAYS = ("127.0.0.1", "localhost", "::1")

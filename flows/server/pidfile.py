@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from digitflow.storage.atomic import make_folder, write_bytes
-from digitflow.storage.redacted import shown_url
+from digitflow.storage.backends.atomic import make_folder, write_bytes
+from digitflow.storage.visible import shown_url
 
 
 @dataclass(frozen=True)

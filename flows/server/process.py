@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import psutil
 
-from digitflow.storage.atomic import make_folder
+from digitflow.storage.backends.atomic import make_folder
 
 MARK = "DIGITFLOW_UP"  # its value: mark, space, service
 _RUN = "PREFECT__FLOW_RUN_ID"  # set by Prefect's workers

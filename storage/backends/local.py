@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from digitflow.storage.atomic import (
+from digitflow.storage.backends.atomic import (
     commit_file,
     make_folder,
     remove,
@@ -20,9 +20,9 @@ from digitflow.storage.atomic import (
 )
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.base import check_name as checked
+from digitflow.storage.backends.locks import briefly
+from digitflow.storage.backends.safe_open import open_regular
 from digitflow.storage.errors import StoreUnusableError
-from digitflow.storage.locks import briefly
-from digitflow.storage.safe_open import open_regular
 
 # What file systems without hard links say.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)

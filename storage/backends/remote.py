@@ -21,11 +21,11 @@ from urllib.request import url2pathname
 
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.backends.locks import SECONDS_BETWEEN_SENTENCES
+from digitflow.storage.backends.within import NoAnswerError, within
 from digitflow.storage.digests import digest_bytes, short
 from digitflow.storage.errors import SharedStoreError, StorageError
-from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
-from digitflow.storage.redacted import redacted, shown_url
-from digitflow.storage.within import NoAnswerError, within
+from digitflow.storage.visible import redacted, shown_url
 
 # obstore's own patience with a host that swallows packets is too long for a start.
 _SECONDS_TO_ANSWER = 30.0

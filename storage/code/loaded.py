@@ -20,8 +20,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from digitflow.storage.code.observed import alone
-from digitflow.storage.code.parsing import PARSING
-from digitflow.storage.code.syntax import bound_by
+from digitflow.storage.code.syntax import PARSING, bound_by
 
 # Of these nothing is kept: libraries count by version, the interpreter's own modules do not count.
 _ELSEWHERE = tuple(

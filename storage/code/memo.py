@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from digitflow.storage.atomic import write_bytes
+from digitflow.storage.backends.atomic import write_bytes
 from digitflow.storage.code import syntax
 from digitflow.storage.code.syntax import Binding, Summary, Unit
 from digitflow.storage.digests import digest_bytes, is_sha256

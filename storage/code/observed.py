@@ -312,7 +312,9 @@ def _reader(frame: FrameType | None, observed: bool) -> str | None:
 
 
 _TOP = __name__.partition(".")[0]
-_ENGINE = (f"{_TOP}.flows", f"{_TOP}.storage", f"{_TOP}.tasks.engine")
+_ENGINE = tuple(
+    f"{_TOP}.{room}" for room in ("flows", "storage", "tasks.engine", "tasks.recomputation")
+)
 
 
 def _is_engine(frame: FrameType) -> bool:

@@ -12,11 +12,16 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeGuard
 
-from digitflow.storage.code.parsing import PARSING
+# One parser of Python syntax at a time: stages run in threads, and Python before 3.11.8 counts the
+# depth of trees in one place for all of them, so that two that parse at once may end as "AST
+# constructor recursion depth mismatch" (https://github.com/python/cpython/issues/106905). NumPy
+# parses, too: the header of a `.npy` file.
+PARSING = threading.Lock()
 
 MODULE_LEVEL = "<module>"
 

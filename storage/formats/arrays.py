@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from digitflow.storage.code.parsing import PARSING
+from digitflow.storage.code.syntax import PARSING
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.formats.archives import stored_members
 from digitflow.storage.formats.mapped import pieces

@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from digitflow.storage.atomic import remove
+from digitflow.storage.backends.atomic import remove
+from digitflow.storage.backends.os_errors import explaining_full_disk
 from digitflow.storage.errors import ArtifactError
 from digitflow.storage.formats.archives import stored_members
-from digitflow.storage.os_errors import explaining_full_disk
 
 _PIECE = 2**20  # bytes
 

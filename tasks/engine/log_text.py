@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from digitflow.storage.redacted import redacted
-from digitflow.storage.visible import visible
+from digitflow.storage.visible import redacted, visible
 
 # Prefect's loggers are those of runs, too.
 _OURS = ("digitflow", "prefect")

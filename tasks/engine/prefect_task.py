@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task, exponential_backoff
 
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.call import Call, Context, Refs, StageResult, recipes, resolved
 from digitflow.tasks.engine.cancellation import StoppedError

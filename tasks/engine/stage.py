@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from digitflow.storage.backends.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.cache import Lookup, Notes
 from digitflow.storage.code.commit import COMMIT, commit_of
 from digitflow.storage.code.digest import Closure
@@ -25,7 +26,6 @@ from digitflow.storage.code.observed import observing, paused
 from digitflow.storage.fields import OUTPUT_NAME, is_output_name
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
 from digitflow.storage.keys import StageKey
-from digitflow.storage.locks import SECONDS_BETWEEN_SENTENCES
 from digitflow.storage.parameters import canonical
 from digitflow.storage.records import STAGE_NAME, is_stage_name
 from digitflow.storage.store import Store

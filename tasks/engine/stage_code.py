@@ -29,6 +29,7 @@ _NOT_CODE = (
     "digitflow.flows",
     "digitflow.storage",
     "digitflow.tasks.engine",
+    "digitflow.tasks.recomputation",
 )
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _logger = logging.getLogger("digitflow")

@@ -9,7 +9,7 @@ import logging
 import math
 
 from digitflow.storage.errors import LedgerError
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.call import StageResult

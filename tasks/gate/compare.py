@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.measures import Agreement, Measures, digests
 from digitflow.tasks.gate.candidate import DATA

@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from digitflow.storage.errors import MovedMeanwhileError, VerdictError
-from digitflow.storage.models import LedgerEntry, ModelVersion, Move, State, judged_alike
+from digitflow.storage.history.models import LedgerEntry, ModelVersion, Move, State, judged_alike
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.engine.step import step

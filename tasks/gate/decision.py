@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.data import DataCheck
 from digitflow.tasks.gate.rules import Check, Decision, Rules

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.errors import StorageError
 from digitflow.storage.formats.artifacts import read_artifact
-from digitflow.storage.models import ModelVersion, tested_alike
+from digitflow.storage.history.models import ModelVersion, tested_alike
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
 

@@ -19,7 +19,7 @@ from prefect.events import Event
 from prefect.exceptions import PrefectException
 from pydantic import ValidationError
 
-from digitflow.storage.models import LedgerEntry, State
+from digitflow.storage.history.models import LedgerEntry, State
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible_values
 

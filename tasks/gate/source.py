@@ -13,7 +13,7 @@ from prefect.runtime import task_run
 from pydantic import BaseModel, ValidationError
 
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.sources import SourceStore
+from digitflow.storage.history.sources import SourceStore
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.places import display
 from digitflow.tasks.data.datasets.sources import Dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.step import announce
 from digitflow.tasks.monitoring.report import (

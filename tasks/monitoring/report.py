@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.batches import BatchRecord
 from digitflow.storage.errors import StorageError
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.batches import BatchRecord
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.drift import (
     DRIFTED,

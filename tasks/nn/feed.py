@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from digitflow.tasks.nn.buffer import Buffer
+from digitflow.tasks.nn.layers.buffer import Buffer
 
 Rows = NDArray[np.intp]
 Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]

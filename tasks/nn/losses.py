@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.buffer import Buffer
+from digitflow.tasks.nn.layers.buffer import Buffer
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]

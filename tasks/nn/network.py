@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from digitflow.tasks.nn.buffer import aligned
-from digitflow.tasks.nn.convolution import Conv
 from digitflow.tasks.nn.feed import Augmentation, Feed
-from digitflow.tasks.nn.layers import Floats, Layer, Parameter, Shape
-from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.layers.base import Floats, Layer, Parameter, Shape
+from digitflow.tasks.nn.layers.buffer import aligned
+from digitflow.tasks.nn.layers.convolution import Conv
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
 
 # Images that pass through at once. A convolution's intermediate results are large, and it pays

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.checkpoints import Checkpoint, CheckpointFolder, run_identity
 from digitflow.tasks.nn.feed import check_examples, count_classes
-from digitflow.tasks.nn.reports import (
+from digitflow.tasks.nn.training.checkpoints import Checkpoint, CheckpointFolder, run_identity
+from digitflow.tasks.nn.training.reports import (
     EpochListener,
     EpochReport,
     History,

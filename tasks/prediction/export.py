@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from digitflow.storage.atomic import write_bytes
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.backends.atomic import write_bytes
+from digitflow.storage.history.models import ModelVersion
 from digitflow.tasks.reporting.results import installed_version
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _npz(weights: Weights, _model: ModelVersion) -> bytes:
 
 
 def _onnx(weights: Weights, model: ModelVersion) -> bytes:
-    from digitflow.tasks.nn.onnx import to_onnx
+    from digitflow.tasks.nn.inference.onnx import to_onnx
 
     try:
         made = to_onnx(

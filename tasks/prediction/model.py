@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.errors import UnknownNameError
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.prediction.predictions import Prediction
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from digitflow.tasks.data.pictures.batch import Batch
     from digitflow.tasks.data.pictures.form import Form
-    from digitflow.tasks.nn.calibration import Calibration
+    from digitflow.tasks.nn.inference.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Model:
         """
         if self.version.image_size is not None:
             return self.version.image_size
-        from digitflow.tasks.nn.predict import input_shape
+        from digitflow.tasks.nn.inference.predict import input_shape
 
         return input_shape(self._weights())[-2:]
 
@@ -189,7 +189,7 @@ class Model:
         StorageError
             If it is lost or damaged.
         """
-        from digitflow.tasks.nn.calibration import Calibration
+        from digitflow.tasks.nn.inference.calibration import Calibration
 
         if self.version.calibration is None:
             return None
@@ -205,7 +205,7 @@ class Model:
         ValueError
             If an output is not finite.
         """
-        from digitflow.tasks.nn.predict import probabilities
+        from digitflow.tasks.nn.inference.predict import probabilities
 
         shares = probabilities(outputs, loss_of(self.version))
         return shares if self.calibration is None else self.calibration.probabilities(outputs)
@@ -326,7 +326,7 @@ class Model:
         return self.predict_batch(batch)
 
     def _outputs(self, images: NDArray[Any]) -> NDArray[Any]:
-        from digitflow.tasks.nn.predict import predict
+        from digitflow.tasks.nn.inference.predict import predict
 
         return predict(self._weights(), images)
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.batches import BatchRecord
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.formats.cells import guarded
-from digitflow.storage.models import ModelVersion
-from digitflow.storage.os_errors import explaining
+from digitflow.storage.history.batches import BatchRecord
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import now
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible
 from digitflow.tasks.data.pictures.batch import Batch

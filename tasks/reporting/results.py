@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES
+from digitflow.storage.backends.locks import briefly
+from digitflow.storage.backends.os_errors import explaining_full_disk
+from digitflow.storage.backends.safe_open import open_regular
 from digitflow.storage.digests import digest_bytes, digest_file, digest_json
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
-from digitflow.storage.locks import briefly
-from digitflow.storage.os_errors import explaining_full_disk
-from digitflow.storage.safe_open import open_regular
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible
 from digitflow.tasks.engine.call import StageResult, read_or_heal

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from digitflow.storage.formats.artifacts import Artifact
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.records import now
-from digitflow.storage.runs import RunRecord
 from digitflow.tasks.engine.call import StageResult
 
 

@@ -35,7 +35,7 @@ def calibrate(
     from digitflow.tasks.data.classes import class_ids
     from digitflow.tasks.data.pictures.count import count_things
     from digitflow.tasks.data.pictures.form import Form
-    from digitflow.tasks.nn.calibration import fit_calibration, unlearnt
+    from digitflow.tasks.nn.inference.calibration import fit_calibration, unlearnt
     from digitflow.tasks.nn.settings import TrainingSettings
 
     settings = [TrainingSettings(validation_size=validation_size, seed=seed) for seed in seeds]

@@ -29,9 +29,9 @@ def combine(
     """
     import pandas as pd
 
+    from digitflow.tasks.nn.inference.model_file import join_members
+    from digitflow.tasks.nn.inference.predict import combine_outputs
     from digitflow.tasks.nn.losses import LOSSES
-    from digitflow.tasks.nn.model_file import join_members
-    from digitflow.tasks.nn.predict import combine_outputs
 
     outputs = combine_outputs([each["outputs"] for each in predictions], loss)
     measured = LOSSES[loss](outputs.shape[1], label_smoothing, outputs.dtype.name)

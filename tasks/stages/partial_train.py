@@ -38,7 +38,7 @@ def rung(
 
     from digitflow.tasks.data.pictures.form import Form
     from digitflow.tasks.nn.settings import TrainingSettings
-    from digitflow.tasks.nn.train import train_partly
+    from digitflow.tasks.nn.training.train import train_partly
 
     history, last = train_partly(
         training_inputs,

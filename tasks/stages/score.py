@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 @stage(outputs={"outputs": "npy"})
 def score(model: Mapping[str, NDArray[Any]], test_inputs: NDArray[Any]) -> dict[str, Any]:
     """Let a stored model answer on test images that it may never have been judged on."""
-    from digitflow.tasks.nn.predict import predict
+    from digitflow.tasks.nn.inference.predict import predict
 
     return {"outputs": predict(dict(model), test_inputs)}

@@ -10,7 +10,7 @@ from digitflow.tasks.engine.stage import Progress, stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from digitflow.tasks.nn.reports import BatchReport, EpochReport, TrainingResult
+    from digitflow.tasks.nn.training.reports import BatchReport, EpochReport, TrainingResult
 
 
 @stage(
@@ -97,7 +97,7 @@ def _train_layers(
 ) -> TrainingResult:
     from digitflow.tasks.data.pictures.form import Form
     from digitflow.tasks.nn.settings import TrainingSettings
-    from digitflow.tasks.nn.train import train_network
+    from digitflow.tasks.nn.training.train import train_network
 
     return train_network(
         training_images,

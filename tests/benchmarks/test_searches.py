@@ -12,7 +12,7 @@ from digitflow.flows.cli.app import main
 from digitflow.flows.cli.arguments import SweepArguments
 from digitflow.storage.store import Store
 from digitflow.tasks.nn.presets import PRESETS
-from digitflow.tasks.nn.reports import TrainingDivergedError
+from digitflow.tasks.nn.training.reports import TrainingDivergedError
 from digitflow.tasks.parameters import ParameterError
 from digitflow.tasks.sweeps.file import SweepFile, read_sweep
 from digitflow.tasks.sweeps.grid import plan_points, shown

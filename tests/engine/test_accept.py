@@ -7,10 +7,10 @@ import pytest
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.accept import Accepted, NotEquivalentError
-from digitflow.tasks.engine.accept import accept as accept_calls
-from digitflow.tasks.engine.audit import audit
 from digitflow.tasks.engine.plan import plan
+from digitflow.tasks.recomputation.accept import Accepted, NotEquivalentError
+from digitflow.tasks.recomputation.accept import accept as accept_calls
+from digitflow.tasks.recomputation.audit import audit
 from tests.own_project import edit, loaded, run
 
 

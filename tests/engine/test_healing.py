@@ -10,7 +10,7 @@ import pytest
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
+from digitflow.storage.upkeep.verify import find_damage
 from digitflow.tasks.engine.call import Context, Handle, compute, using
 from digitflow.tasks.engine.events import Event, StageNoted, observing
 from digitflow.tasks.engine.stage import stage

@@ -11,10 +11,17 @@ from digitflow.storage.digests import digest_bytes, digest_json
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.records import Acceptance, Record
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
-from digitflow.tasks.engine import clean_process, recompute
-from digitflow.tasks.engine.audit import SampleError, audit, chosen, headline, is_red, share_of
-from digitflow.tasks.engine.recompute import Recomputed
+from digitflow.storage.upkeep.verify import find_damage
+from digitflow.tasks.recomputation import clean_process, recompute
+from digitflow.tasks.recomputation.audit import (
+    SampleError,
+    audit,
+    chosen,
+    headline,
+    is_red,
+    share_of,
+)
+from digitflow.tasks.recomputation.recompute import Recomputed
 from tests.own_project import edit, run
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from digitflow.storage.code import commit
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
-from digitflow.tasks.engine import code_base
-from digitflow.tasks.engine.code_base import CodeBaseError, CodeBases
-from digitflow.tasks.engine.recompute import Recomputed
-from digitflow.tasks.engine.reproduce import NotReproducibleError, reproduce
+from digitflow.tasks.recomputation import code_base
+from digitflow.tasks.recomputation.code_base import CodeBaseError, CodeBases
+from digitflow.tasks.recomputation.recompute import Recomputed
+from digitflow.tasks.recomputation.reproduce import NotReproducibleError, reproduce
 from tests.own_project import edit, run
 from tests.patience import PATIENCE
 

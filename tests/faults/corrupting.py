@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from digitflow.storage.atomic import remove
+from digitflow.storage.backends.atomic import remove
 
 Damage = Callable[[Path], None]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from digitflow.flows.selection import Selection
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.records import now
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.events import (

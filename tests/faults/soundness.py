@@ -6,9 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from digitflow.storage.gc import sweep
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
+from digitflow.storage.upkeep.gc import sweep
+from digitflow.storage.upkeep.verify import find_damage
 
 Outcomes = dict[tuple[str, str], dict[str, str]]
 

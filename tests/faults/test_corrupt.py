@@ -10,7 +10,7 @@ import pytest
 from digitflow.flows.cli.app import main
 from digitflow.storage.digests import short
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
+from digitflow.storage.upkeep.verify import find_damage
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import DAMAGES, objects, records, runs
 from tests.faults.soundness import check_sound, outcomes

@@ -18,11 +18,11 @@ from filelock import FileLock
 from digitflow import storage
 from digitflow.flows.cli.app import main
 from digitflow.flows.selection import Selection
-from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.keys import StageKey
-from digitflow.storage.quarantine import remove_unless
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.upkeep.gc import find_garbage, sweep
+from digitflow.storage.upkeep.quarantine import remove_unless
+from digitflow.storage.upkeep.verify import find_damage, repair
 from tests.faults.conftest import Undisturbed
 from tests.faults.corrupting import flip
 from tests.faults.killing import kill_when
@@ -90,7 +90,7 @@ class Sweeps:
     stop: Path
 
     def __call__(self, store: Path, log: Path) -> None:
-        storage.places._GRACE_SECONDS = TICK
+        storage.upkeep.places._GRACE_SECONDS = TICK
         os.environ["DIGITFLOW_STORE"] = str(store)
         while not self.stop.exists():
             said = io.StringIO()
@@ -153,7 +153,7 @@ def filled(undisturbed: Undisturbed, tmp_path: Path) -> Store:
 @contextmanager
 def next_step_noticed() -> Iterator[threading.Event]:
     """Give an event that is set once anybody wants to take a sweep's step, and may have to wait."""
-    wanted, plain = threading.Event(), storage.quarantine._step
+    wanted, plain = threading.Event(), storage.upkeep.quarantine._step
 
     @contextmanager
     def step(root: Path) -> Iterator[None]:
@@ -162,7 +162,7 @@ def next_step_noticed() -> Iterator[threading.Event]:
             yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage.quarantine, "_step", step)
+        patch.setattr(storage.upkeep.quarantine, "_step", step)
         yield wanted
 
 
@@ -242,7 +242,7 @@ def test_what_is_used_while_a_sweep_goes_on_stays(
     filled: Store, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run begins to use everything just after the sweep has found it old."""
-    plain = storage.places.remove_unless
+    plain = storage.upkeep.places.remove_unless
     served = []
 
     def late(root: Path, path: Path, needed: Callable[[Path], bool]) -> bool:
@@ -250,8 +250,8 @@ def test_what_is_used_while_a_sweep_goes_on_stays(
             served.append(replace(undisturbed.walk, name="again")(filled.root, filled.root / "log"))
         return plain(root, path, needed)
 
-    monkeypatch.setattr(storage.places, "remove_unless", late)
-    monkeypatch.setattr(storage.places, "_GRACE_SECONDS", TICK)
+    monkeypatch.setattr(storage.upkeep.places, "remove_unless", late)
+    monkeypatch.setattr(storage.upkeep.places, "_GRACE_SECONDS", TICK)
     with filled.in_use():
         assert sweep(filled, keep_days=0).count("record") == 0
     assert served[0].ran == []
@@ -304,7 +304,7 @@ def test_a_run_in_progress_counts_from_its_start(filled: Store) -> None:
         after = time.time()
         (lock,) = (filled.root / "live").iterdir()
         os.utime(lock, (before + 3600, before + 3600))
-        start = storage.places.oldest_start(filled.root / "live")
+        start = storage.upkeep.places.oldest_start(filled.root / "live")
     assert start is not None
     assert before <= start <= after
 
@@ -316,7 +316,7 @@ def test_a_killed_run_counts_no_more(filled: Store, undisturbed: Undisturbed) ->
         filled.root / "log-of-other",
         lambda: any((filled.root / "other").glob("live/*.lock")),
     )
-    assert storage.places.oldest_start(filled.root / "other" / "live") is None
+    assert storage.upkeep.places.oldest_start(filled.root / "other" / "live") is None
     assert not list((filled.root / "other").glob("live/*.lock"))
 
 

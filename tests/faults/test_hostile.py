@@ -24,8 +24,8 @@ from digitflow.flows.cli.app import main
 from digitflow.flows.selection import Selection
 from digitflow.storage.digests import digest_json, short
 from digitflow.storage.errors import ArtifactError
-from digitflow.storage.gc import sweep
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import sweep
 from tests.faults.conftest import Undisturbed
 from tests.faults.killing import kill_when
 from tests.faults.logged_walk import Hold, LoggedWalk, epochs_trained, events

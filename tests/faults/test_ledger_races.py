@@ -15,8 +15,8 @@ import pytest
 from digitflow.storage.backends.base import Backend
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.remote import remote
-from digitflow.storage.models import LedgerEntry
-from digitflow.storage.registry import ModelStore
+from digitflow.storage.history.models import LedgerEntry
+from digitflow.storage.history.registry import ModelStore
 from tests.environment import CLEAN
 from tests.patience import PATIENCE, wait_for
 from tests.share.s3_server import S3, running_s3
@@ -32,7 +32,7 @@ from pathlib import Path
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.remote import remote
 from digitflow.storage.errors import MovedMeanwhileError
-from digitflow.storage.registry import ModelStore
+from digitflow.storage.history.registry import ModelStore
 
 here, url, log, name, moves = sys.argv[1:]
 models = ModelStore(LocalBackend(Path(here)), remote(url) if url else None)

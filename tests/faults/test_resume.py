@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from digitflow.flows.selection import Selection
-from digitflow.storage.atomic import remove
+from digitflow.storage.backends.atomic import remove
 from digitflow.tasks.data.datasets.sources import from_directory
 from tests import walk
 from tests.faults.corrupting import empty, flip, truncate

@@ -17,11 +17,11 @@ from digitflow.flows.cli.app import main
 from digitflow.storage.documents import COPIES
 from digitflow.storage.errors import RootUnreadableError
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.gc import find_garbage, sweep
+from digitflow.storage.history.runs import RUNS
 from digitflow.storage.keys import StageKey
-from digitflow.storage.runs import RUNS
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.upkeep.gc import find_garbage, sweep
+from digitflow.storage.upkeep.verify import find_damage, repair
 from tests.faults.corrupting import empty, flip, replace_by_folder, truncate
 from tests.faults.soundness import check_sound, make_old
 from tests.finished_runs import a_run

@@ -10,7 +10,7 @@ from digitflow.flows.selection import Selection
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.gate.candidate import register_model
-from digitflow.tasks.nn.predict import predict, probabilities
+from digitflow.tasks.nn.inference.predict import predict, probabilities
 from digitflow.tasks.parameters import ParameterError, Parameters, resolve
 from digitflow.tasks.reporting.run_summary import RunSummary, find_stage
 from tests.walk import TINY, Walk, planned, walk

@@ -4,7 +4,7 @@ import pytest
 from prefect import flow
 
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
+from digitflow.storage.upkeep.verify import find_damage
 from digitflow.tasks.engine.call import Handle
 from tests.engine.test_healing import artifact, ran, wired
 from tests.faults.corrupting import flip

@@ -3,7 +3,7 @@
 import pytest
 
 from digitflow.flows.title import own_name, title
-from digitflow.storage.runs import run_name
+from digitflow.storage.history.runs import run_name
 
 
 @pytest.mark.parametrize("metrics", [{}, {"test_accuracy": 0.784}, {"test_accuracy": 1.0}])

@@ -27,9 +27,9 @@ from digitflow.storage.digests import digest_json
 from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import ArtifactError, RecordDamagedError
 from digitflow.storage.formats.artifacts import read_artifact, write_artifact
+from digitflow.storage.history.runs import RUNS
 from digitflow.storage.keys import differences
 from digitflow.storage.records import RECORDS
-from digitflow.storage.runs import RUNS
 from digitflow.tasks.data.datasets.dataset import DatasetError
 from digitflow.tasks.data.datasets.manifest import read_manifest, write_manifest
 from digitflow.tasks.data.idx.arrays import IdxError, decode, encode

@@ -41,7 +41,7 @@ _READERS = {
     ),
     "run": (
         *_RECORD,
-        "digitflow.storage.runs",
+        "digitflow.storage.history.runs",
         "digitflow.flows.cli.history",
     ),
     "npy": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl"),

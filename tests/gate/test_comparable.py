@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.gate.candidate import check_comparable
 from tests.registered import register

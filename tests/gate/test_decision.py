@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.tasks.data.download.source_check import CHANGED, UNKNOWN, FileAnswer, SourceAnswer
 from digitflow.tasks.gate.decision import (
     decision_headline,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.monitoring.report import (
     drift_headline,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.layers import Layer
+from digitflow.tasks.nn.layers.base import Layer
 from digitflow.tasks.nn.randomness import Randomness
 
 Floats = NDArray[Any]

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.augmentation import GROUP, Augment, sample_bilinear
+from digitflow.tasks.nn.training.augmentation import GROUP, Augment, sample_bilinear
 
 
 def digit(n: int = 50, side: int = 15) -> Any:

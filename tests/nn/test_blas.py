@@ -109,9 +109,9 @@ def test_a_stage_computes_with_one(tmp_path: Path) -> None:
 TRAINING = """
 import hashlib, sys
 import numpy as np
-from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.inference.predict import predict
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_network
+from digitflow.tasks.nn.training.train import train_network
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (1200, 28, 28), dtype=np.uint8)

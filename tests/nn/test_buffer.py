@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.buffer import LINE, Buffer, aligned, as_images, in_memory_order
+from digitflow.tasks.nn.layers.buffer import LINE, Buffer, aligned, as_images, in_memory_order
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

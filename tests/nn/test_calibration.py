@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.calibration import Calibration, fit_calibration, unlearnt
+from digitflow.tasks.nn.inference.calibration import Calibration, fit_calibration, unlearnt
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import split
+from digitflow.tasks.nn.training.train import split
 
 CLASSES = np.arange(2_000) % 10
 # A model that sees how much ink there is in the upper and in the lower half of an image.

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn import convolution
-from digitflow.tasks.nn.convolution import Conv
+from digitflow.tasks.nn.layers import convolution
+from digitflow.tasks.nn.layers.convolution import Conv
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built, relative_error
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.model_file import ENSEMBLE, join_members, kind_of, split_ensemble
-from digitflow.tasks.nn.predict import combine_outputs, predict, probabilities
+from digitflow.tasks.nn.inference.model_file import ENSEMBLE, join_members, kind_of, split_ensemble
+from digitflow.tasks.nn.inference.predict import combine_outputs, predict, probabilities
 from tests.nn.test_trainer import SMALL, Data, data, train
 
 __all__ = ["data"]  # a fixture

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.checkpoints import run_identity
 from digitflow.tasks.nn.feed import Feed, FileRows, file_rows
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_network
+from digitflow.tasks.nn.training.checkpoints import run_identity
+from digitflow.tasks.nn.training.train import train_network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 5, 4), np.uint8)
 LABELS = np.arange(60) % 3
@@ -68,7 +68,7 @@ def test_a_feed_loads_the_same(mapped: np.memmap[Any, Any], rows: Any):
 
 
 def test_identity_is_the_same(mapped: np.memmap[Any, Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("digitflow.tasks.nn.checkpoints._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("digitflow.tasks.nn.training.checkpoints._ROWS_AT_ONCE", 7)
     assert run_identity({}, mapped, LABELS) == run_identity({}, IMAGES, LABELS)
 
 

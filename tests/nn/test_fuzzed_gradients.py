@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.losses import LOSSES, Loss
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.optimizers import SGD
 from digitflow.tasks.nn.randomness import Randomness
-from digitflow.tasks.nn.trainer import Examples, Training
+from digitflow.tasks.nn.training.optimizers import SGD
+from digitflow.tasks.nn.training.trainer import Examples, Training
 from tests.nn.random_networks import CLASSES, ORDERS, SIZES, in_order, random_network
 
 Floats = NDArray[Any]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
-from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built
 

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.inference.model_file import ARCHITECTURE, to_arrays, to_network
+from digitflow.tasks.nn.inference.predict import predict
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.losses import CrossEntropy
-from digitflow.tasks.nn.model_file import ARCHITECTURE, to_arrays, to_network
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.predict import predict
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import central_difference, relative_error
 

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.normalization import BatchNorm
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built, relative_error
 

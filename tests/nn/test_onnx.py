@@ -8,19 +8,19 @@ import onnx
 import onnxruntime
 import pytest
 
-from digitflow.tasks.nn import onnx_graph
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
-from digitflow.tasks.nn.model_file import LAYERS, join_members, to_arrays
+from digitflow.tasks.nn.inference import onnx_graph
+from digitflow.tasks.nn.inference.model_file import LAYERS, join_members, to_arrays
+from digitflow.tasks.nn.inference.onnx import to_onnx
+from digitflow.tasks.nn.inference.predict import predict, probabilities
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.onnx import to_onnx
-from digitflow.tasks.nn.predict import predict, probabilities
 from digitflow.tasks.nn.presets import PRESETS
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import assemble
+from digitflow.tasks.nn.training.train import assemble
 
 CONVOLUTIONS = [
     (kernel, stride, padding, shape)

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn import optimizers
-from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer, clip_gradient
+from digitflow.tasks.nn.training import optimizers
+from digitflow.tasks.nn.training.optimizers import SGD, Adam, AdamW, Optimizer, clip_gradient
 
 
 def run(optimizer: Optimizer, gradients: list[float], rate: float = 0.1, start: float = 1.0) -> Any:

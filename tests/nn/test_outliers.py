@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.outliers import Outliers, exceeding, fit_outliers
+from digitflow.tasks.nn.inference.outliers import Outliers, exceeding, fit_outliers
 
 Images = NDArray[np.uint8]
 CLASSES = 3

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.convolution import GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.convolution import GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.randomness import Randomness
 from tests.nn.gradients import assert_gradients_are_right, built
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from digitflow.tasks.nn.predict import probabilities
+from digitflow.tasks.nn.inference.predict import probabilities
 
 OUTPUTS = arrays(np.float64, (3, 4), elements=st.floats(-1e6, 1e6, allow_subnormal=False))
 

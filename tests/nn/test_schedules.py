@@ -1,6 +1,13 @@
 import pytest
 
-from digitflow.tasks.nn.schedules import SCHEDULES, constant, cosine, one_cycle, step, warm_up
+from digitflow.tasks.nn.training.schedules import (
+    SCHEDULES,
+    constant,
+    cosine,
+    one_cycle,
+    step,
+    warm_up,
+)
 
 
 def test_values_worked_by_hand() -> None:

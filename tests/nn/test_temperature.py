@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.temperature import at_temperature, fit_temperature
+from digitflow.tasks.nn.inference.temperature import at_temperature, fit_temperature
 
 
 def drawn(count: int, classes: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.layers import Dense, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.base import Dense, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.losses import CrossEntropy
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
 from digitflow.tasks.nn.randomness import Randomness
+from digitflow.tasks.nn.training.optimizers import SGD, Adam, AdamW, Optimizer
 from tests.nn.random_networks import SIZES, in_order, random_network
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from digitflow.tasks.nn.reports import EpochReport
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_partly
+from digitflow.tasks.nn.training.reports import EpochReport
+from digitflow.tasks.nn.training.train import train_partly
 from tests.nn.test_trainer import EVERYTHING, KINDS, SMALL, Data, assert_same, data, train
 
 __all__ = ["data"]  # a fixture

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 from digitflow.tasks.nn.feed import Feed
-from digitflow.tasks.nn.initialization import INITIALIZERS
+from digitflow.tasks.nn.inference.model_file import to_network
+from digitflow.tasks.nn.layers.initialization import INITIALIZERS
 from digitflow.tasks.nn.losses import CrossEntropy
-from digitflow.tasks.nn.model_file import to_network
 from digitflow.tasks.nn.randomness import Randomness, stratified_split
-from digitflow.tasks.nn.reports import (
+from digitflow.tasks.nn.settings import TrainingSettings
+from digitflow.tasks.nn.training.reports import (
     BatchReport,
     EpochReport,
     TrainingDivergedError,
     TrainingInterrupted,
     TrainingResult,
 )
-from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_network
-from digitflow.tasks.nn.trainer import COLUMNS, EarlyStopping, Examples
+from digitflow.tasks.nn.training.train import train_network
+from digitflow.tasks.nn.training.trainer import COLUMNS, EarlyStopping, Examples
 
 Data = tuple[Any, Any, Any, Any]
 
@@ -191,7 +191,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_network
+from digitflow.tasks.nn.training.train import train_network
 
 def die(report):
     if (report.epoch, report.batch) == (2, 5):

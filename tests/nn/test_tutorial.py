@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from digitflow.tasks.nn.reports import EpochReport, TrainingDivergedError, TrainingResult
+from digitflow.tasks.nn.training.reports import EpochReport, TrainingDivergedError, TrainingResult
 from digitflow.tasks.nn.tutorial import COLUMNS, predict_tutorial, train_tutorial
 
 PUBLISHED = Path(__file__).with_name("tutorial-history.csv")

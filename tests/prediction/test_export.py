@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.models import ModelVersion
-from digitflow.tasks.nn.convolution import Conv
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
-from digitflow.tasks.nn.model_file import to_arrays
+from digitflow.storage.history.models import ModelVersion
+from digitflow.tasks.nn.inference.model_file import to_arrays
+from digitflow.tasks.nn.inference.predict import predict, probabilities
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.predict import predict, probabilities
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.prediction.export import ExportError, export
 
@@ -133,7 +133,7 @@ def test_a_crash_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def crash(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("digitflow.storage.atomic.os.fsync", crash)
+    monkeypatch.setattr("digitflow.storage.backends.atomic.os.fsync", crash)
     for ending in ("npz", "onnx"):
         with pytest.raises(OSError, match="No space left"):
             export(weights_of(dense(), (35,)), model(), tmp_path / f"model.{ending}")

@@ -16,9 +16,9 @@ from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import read_batch
 from digitflow.tasks.data.pictures.form import Form, fit_form
 from digitflow.tasks.data.sample import balanced_labels, draw_blocks
-from digitflow.tasks.nn.model_file import to_network
+from digitflow.tasks.nn.inference.model_file import to_network
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_network
+from digitflow.tasks.nn.training.train import train_network
 
 Images = NDArray[np.uint8]
 COUNT = 200

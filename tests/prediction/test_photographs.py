@@ -10,9 +10,9 @@ from PIL import Image
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import read_batch
 from digitflow.tasks.data.pictures.form import Form
-from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.inference.predict import predict
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.train import train_network
+from digitflow.tasks.nn.training.train import train_network
 from tests.data.pictures.drawing import photograph
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from digitflow.storage.errors import UnknownNameError
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.data.pictures.batch import Batch
 from digitflow.tasks.parameters import ParameterError
@@ -175,8 +175,8 @@ class TestImageSize:
     def test_of_an_older_record_of_layers_and_of_an_ensemble(
         self, cache: Store, shape: tuple[int, ...], size: tuple[int, int], members: int
     ):
-        from digitflow.tasks.nn.layers import Dense, Flatten
-        from digitflow.tasks.nn.model_file import join_members, to_arrays
+        from digitflow.tasks.nn.inference.model_file import join_members, to_arrays
+        from digitflow.tasks.nn.layers.base import Dense, Flatten
         from digitflow.tasks.nn.network import Network
         from digitflow.tasks.nn.randomness import Randomness
 

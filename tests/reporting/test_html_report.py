@@ -29,7 +29,7 @@ def summary(**changes: Any) -> RunSummary:
         "12" * 32,
         {"model": Artifact(DIGEST, 12_345, "npz"), "history": Artifact("cd" * 32, 5, "csv")},
         False,
-        ("parameter epochs 10 → 2", "code changed: tasks/nn/layers.py (ReLU)"),
+        ("parameter epochs 10 → 2", "code changed: tasks/nn/layers/base.py (ReLU)"),
         12.345,
     )
     given: dict[str, Any] = {
@@ -122,7 +122,7 @@ def test_everything_is_there() -> None:
         "seven",
         "6265",
         "0.4855",
-        "parameter epochs 10 → 2\ncode changed: tasks/nn/layers.py (ReLU)",
+        "parameter epochs 10 → 2\ncode changed: tasks/nn/layers/base.py (ReLU)",
         "12.35",
         "cached",
         "efefefefefef",

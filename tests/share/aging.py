@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from digitflow.storage.gc import sweep
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import sweep
 
 
 def age(root: Path, days: float = 100) -> None:

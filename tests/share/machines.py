@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.keys import StageKey
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from tests.patience import PATIENCE
 from tests.share.work import squares

@@ -9,11 +9,11 @@ import pytest
 
 from digitflow.storage.digests import digest_json
 from digitflow.storage.errors import SharedStoreError, StorageError
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.objects import object_name
 from digitflow.storage.records import record_name
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
+from digitflow.storage.upkeep.verify import find_damage
 from digitflow.tasks.engine.call import Context, Handle, compute, using
 from tests.engine.test_healing import artifact, ran, wired
 from tests.share.conftest import Machine, remote_of

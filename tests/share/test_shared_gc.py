@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from digitflow.storage.errors import SharedStoreError
-from digitflow.storage.gc import Garbage, find_garbage, sweep
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.keys import StageKey
 from digitflow.storage.objects import object_name
-from digitflow.storage.places import MIN_KEEP_DAYS
 from digitflow.storage.records import record_name
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import Garbage, find_garbage, sweep
+from digitflow.storage.upkeep.places import MIN_KEEP_DAYS
 from tests.share.aging import age, sweep_all
 from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3, Refusal

@@ -8,7 +8,7 @@ import pytest
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.errors import LedgerError, MovedMeanwhileError
-from digitflow.storage.registry import ModelStore
+from digitflow.storage.history.registry import ModelStore
 from digitflow.storage.store import Store
 from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3, Request

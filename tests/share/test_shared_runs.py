@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from digitflow.storage.backends.base import Backend
-from digitflow.storage.runs import RUNS
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.history.runs import RUNS
+from digitflow.storage.upkeep.verify import find_damage, repair
 from tests.finished_runs import a_run
 from tests.share.conftest import Machine, remote_of
 

@@ -1,9 +1,9 @@
 """A shared store is read whole on request, and repaired from what this machine has."""
 
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.objects import object_name
 from digitflow.storage.records import record_name
-from digitflow.storage.runs import RunRecord
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.upkeep.verify import find_damage, repair
 from tests.share.conftest import Machine, remote_of
 from tests.share.work import key, squares
 

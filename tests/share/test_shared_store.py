@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from digitflow.storage.digests import digest_bytes
+from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.keys import StageKey
-from digitflow.storage.runs import RunRecord
 from digitflow.storage.store import Store
 from tests.patience import PATIENCE
 from tests.share.conftest import Machine

@@ -10,9 +10,9 @@ import pytest
 
 from digitflow.storage.backends.remote import Remote
 from digitflow.storage.errors import SharedStoreError
-from digitflow.storage.gc import find_garbage
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage
+from digitflow.storage.upkeep.gc import find_garbage
+from digitflow.storage.upkeep.verify import find_damage
 from tests.patience import PATIENCE, wait_for
 from tests.share.conftest import Machine, remote_of
 from tests.share.s3_server import S3, Refusal, Request

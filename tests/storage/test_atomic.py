@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from digitflow.storage.atomic import commit_file, temporary_file, write_bytes
+from digitflow.storage.backends.atomic import commit_file, temporary_file, write_bytes
 
 
 class CrashError(BaseException):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.batches import BATCHES, BatchRecord
 from digitflow.storage.documents import LocalDocuments, checksummed
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.gc import KEPT_BATCHES, find_garbage, sweep
+from digitflow.storage.history.batches import BATCHES, BatchRecord
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.upkeep.gc import KEPT_BATCHES, find_garbage, sweep
+from digitflow.storage.upkeep.verify import find_damage, repair
 
 BATCH = BatchRecord(
     created="2026-11-23T07:00:00.123+00:00",

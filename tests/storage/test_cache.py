@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from digitflow import storage
+from digitflow.storage.backends.locks import KeyLocks
 from digitflow.storage.cache import Outcome
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import StageKey
-from digitflow.storage.locks import KeyLocks
 from digitflow.storage.records import RECORDS
 from digitflow.storage.store import Store, store_location
 

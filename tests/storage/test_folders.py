@@ -14,9 +14,9 @@ import pytest
 from digitflow.storage.digests import digest_file
 from digitflow.storage.errors import ArtifactError, ObjectDamagedError
 from digitflow.storage.formats.artifacts import read_artifact, write_artifact
-from digitflow.storage.gc import sweep
 from digitflow.storage.keys import StageKey
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import sweep
 
 FILES = {"b.txt": b"second", "a/deep/x.bin": bytes(300), "a/ü →.txt": b"", "empty/": None}
 

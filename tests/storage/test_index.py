@@ -8,7 +8,7 @@ import pytest
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import Documents, LocalDocuments
-from digitflow.storage.runs import RUNS, RunRecord, digest_of_stages
+from digitflow.storage.history.runs import RUNS, RunRecord, digest_of_stages
 from tests.finished_runs import a_run
 
 STAGES = ({"key": "ab" * 32, "name": "train"},)

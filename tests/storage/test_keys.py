@@ -10,7 +10,7 @@ from digitflow.storage.keys import FORMAT_VERSION, StageKey, differences
 OLD, NEW = "440fca2b31c0" + "0" * 52, "91b2c08a55de" + "0" * 52
 CODE = {
     "tasks/stages/train.py": {"train": "1", "<module>": "2"},
-    "tasks/nn/layers.py": {"relu": "3"},
+    "tasks/nn/layers/base.py": {"relu": "3"},
 }
 KEY = StageKey(
     "train",
@@ -59,8 +59,8 @@ def test_the_order_in_which_parts_are_given_does_not_matter():
     [
         {"stage": "trained"},
         {"code": {}},
-        {"code": {**CODE, "tasks/nn/layers.py": {"relu": "4"}}},
-        {"code": {**CODE, "tasks/nn/layers.py": {"relu6": "3"}}},
+        {"code": {**CODE, "tasks/nn/layers/base.py": {"relu": "4"}}},
+        {"code": {**CODE, "tasks/nn/layers/base.py": {"relu6": "3"}}},
         {"code": {**CODE, "tasks/nn/other.py": {"relu": "3"}}},
         {"parameters": {"epochs": 21, "names": ["a"]}},
         {"parameters": {"epochs": 20.0, "names": ["a"]}},
@@ -108,12 +108,12 @@ def test_a_parameter_without_json_form_has_no_key(value: Any):
             ["parameter names ['a'] → ['class number one', 'class number one'…"],
         ),
         (
-            {"code": {**CODE, "tasks/nn/layers.py": {"relu": "4"}}},
-            ["code changed: tasks/nn/layers.py (relu)"],
+            {"code": {**CODE, "tasks/nn/layers/base.py": {"relu": "4"}}},
+            ["code changed: tasks/nn/layers/base.py (relu)"],
         ),
         (
-            {"code": {**CODE, "tasks/nn/layers.py": {"relu": "4", "Dense.forward": "5"}}},
-            ["code changed: tasks/nn/layers.py (Dense.forward, relu)"],
+            {"code": {**CODE, "tasks/nn/layers/base.py": {"relu": "4", "Dense.forward": "5"}}},
+            ["code changed: tasks/nn/layers/base.py (Dense.forward, relu)"],
         ),
         (
             {"code": {**CODE, "tasks/stages/train.py": {"train": "1", "<module>": "9"}}},
@@ -129,24 +129,24 @@ def test_a_parameter_without_json_form_has_no_key(value: Any):
         ),
         (
             {"code": {"tasks/stages/train.py": CODE["tasks/stages/train.py"]}},
-            ["code changed: tasks/nn/layers.py (no longer used)"],
+            ["code changed: tasks/nn/layers/base.py (no longer used)"],
         ),
         (
-            {"code": {**CODE, "tasks/nn/layers.py": {"relu": "4", "<order>": "5"}}},
-            ["code changed: tasks/nn/layers.py (relu)"],
+            {"code": {**CODE, "tasks/nn/layers/base.py": {"relu": "4", "<order>": "5"}}},
+            ["code changed: tasks/nn/layers/base.py (relu)"],
         ),
         (
-            {"code": {**CODE, "tasks/nn/layers.py": {"relu": "3", "<order>": "5"}}},
-            ["code changed: tasks/nn/layers.py (order)"],
+            {"code": {**CODE, "tasks/nn/layers/base.py": {"relu": "3", "<order>": "5"}}},
+            ["code changed: tasks/nn/layers/base.py (order)"],
         ),
         ({"libraries": {"Python": "3.11", "numpy": "2.5.5"}}, ["numpy 2.4.6 → 2.5.5"]),
         ({"libraries": {"Python": "3.11"}}, ["numpy 2.4.6 → (none)"]),
         (
             {
                 "libraries": {"Python": "3.11"},
-                "code": {**CODE, "tasks/nn/layers.py": {"relu": "4"}},
+                "code": {**CODE, "tasks/nn/layers/base.py": {"relu": "4"}},
             },
-            ["code changed: tasks/nn/layers.py (relu)"],
+            ["code changed: tasks/nn/layers/base.py (relu)"],
         ),
         ({"processor": "SkylakeX"}, ["processor Haswell → SkylakeX"]),
         ({"processor": ""}, ["processor Haswell → (any)"]),
@@ -174,7 +174,7 @@ def test_a_parameter_without_json_form_has_no_key(value: Any):
             },
             [
                 "parameter names ['a'] → ['b']",
-                "code changed: tasks/nn/layers.py (no longer used)",
+                "code changed: tasks/nn/layers/base.py (no longer used)",
                 "code changed: tasks/stages/train.py (no longer used)",
                 "input changed: images 440fca2b31c0… → 91b2c08a55de…",
                 "input changed: labels 91b2c08a55de… → 440fca2b31c0…",

@@ -13,11 +13,11 @@ import pytest
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import checksummed, verified
 from digitflow.storage.errors import LedgerError, RootUnreadableError
-from digitflow.storage.gc import sweep
-from digitflow.storage.models import LedgerEntry
-from digitflow.storage.registry import ModelStore
+from digitflow.storage.history.models import LedgerEntry
+from digitflow.storage.history.registry import ModelStore
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.upkeep.gc import sweep
+from digitflow.storage.upkeep.verify import find_damage, repair
 from tests.storage.test_registry import fields
 
 COUNT = 6  # entries: three versions, each promoted

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from digitflow.storage.gc import find_garbage, sweep
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import find_garbage, sweep
 
 # Of code.json, objects, records, runs, answers of sources, models and their aliases, predictions.
 FOLDERS = [

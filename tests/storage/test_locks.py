@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from digitflow.storage.backends.locks import KeyLocks, briefly, patiently
 from digitflow.storage.errors import StoreUnusableError
 from digitflow.storage.keys import StageKey
-from digitflow.storage.locks import KeyLocks, briefly, patiently
 from digitflow.storage.store import Store
 from tests.patience import PATIENCE, wait_for
 
@@ -207,7 +207,7 @@ def test_a_brief_lock_that_somebody_keeps_ends_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "alias.lock"
-    monkeypatch.setattr("digitflow.storage.locks.SECONDS_FOR_A_BRIEF_LOCK", 0.1)
+    monkeypatch.setattr("digitflow.storage.backends.locks.SECONDS_FOR_A_BRIEF_LOCK", 0.1)
     with FileLock(path), pytest.raises(StoreUnusableError) as caught, briefly(path, "the aliases"):
         pass
     assert f"the aliases: another process has kept {path} locked for" in str(caught.value)
@@ -220,8 +220,8 @@ def test_a_patient_wait_says_again_and_again_for_what(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     path = tmp_path / "fetch.lock"
-    monkeypatch.setattr("digitflow.storage.locks.SECONDS_BETWEEN_SENTENCES", 0.05)
-    monkeypatch.setattr("digitflow.storage.locks._SECONDS_BETWEEN_CALLS", 0.05)
+    monkeypatch.setattr("digitflow.storage.backends.locks.SECONDS_BETWEEN_SENTENCES", 0.05)
+    monkeypatch.setattr("digitflow.storage.backends.locks._SECONDS_BETWEEN_CALLS", 0.05)
     inside = threading.Event()
 
     def wait() -> None:

@@ -10,9 +10,9 @@ import pytest
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import Documents, checksummed, read_checksummed
 from digitflow.storage.errors import LedgerError
-from digitflow.storage.models import ModelVersion
-from digitflow.storage.old_registry import ALIASES, VERSIONS, Alias, OldMove
-from digitflow.storage.registry import ModelStore
+from digitflow.storage.history.models import ModelVersion
+from digitflow.storage.history.old_registry import ALIASES, VERSIONS, Alias, OldMove
+from digitflow.storage.history.registry import ModelStore
 from tests.storage.test_registry import fields
 
 AT = "2026-01-02T03:04:05.000+00:00"

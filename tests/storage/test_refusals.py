@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.errors import ArtifactError, StoreUnusableError
 from digitflow.storage.formats.artifacts import write_artifact
-from digitflow.storage.os_errors import explaining
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from digitflow.storage.errors import (
     UnknownNameError,
 )
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.gc import find_garbage
-from digitflow.storage.models import State
-from digitflow.storage.registry import ModelStore
+from digitflow.storage.history.models import State
+from digitflow.storage.history.registry import ModelStore
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import find_garbage
 
 DIGEST = "ab" * 32
 

@@ -8,7 +8,7 @@ import pytest
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.runs import RUNS, RunRecord
+from digitflow.storage.history.runs import RUNS, RunRecord
 
 STAGE = {
     "name": "train",

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.gc import find_garbage
-from digitflow.storage.sources import SourceStore
+from digitflow.storage.history.sources import SourceStore
 from digitflow.storage.store import Store
-from digitflow.storage.verify import find_damage, repair
+from digitflow.storage.upkeep.gc import find_garbage
+from digitflow.storage.upkeep.verify import find_damage, repair
 
 SERVED = {"last": {"a.gz": "00"}, "seen": {}}
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from digitflow.storage.within import NoAnswerError, within
+from digitflow.storage.backends.within import NoAnswerError, within
 from tests.patience import PATIENCE
 
 

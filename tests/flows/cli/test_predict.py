@@ -15,7 +15,7 @@ from PIL import Image
 from digitflow.flows.cli.app import main
 from digitflow.storage.store import Store
 from digitflow.tasks.data.idx import arrays as idx
-from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.inference.predict import predict
 from tests.mnist import ROOT
 from tests.registered import HALVES, SIDE, register
 from tests.terminal import pretend_a_terminal

@@ -22,7 +22,7 @@ from digitflow.flows.cli.render import (
 )
 from digitflow.tasks.engine.events import StageNoted, StageProgressed, StageStarted
 from digitflow.tasks.engine.prefect_task import listed
-from digitflow.tasks.nn.reports import EpochReport
+from digitflow.tasks.nn.training.reports import EpochReport
 from tests.terminal import pretend_a_terminal
 
 NUMBERS = {

@@ -11,7 +11,7 @@ import pytest
 
 from digitflow.flows.cli.app import main
 from digitflow.storage.formats.artifacts import write_artifact
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from tests.registered import put
 

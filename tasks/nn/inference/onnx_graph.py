@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU, Shape
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU, Shape
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto

@@ -29,11 +29,11 @@ from typing import Any, Generic, TypeVar
 
 from digitflow.storage.backends.base import Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.digests import digest_bytes, digest_json, short
 from digitflow.storage.documents import Document, Documents, Kind, checksummed, verified
 from digitflow.storage.errors import LedgerError, RecordDamagedError, StorageError
 from digitflow.storage.fields import Count, Sha256
-from digitflow.storage.os_errors import explaining
 
 _log = logging.getLogger(__name__)
 

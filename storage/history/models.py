@@ -18,7 +18,7 @@ from digitflow.storage.digests import digest_json
 from digitflow.storage.documents import Document
 from digitflow.storage.fields import Number, Time
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.ledger import Link, entries
+from digitflow.storage.history.ledger import Link, entries
 
 CHAMPION = "champion"
 

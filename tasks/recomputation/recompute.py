@@ -23,8 +23,8 @@ from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, Rec
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
-from digitflow.tasks.engine import clean_process
-from digitflow.tasks.engine.clean_process import ANSWER, REQUEST, STORE
+from digitflow.tasks.recomputation import clean_process
+from digitflow.tasks.recomputation.clean_process import ANSWER, REQUEST, STORE
 
 SAME: Final = "same"
 DIFFERENT: Final = "differs"

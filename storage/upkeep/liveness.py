@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from digitflow.storage.atomic import make_folder
-from digitflow.storage.locks import SECONDS_FOR_A_BRIEF_LOCK, kept_too_long
+from digitflow.storage.backends.atomic import make_folder
+from digitflow.storage.backends.locks import SECONDS_FOR_A_BRIEF_LOCK, kept_too_long
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.checkpoints import Arrays, Checkpoint, CheckpointFolder
 from digitflow.tasks.nn.feed import Feed, Rows, batch_edges, shuffled
 from digitflow.tasks.nn.losses import Loss
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.optimizers import Optimizer, clip_gradient, gradient_norm
 from digitflow.tasks.nn.randomness import Randomness
-from digitflow.tasks.nn.reports import (
+from digitflow.tasks.nn.training.checkpoints import Arrays, Checkpoint, CheckpointFolder
+from digitflow.tasks.nn.training.optimizers import Optimizer, clip_gradient, gradient_norm
+from digitflow.tasks.nn.training.reports import (
     BatchListener,
     BatchReport,
     EpochListener,
@@ -24,7 +24,7 @@ from digitflow.tasks.nn.reports import (
     TrainingInterrupted,
     deferred_interrupt,
 )
-from digitflow.tasks.nn.schedules import Schedule, constant
+from digitflow.tasks.nn.training.schedules import Schedule, constant
 
 COLUMNS = (
     "epoch",

@@ -6,22 +6,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.augmentation import Augment
 from digitflow.tasks.nn.blas import blas_threads
-from digitflow.tasks.nn.checkpoints import CheckpointFolder, run_identity
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
 from digitflow.tasks.nn.feed import Rows, check_examples, count_classes
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.inference.model_file import to_arrays
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.losses import LOSSES, Loss
-from digitflow.tasks.nn.model_file import to_arrays
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
-from digitflow.tasks.nn.optimizers import SGD, Adam, AdamW, Optimizer
 from digitflow.tasks.nn.randomness import Randomness, stratified_split
-from digitflow.tasks.nn.reports import BatchListener, EpochListener, History, TrainingResult
-from digitflow.tasks.nn.schedules import SCHEDULES, Schedule, warm_up
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.trainer import EarlyStopping, Examples, Training, outputs_and_losses
+from digitflow.tasks.nn.training.augmentation import Augment
+from digitflow.tasks.nn.training.checkpoints import CheckpointFolder, run_identity
+from digitflow.tasks.nn.training.optimizers import SGD, Adam, AdamW, Optimizer
+from digitflow.tasks.nn.training.reports import (
+    BatchListener,
+    EpochListener,
+    History,
+    TrainingResult,
+)
+from digitflow.tasks.nn.training.schedules import SCHEDULES, Schedule, warm_up
+from digitflow.tasks.nn.training.trainer import (
+    EarlyStopping,
+    Examples,
+    Training,
+    outputs_and_losses,
+)
 
 
 def assemble(settings: TrainingSettings, height: int, width: int, classes: int) -> list[Layer]:
@@ -123,7 +133,8 @@ def train_network(
     Returns
     -------
     TrainingResult
-        Its weights hold the network whole: `tasks.nn.model_file.to_network` makes it again.
+        Its weights hold the network whole: `to_network` in `tasks.nn.inference.model_file` makes
+        it again.
 
     Raises
     ------

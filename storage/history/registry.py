@@ -1,6 +1,6 @@
 """The registry: versions of trained models, and the moves of their champions.
 
-All of it is read from the ledger and written to it: see `storage.models` and `storage.ledger`.
+All of it is read from the ledger and written to it: see `models` and `ledger` beside this.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from digitflow.storage.errors import (
     VerdictError,
 )
 from digitflow.storage.formats.artifacts import Artifact
-from digitflow.storage.ledger import Ledger
-from digitflow.storage.models import (
+from digitflow.storage.history.ledger import Ledger
+from digitflow.storage.history.models import (
     ENTRIES,
     EntryKind,
     LedgerEntry,
@@ -36,7 +36,7 @@ from digitflow.storage.models import (
     model_name,
     stand_in,
 )
-from digitflow.storage.old_registry import Found, OldRegistry
+from digitflow.storage.history.old_registry import Found, OldRegistry
 from digitflow.storage.records import now
 
 ANY = 0  # no version has this number

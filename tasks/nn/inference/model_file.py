@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.convolution import Conv, GlobalAveragePool, MaxPool
-from digitflow.tasks.nn.layers import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
+from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
+from digitflow.tasks.nn.layers.normalization import BatchNorm
 from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.normalization import BatchNorm
 from digitflow.tasks.nn.randomness import Randomness
 
 Arrays = dict[str, NDArray[Any]]

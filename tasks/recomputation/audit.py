@@ -13,7 +13,14 @@ from digitflow.storage.digests import digest_json
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.recompute import CANNOT, DIFFERENT, SAME, Recomputed, Records, recompute
+from digitflow.tasks.recomputation.recompute import (
+    CANNOT,
+    DIFFERENT,
+    SAME,
+    Recomputed,
+    Records,
+    recompute,
+)
 
 SAMPLE = "5%"
 

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from digitflow.storage.atomic import make_folder
+from digitflow.storage.backends.atomic import make_folder
+from digitflow.storage.backends.os_errors import explaining
+from digitflow.storage.backends.safe_open import open_regular
 from digitflow.storage.digests import is_sha256
 from digitflow.storage.errors import StoreUnusableError
-from digitflow.storage.os_errors import explaining
-from digitflow.storage.safe_open import open_regular
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.outliers import LEAST_IMAGES, Outliers, fit_outliers
-from digitflow.tasks.nn.predict import predict
+from digitflow.tasks.nn.inference.outliers import LEAST_IMAGES, Outliers, fit_outliers
+from digitflow.tasks.nn.inference.predict import predict
+from digitflow.tasks.nn.inference.temperature import at_temperature, fit_temperature
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.temperature import at_temperature, fit_temperature
-from digitflow.tasks.nn.train import split
+from digitflow.tasks.nn.training.train import split
 
 Arrays = dict[str, NDArray[Any]]
 Rows = NDArray[np.intp]

@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from digitflow.storage.code.commit import COMMIT, DIRTY
 from digitflow.storage.digests import short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
-from digitflow.tasks.engine.clean_process import CODE, PROJECT
-from digitflow.tasks.engine.code_base import CodeBase, CodeBases
-from digitflow.tasks.engine.recompute import (
+from digitflow.tasks.recomputation.clean_process import CODE, PROJECT
+from digitflow.tasks.recomputation.code_base import CodeBase, CodeBases
+from digitflow.tasks.recomputation.recompute import (
     CANNOT,
     CHECKOUT,
     DIFFERENT,

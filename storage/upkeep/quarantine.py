@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from digitflow.storage.atomic import make_folder, remove
-from digitflow.storage.locks import briefly
+from digitflow.storage.backends.atomic import make_folder, remove
+from digitflow.storage.backends.locks import briefly
 
 
 def remove_unless(root: Path, path: Path, needed: Callable[[Path], bool]) -> bool:

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from digitflow.tasks.nn.buffer import Buffer, Order, in_memory_order
-from digitflow.tasks.nn.initialization import initializer
+from digitflow.tasks.nn.layers.buffer import Buffer, Order, in_memory_order
+from digitflow.tasks.nn.layers.initialization import initializer
 from digitflow.tasks.nn.randomness import Randomness
 
 Floats = NDArray[np.floating[Any]]

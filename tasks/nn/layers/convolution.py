@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from digitflow.tasks.nn.buffer import Buffer, as_images, in_memory_order
-from digitflow.tasks.nn.initialization import initializer
-from digitflow.tasks.nn.layers import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.layers.base import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.layers.buffer import Buffer, as_images, in_memory_order
+from digitflow.tasks.nn.layers.initialization import initializer
 from digitflow.tasks.nn.randomness import Randomness
 
 # OpenBLAS's limit for its way without copies (measured with 0.3.31, SkylakeX kernels); blocks

@@ -8,11 +8,11 @@ predictions, then every object that nothing left refers to, then what killed run
 
 No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
 whoever adds an object touches that; whoever removes a file moves it aside and looks at its time
-once more, and puts it back if it was touched (see `storage.quarantine`). Either the touch comes
+once more, and puts it back if it was touched (see `quarantine` beside this). Either the touch comes
 before the move, and the file returns, or it fails, and the stage runs as if the file had never been
 there. Objects are touched and not only their records, so that it does not matter to a run in
 progress what another sweep sees of the records at that moment. What protects what machines share
-is another matter: `storage.places`.
+is another matter: `storage.upkeep.places`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from digitflow.storage.atomic import remove
+from digitflow.storage.backends.atomic import remove
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import (
     LedgerError,
@@ -32,11 +33,10 @@ from digitflow.storage.errors import (
     StoreUnusableError,
 )
 from digitflow.storage.objects import object_entries
-from digitflow.storage.os_errors import explaining
-from digitflow.storage.places import Here, Place, There
-from digitflow.storage.quarantine import settle
 from digitflow.storage.store import Store
 from digitflow.storage.sync_state import MARK
+from digitflow.storage.upkeep.places import Here, Place, There
+from digitflow.storage.upkeep.quarantine import settle
 
 # However old, so many of the newest say whether what a model sees has drifted.
 KEPT_BATCHES = 10

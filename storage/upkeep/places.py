@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from digitflow.storage.backends.base import Backend
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.batches import BATCHES
 from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import SharedStoreError
-from digitflow.storage.liveness import oldest_start
-from digitflow.storage.quarantine import remove_unless, settle
+from digitflow.storage.history.batches import BATCHES
+from digitflow.storage.history.runs import RUNS, RunRecord
+from digitflow.storage.history.sources import SOURCES
 from digitflow.storage.records import RECORDS, Record
-from digitflow.storage.runs import RUNS, RunRecord
-from digitflow.storage.sources import SOURCES
 from digitflow.storage.sync_state import RENEWAL_SECONDS, is_sent
+from digitflow.storage.upkeep.liveness import oldest_start
+from digitflow.storage.upkeep.quarantine import remove_unless, settle
 
 if TYPE_CHECKING:
     from digitflow.storage.store import Store

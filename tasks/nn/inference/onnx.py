@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.layers import Dense, ReLU
-from digitflow.tasks.nn.model_file import kind_of, split_ensemble, to_network
-from digitflow.tasks.nn.network import Network
-from digitflow.tasks.nn.onnx_graph import (
+from digitflow.tasks.nn.inference.model_file import kind_of, split_ensemble, to_network
+from digitflow.tasks.nn.inference.onnx_graph import (
     Graph,
     add_ensemble,
     add_input,
     add_network,
     add_probabilities,
 )
+from digitflow.tasks.nn.layers.base import Dense, ReLU
+from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.randomness import Randomness
 
 if TYPE_CHECKING:

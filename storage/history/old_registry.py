@@ -17,7 +17,7 @@ from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_json
 from digitflow.storage.documents import Document, Documents, Kind, checksummed, verified
 from digitflow.storage.errors import RecordDamagedError
-from digitflow.storage.models import ModelVersion
+from digitflow.storage.history.models import ModelVersion
 
 _READ = "models/in-ledger.json"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.digests import short
 from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import (
@@ -20,12 +21,11 @@ from digitflow.storage.errors import (
     StorageError,
     StoreUnusableError,
 )
-from digitflow.storage.models import LedgerEntry
+from digitflow.storage.history.models import LedgerEntry
 from digitflow.storage.objects import object_entries, object_name
-from digitflow.storage.os_errors import explaining
-from digitflow.storage.places import Here, Place, There
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.places import Here, Place, There
 
 _AGAIN = {
     "record": "removed; its stage runs again when a run needs it",

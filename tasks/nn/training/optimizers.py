@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitflow.tasks.nn.buffer import aligned
+from digitflow.tasks.nn.layers.buffer import aligned
 
 Vector = NDArray[np.floating[Any]]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from digitflow.tasks.nn.buffer import Buffer, in_memory_order
-from digitflow.tasks.nn.layers import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.layers.base import Floats, Layer, Parameter, Shape, refuse_shape
+from digitflow.tasks.nn.layers.buffer import Buffer, in_memory_order
 from digitflow.tasks.nn.randomness import Randomness
 
 

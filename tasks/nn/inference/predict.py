@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitflow.tasks.nn.blas import blas_threads
-from digitflow.tasks.nn.model_file import kind_of, split_ensemble, to_network
+from digitflow.tasks.nn.inference.model_file import kind_of, split_ensemble, to_network
 from digitflow.tasks.nn.tutorial import predict_tutorial
 
 Floats = NDArray[np.floating[Any]]
@@ -25,7 +25,7 @@ def predict(weights: Mapping[str, NDArray[Any]], images: NDArray[Any]) -> NDArra
     ----------
     weights : mapping of str to NDArray
         Content of a model file. To predict often, make the network once with
-        `tasks.nn.model_file.to_network` and call its `predict`.
+        `tasks.nn.inference.model_file.to_network` and call its `predict`.
     images : NDArray, shape (n, height, width) or (n, pixels)
         uint8 from 0 to 255, or floats from 0 to 1.
 
@@ -102,7 +102,7 @@ def probabilities(outputs: Floats, loss: str) -> NDArray[np.float64]:
       target minimises the squared error. No constraint keeps them between 0 and 1, so the nearest
       point that is a probability distribution is taken, nearest in that same distance.
 
-    Neither is calibrated (`tasks.nn.temperature`): a confident network may be wrong.
+    Neither is calibrated (`tasks.nn.inference.temperature`): a confident network may be wrong.
 
     Sources: M. D. Richard and R. P. Lippmann, "Neural network classifiers estimate Bayesian a
     posteriori probabilities", Neural Computation 3 (1991). The projection: J. Duchi et al.,
