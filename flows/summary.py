@@ -52,4 +52,7 @@ def summarise(
         workers=workers,
     )
     model = register_model(cache, summary, spec.dataset)
-    return replace(summary, model=None if model is None else model.version)
+    if model is None:
+        return summary
+    state = cache.models.state()
+    return replace(summary, model=model.version, notices=state.said_of(state.named(model)))

@@ -199,20 +199,8 @@ def standing_of(version: ModelVersion, state: State) -> str:
 
 def print_verdicts_of_people(console: Console, state: State) -> None:
     """Print what is on hold and what is in quarantine, with author and reason."""
-    for name, standing in sorted(state.standings.items()):
-        if standing.hold is not None:
-            entry = standing.hold
-            text = (
-                f"the champion of {name} is on hold since {local_time(entry.at)} by {entry.by}: "
-                f"{entry.reason}"
-            )
-            print_text(console, text, "yellow")
-    for version, entry in state.quarantined.items():
-        text = (
-            f"version {state.versions[version].version} is in quarantine since "
-            f"{local_time(entry.at)} by {entry.by}: {entry.reason}"
-        )
-        print_text(console, text, "yellow")
+    for sentence in state.said_of():
+        print_text(console, sentence, "yellow")
 
 
 def _version(cache: Store, text: str | None) -> ModelVersion:
@@ -248,9 +236,12 @@ def _document(model: ModelVersion, state: State) -> dict[str, Any]:
     document["model"] = state.named(model)
     document["digest"] = model.id
     document["standing"] = standing_of(model, state)
-    document["champion"] = any(state.champion(name) == model for name in state.with_champions())
+    champion_of = [name for name in state.with_champions() if state.champion(name) == model]
+    document["champion"] = bool(champion_of)
+    for hold in filter(None, (state.standing(name).hold for name in champion_of)):
+        document["hold"] = hold.said
     if (entry := state.quarantine(model)) is not None:
-        document["quarantine"] = f"since {entry.at} by {entry.by}: {entry.reason}"
+        document["quarantine"] = entry.said
     document["weights"] = model.weights.to_json()
     document["predictions"] = model.predictions.to_json()
     if model.calibration is not None:

@@ -283,7 +283,7 @@ class Terminal:
 
     def summarise(self, summary: RunSummary) -> None:
         """Print the closing summary: the result, and where to find it."""
-        for warning in warnings(summary.metrics):
+        for warning in warnings(summary.metrics, summary.notices):
             self.warn(f"warning: {warning}", "red")
         ran = sum(not stage.cached for stage in summary.stages)
         cached = len(summary.stages) - ran

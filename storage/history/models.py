@@ -148,6 +148,11 @@ class LedgerEntry(Link):
     details: Mapping[str, Any] = field(default_factory=dict)
     token: str = ""
 
+    @property
+    def said(self) -> str:
+        """Since when, by whom and why, as in ``since 2025-06-01 by ann@desk: exam week``."""
+        return f"since {self.at[:10]} by {self.by}: {self.reason}"
+
 
 ENTRIES = entries(LedgerEntry)
 
@@ -249,6 +254,23 @@ class State:
             if self.versions[each].weights == version.weights:
                 return entry
         return None
+
+    def said_of(self, model: str | None = None) -> list[str]:
+        """Return what people have said of a named model, or of all, and not taken back.
+
+        A sentence each: what is on hold, then what is in quarantine.
+        """
+        holds = [
+            f"the champion of {name} is on hold {standing.hold.said}"
+            for name, standing in sorted(self.standings.items())
+            if standing.hold is not None and model in (None, name)
+        ]
+        quarantines = [
+            f"version {self.versions[each].version} is in quarantine {entry.said}"
+            for each, entry in self.quarantined.items()
+            if model in (None, self.named(self.versions[each]))
+        ]
+        return holds + quarantines
 
     @property
     def verdicts(self) -> list[LedgerEntry]:

@@ -434,16 +434,15 @@ class ModelStore:
         hold = state.standing(model).hold
         if hold is not None:
             message = (
-                f"the champion of {model} is on hold since {hold.at} by {hold.by}: {hold.reason}. "
-                f"To let it change: digitflow models release {model}"
+                f"the champion of {model} is on hold {hold.said}. To let it change: digitflow "
+                f"models release {model}"
             )
             raise VerdictError(message)
         entry = state.quarantine(version)
         if entry is not None:
             message = (
-                f"version {version.version} is in quarantine since {entry.at} by {entry.by}: "
-                f"{entry.reason}. To let it be promoted: digitflow models release "
-                f"{version.version}"
+                f"version {version.version} is in quarantine {entry.said}. To let it be promoted: "
+                f"digitflow models release {version.version}"
             )
             raise VerdictError(message)
 

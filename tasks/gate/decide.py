@@ -5,6 +5,7 @@ Never cached: a decision belongs to its day.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -82,11 +83,17 @@ def promote_or_reject(
             # The run was killed after it had promoted: it says so again.
             tell(cache)
             headline = str(last.details["headline"])
-            return Verdict("Promoted", headline, unchanged_markdown(headline, champion, source))
+            text = unchanged_markdown(headline, champion, source, notices=state.said_of(model))
+            return Verdict("Promoted", headline, text)
         if (why := _settled(state, model, challenger, rules)) is not None:
             tell(cache)
             return _unchanged(
-                cache, why, champion or challenger, source, has_champion=champion is not None
+                cache,
+                why,
+                champion or challenger,
+                source,
+                has_champion=champion is not None,
+                notices=state.said_of(model),
             )
         if champion is not None:
             check_comparable(cache, challenger, champion)
@@ -97,7 +104,8 @@ def promote_or_reject(
         headline = decision_headline(decision, challenger, champion, found.doubts)
         if word != found.word and hold is not None:
             headline = (
-                f"Held: version {challenger.version} passed the gate, {_on_hold(model, hold)}"
+                f"Held: version {challenger.version} passed the gate, and the champion of {model} "
+                f"is on hold {hold.said}"
             )
         numbers = {
             "headline": headline,
@@ -126,7 +134,14 @@ def promote_or_reject(
     drift = publish_drift(cache, champion)
     standing = "" if found.standing is None else str(found.standing)
     text = decision_markdown(
-        decision, challenger, champion, source, drift, data=found.data, standing=standing
+        decision,
+        challenger,
+        champion,
+        source,
+        drift,
+        data=found.data,
+        standing=standing,
+        notices=state.said_of(model),
     )
     if word != found.word:
         text = f"# {headline}\n\n{text.partition(chr(10))[2].lstrip()}"
@@ -154,8 +169,8 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
     entry = state.quarantine(challenger)
     if entry is not None:
         return (
-            f"Nothing to do: version {challenger.version} is in quarantine since {entry.at[:10]} "
-            f"by {entry.by} ({entry.reason}); {stays(champion)}"
+            f"Nothing to do: version {challenger.version} is in quarantine {entry.said}; "
+            f"{stays(champion)}"
         )
     hold = state.standing(model).hold
     is_known = (
@@ -174,12 +189,6 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
     return None
 
 
-def _on_hold(model: str, hold: LedgerEntry) -> str:
-    return (
-        f"and the champion of {model} is on hold since {hold.at[:10]} by {hold.by}: {hold.reason}"
-    )
-
-
 def _unchanged(
     cache: Store,
     headline: str,
@@ -187,6 +196,7 @@ def _unchanged(
     source: SourceAnswer,
     *,
     has_champion: bool,
+    notices: Sequence[str],
 ) -> Verdict:
     word: Literal["Unconfirmed", "Unchanged"] = "Unchanged"
     if source.unconfirmed:
@@ -200,7 +210,12 @@ def _unchanged(
     drift = publish_drift(cache, champion)
     standing = champions_standing(cache, champion)
     text = unchanged_markdown(
-        headline, champion, source, drift, standing="" if standing is None else str(standing)
+        headline,
+        champion,
+        source,
+        drift,
+        standing="" if standing is None else str(standing),
+        notices=notices,
     )
     return Verdict(word, headline, text)
 

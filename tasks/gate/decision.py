@@ -57,6 +57,7 @@ def decision_markdown(
     *,
     data: Sequence[DataCheck] = (),
     standing: str = "",
+    notices: Sequence[str] = (),
 ) -> str:
     """Return the whole decision: the requirements first, then both models, then the source.
 
@@ -74,6 +75,8 @@ def decision_markdown(
         The requirements on the data.
     standing
         What is known of the accuracy of the one that is the champion now; empty for nothing.
+    notices
+        What people have said of the named model: holds and quarantines.
     """
     doubts = [check for check in data if not check.met]
     scores = [("accuracy", decision.champion_accuracy, decision.challenger_accuracy)]
@@ -84,6 +87,7 @@ def decision_markdown(
         doubts=doubts,
         data=data,
         standing=standing,
+        notices=notices,
         decision=decision,
         challenger=challenger,
         champion=champion,
@@ -100,6 +104,7 @@ def unchanged_markdown(
     drift: str = "",
     *,
     standing: str = "",
+    notices: Sequence[str] = (),
 ) -> str:
     """Return the decision about a run that trained what is the champion already."""
     return render(
@@ -109,6 +114,7 @@ def unchanged_markdown(
         source=source,
         drift=drift,
         standing=standing,
+        notices=notices,
     )
 
 

@@ -59,7 +59,7 @@ def page(summary: RunSummary, contents: ReportContents) -> str:
         headline=run_headline(summary),
         run=summary,
         metrics=summary.metrics,
-        warnings=warnings(summary.metrics),
+        warnings=warnings(summary.metrics, summary.notices),
         figures=[
             {"name": name, "title": FIGURES[name], "png": png, "wide": _width(png) > _WIDE}
             for name, png in contents.figures.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,22 @@ def run_markdown(summary: RunSummary, figures: Mapping[str, Path]) -> str:
         headline=run_headline(summary),
         run=summary,
         metrics=summary.metrics,
-        warnings=warnings(summary.metrics),
+        warnings=warnings(summary.metrics, summary.notices),
         figures=[(FIGURES[name], path.read_bytes()) for name, path in figures.items()],
     )
 
 
-def warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what a reader of the metrics should know, one string per warning."""
-    return [*_untrained(metrics), *_no_better_than_the_majority(metrics)]
+def warnings(metrics: Mapping[str, Any], notices: Sequence[str] = ()) -> list[str]:
+    """Return what whoever reads of a run should know, one string per warning.
+
+    Parameters
+    ----------
+    metrics
+        What evaluation found.
+    notices
+        What people have said of the named model.
+    """
+    return [*_untrained(metrics), *_no_better_than_the_majority(metrics), *notices]
 
 
 def _untrained(metrics: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,8 @@ class RunSummary:
         The gate's decision about that model, as Markdown; empty if it was not put to it.
     sweep
         The points of a sweep, of which this is the winner's run; None if it is no sweep's.
+    notices
+        What people have said of the named model that it trained: holds and quarantines.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RunSummary:
     workers: Mapping[str, Any] | None = None
     decision: str = ""
     sweep: Mapping[str, Any] | None = None
+    notices: Sequence[str] = ()
 
     def output(self, stage: str, output: str) -> Artifact | None:
         """Return a stage's output, or None if that stage was not part of the run.

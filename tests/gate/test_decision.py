@@ -112,6 +112,15 @@ def test_a_silent_source_is_said_in_every_decision() -> None:
         assert "| a.gz | not known | https://a/: connection refused |" in text
 
 
+def test_what_people_have_said_is_in_every_decision() -> None:
+    said = ["the champion of mnist is on hold since 2025-06-01 by ann@desk: exam | week"]
+    for text in (
+        decision_markdown(judged([0], None), model(1), None, DRAWN, notices=said),
+        unchanged_markdown("Nothing new", model(1), DRAWN, notices=said),
+    ):
+        assert "is on hold since 2025-06-01 by ann@desk: exam " in text
+
+
 def test_a_failure_is_quoted_line_by_line() -> None:
     text = failed_markdown(ValueError("first\nsecond"), "no champion yet", None)
     assert "No champion yet." in text

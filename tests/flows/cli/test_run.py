@@ -81,6 +81,31 @@ class TestNothingToDo:
         assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
         assert [run.name for run in cache.runs.newest_first()] == [folder.name]
 
+    def test_what_people_have_said_is_shown_wherever_the_model_is(
+        self, run_tiny: Cli, cli: Cli, cache: Store, tiny_directory: Path
+    ):
+        run_tiny()
+        (version,) = cache.models.oldest_first()
+        name = cache.models.state().named(version)
+        cache.models.promote(version.version, "the first")
+        cache.models.hold("exam week", name)
+        here = ["--dataset", str(tiny_directory), *SET_TINY]
+        answers = {
+            command: cli(*command.split(), *(here if command == "plan" else ()))
+            for command in ("models", "models show", "status", "plan")
+        }
+        answers["run"] = run_tiny("--output", "out")
+        for command, answer in answers.items():
+            assert answer.code == 0, command
+            assert "exam week" in answer.out + answer.err, command
+        assert "exam week" in Path("out/report.html").read_text(encoding="utf-8")
+
+        # Another model's hold is not this one's.
+        cache.models.release(name)
+        cache.models.promote(version.version, "of another name", "another")
+        cache.models.hold("its own exam", "another")
+        assert "its own exam" not in run_tiny().err
+
     def test_quiet_says_nothing(self, run_tiny: Cli):
         answer = run_tiny("--quiet")
         assert (answer.code, answer.out, answer.err) == (0, "", "")
