@@ -78,7 +78,7 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
         loopback address are answered, whatever name leads there, so that a page of another site
         cannot ask by a name of its own.
     """
-    cache = store or Store()
+    champion = _Champion(model, store or Store())
     registry = CollectorRegistry()
     requests = Counter(
         "digitflow_requests", "Requests to /predict, by status.", ["status"], registry=registry
@@ -130,7 +130,7 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
             raise HTTPException(503, "too many pictures at once; come again", {"Retry-After": "1"})
         async with waiting, working:
             began = time.perf_counter()
-            answer = await run_in_threadpool(_answer, cache, model, data)
+            answer = await run_in_threadpool(_answer, champion, data)
             seconds.observe(time.perf_counter() - began)
         version.set(answer["model"])
         label = answer["predictions"][0]["class"]
@@ -139,7 +139,7 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
 
     @app.api_route("/health", methods=["GET", "HEAD"])
     def health() -> dict[str, Any]:
-        served = Model.champion(model, store=cache).version
+        served = champion.now().version
         return {"status": "ok", "model": served.version, "dataset": served.dataset}
 
     @app.get("/metrics", dependencies=[Depends(authorized)])
@@ -196,10 +196,32 @@ def _check(data: bytes) -> None:
         raise HTTPException(413, message)
 
 
-def _answer(cache: Store, name: str, data: bytes) -> dict[str, Any]:
+class _Champion:
+    """The champion as it is now. While it stays the same, its weights are read once.
+
+    Parameters
+    ----------
+    name, store
+        As for `application`.
+    """
+
+    def __init__(self, name: str, store: Store) -> None:
+        self._name, self._store = name, store
+        self._last: Model | None = None
+
+    def now(self) -> Model:
+        """Return it; raises as `Model.champion` does."""
+        found, last = Model.champion(self._name, store=self._store), self._last
+        if last is not None and last.version == found.version:
+            return last
+        self._last = found
+        return found
+
+
+def _answer(champion: _Champion, data: bytes) -> dict[str, Any]:
     _check(data)
     try:
-        model = Model.champion(name, store=cache)
+        model = champion.now()
     except UnknownNameError as error:
         raise HTTPException(503, str(error)) from error
     with tempfile.TemporaryDirectory(prefix="digitflow-serve-") as folder:

@@ -129,7 +129,7 @@ class Model:
             return self.version.image_size
         from digitflow.tasks.nn.inference.predict import input_shape
 
-        return input_shape(self._weights())[-2:]
+        return input_shape(self._weights)[-2:]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -207,8 +207,9 @@ class Model:
         """
         from digitflow.tasks.nn.inference.predict import probabilities
 
-        shares = probabilities(outputs, loss_of(self.version))
-        return shares if self.calibration is None else self.calibration.probabilities(outputs)
+        if self.calibration is not None:
+            return self.calibration.probabilities(outputs)
+        return probabilities(outputs, loss_of(self.version))
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[Any]:
         """Return how probable each class is for each image.
@@ -328,8 +329,9 @@ class Model:
     def _outputs(self, images: NDArray[Any]) -> NDArray[Any]:
         from digitflow.tasks.nn.inference.predict import predict
 
-        return predict(self._weights(), images)
+        return predict(self._weights, images)
 
+    @cached_property
     def _weights(self) -> dict[str, Any]:
         return dict(self._cache.read(self.version.weights))
 

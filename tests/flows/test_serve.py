@@ -22,6 +22,7 @@ from PIL import Image, PngImagePlugin
 from digitflow.flows import serve as serving
 from digitflow.flows.cli.app import main
 from digitflow.flows.serve import Impatient, application
+from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.store import Store
 from tests.patience import PATIENCE, wait_for
 from tests.registered import SIDE, register
@@ -116,6 +117,24 @@ def test_the_next_champion_is_served_from_the_next_request_on(
     assert client.get("/health").json() == {"status": "ok", "model": 2, "dataset": "MNIST"}
     answer = client.post("/predict", content=picture(), headers=PNG).json()
     assert (answer["model"], answer["predictions"][0]["class"]) == (2, "wide")
+
+
+def test_the_weights_of_one_champion_are_read_once(
+    client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = Store.read
+
+    def counted(self: Store, artifact: Artifact) -> Any:
+        read.append(artifact.sha256)
+        return original(self, artifact)
+
+    monkeypatch.setattr(Store, "read", counted)
+    for _ in range(3):
+        assert client.post("/predict", content=picture(), headers=PNG).status_code == 200
+    crown(store, weights_2=np.eye(2)[::-1])
+    assert client.post("/predict", content=picture(), headers=PNG).json()["model"] == 2
+    assert read == [model.weights.sha256 for model in store.models.oldest_first()]
 
 
 def test_without_a_champion_it_says_so_and_is_not_well(store: Store) -> None:
