@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from digitflow.tasks.nn.inference import outliers
 from digitflow.tasks.nn.inference.outliers import Outliers, exceeding, fit_outliers
 
 Images = NDArray[np.uint8]
@@ -46,6 +48,28 @@ def test_other_images_do_not_however_sure_the_network_is(fitted: Outliers) -> No
 def test_nor_do_images_that_no_output_is_large_for(fitted: Outliers) -> None:
     shown, _, outputs = images(200, 6)
     assert (fitted.scores(shown, outputs - 8) > fitted.threshold).mean() >= 0.98
+
+
+def test_computes_with_one_thread_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another number gives other last bits, and on a busy machine is a hundred times slower."""
+    threads: set[int] = set()
+    original = outliers._averaged
+
+    def counted(given: Images) -> NDArray[np.float32]:
+        threads.update(
+            each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"
+        )
+        return original(given)
+
+    monkeypatch.setattr(outliers, "_averaged", counted)
+    learnt, classes, _ = images(90, 9)
+    held_out, _, outputs = images(200, 10)
+    with threadpool_limits(3, user_api="blas"):
+        fitted = fit_outliers(learnt, classes, np.arange(90), held_out, outputs)
+        fitted.scores(held_out, outputs)
+    assert threads == {1}
 
 
 def test_comes_back_as_it_went(fitted: Outliers) -> None:

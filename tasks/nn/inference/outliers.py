@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from digitflow.tasks.nn.blas import blas_threads
+
 # Of images like those that it is fitted on so many pass, with so much confidence.
 PASSING, _CONFIDENCE = 0.99, 0.95
 # Of fewer images no such share can be told.
@@ -184,6 +186,7 @@ def _usual(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return middle, np.maximum(high - middle, 1e-9)
 
 
+@blas_threads()
 def _numbers(
     means: NDArray[np.float32],
     components: NDArray[np.float32],
@@ -204,6 +207,7 @@ def _numbers(
     return numbers
 
 
+@blas_threads()
 def _principal(
     images: NDArray[np.uint8],
     classes: NDArray[np.integer[Any]],
