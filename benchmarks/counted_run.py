@@ -1,4 +1,8 @@
-"""`digitflow` in this process, and how many bytes it hashed and read, as JSON in the last line."""
+"""`digitflow` in this process, and what it cost, as JSON in the last line.
+
+That is bytes hashed and read, files of the store that it opened, and CPU seconds from the
+interpreter's start on.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ import hashlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-hashed = 0
+_STORE = os.environ.get("DIGITFLOW_STORE", "/")
+hashed = opened = 0
 
 
 class Counting:
@@ -38,6 +44,11 @@ def _counting_file_digest(file: Any, name: str, /, **options: Any) -> Any:
     return digest
 
 
+def _count_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    global opened
+    opened += event == "open" and str(arguments[0]).startswith(_STORE)
+
+
 def _bytes_read() -> int:
     """What this process was given by read calls, files and pipes alike."""
     lines = Path("/proc/self/io").read_text().splitlines()
@@ -53,8 +64,15 @@ def main() -> int:
     from digitflow.flows.cli.app import main as digitflow
 
     before = _bytes_read()
+    sys.addaudithook(_count_opened)
     code = digitflow(sys.argv[1:])
-    counts = {"hashed": hashed, "read": _bytes_read(), "read_before": before}
+    counts = {
+        "hashed": hashed,
+        "read": _bytes_read(),
+        "read_before": before,
+        "opened": opened,
+        "cpu": time.process_time(),
+    }
     print(json.dumps(counts), flush=True)
     return code
 

@@ -78,6 +78,11 @@ def canonical_json(document: Any) -> bytes:
         If a number is NaN or infinite.
     """
     check_keys(document)
+    return encoded_json(document)
+
+
+def encoded_json(document: Any) -> bytes:
+    """Encode as `canonical_json` does what was read from JSON, and so has no other keys."""
     return json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()

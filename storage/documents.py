@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -22,7 +22,7 @@ from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.backends.safe_open import open_regular
-from digitflow.storage.digests import canonical_json, digest_bytes, digest_json
+from digitflow.storage.digests import digest_bytes, digest_json, encoded_json
 from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
 from digitflow.storage.index import Index
 
@@ -69,7 +69,7 @@ class Kind(Generic[T]):
         What names are ordered by in time: by default when the file was last written or used; or
         the name itself, or what `facts` says.
     facts
-        What an index notes of a document: when it was made, and the digests that it names.
+        What an index notes of a document's JSON: when it was made, and the digests that it names.
     check
         Raises `ValueError` for what the types of its fields do not tell.
     depth
@@ -89,7 +89,7 @@ class Kind(Generic[T]):
     name_of: Callable[[T], str] | None = None
     new_name: Callable[[T], str] | None = None
     order: Literal["use", "name", "facts"] = "use"
-    facts: Callable[[T], tuple[str, tuple[str, ...]]] = lambda document: ("", ())
+    facts: Callable[[Mapping[str, Any]], tuple[str, Iterable[str]]] = lambda body: ("", ())
     check: Callable[[T], None] = lambda document: None
     depth: int = 1
     is_folder: Callable[[str], object] = lambda name: False
@@ -114,12 +114,18 @@ class Kind(Generic[T]):
 
     def name_in(self, file: str) -> str | None:
         """Return the name of the document in a file below the store's root, or None."""
-        name = file.removeprefix(f"{self.folder}/").removesuffix(_SUFFIX)
-        return name if self.is_name(name) and self.file(name) == file else None
+        name = file[len(self.folder) + 1 : -len(_SUFFIX)]
+        is_one = file == f"{self.folder}/{name}{_SUFFIX}" and self.is_name(name)
+        return name if is_one else None
+
+    def body(self, document: T) -> dict[str, Any]:
+        """Return a document as a JSON object, in a tenth of the time of `dataclasses.asdict`."""
+        body: dict[str, Any] = self._adapter.dump_python(document, warnings=False)
+        return body
 
     def dump(self, document: T) -> bytes:
         """Return a document as the bytes of its file."""
-        return checksummed(asdict(document))
+        return checksummed(self.body(document))
 
     def parse(self, data: bytes) -> T:
         """Read a document back, trusting nothing.
@@ -130,10 +136,9 @@ class Kind(Generic[T]):
             Saying what is wrong, if it is not JSON, is not what its own digest promises, or has
             fields that we never wrote.
         """
-        body = verified(data)
+        _, digested = _opened(data)
         try:
-            # Of the very bytes that were digested.
-            document = self._adapter.validate_json(canonical_json(body), strict=True)
+            document = self._adapter.validate_json(digested, strict=True)
             self.check(document)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
@@ -206,11 +211,9 @@ class Documents(Generic[T]):
         """Write the copies that are missing, as those of an older digitflow are."""
         if not self.kind.is_copied:
             return
-        copies = self._named(self._listed_copies(self.kind.folder, self.kind.depth))
-        for name in self.entries():
-            if name not in copies:
-                with suppress(FileNotFoundError, RecordDamagedError):
-                    self.write_copy(name)
+        for name in sorted(self.names() - self._names_of_copies()):
+            with suppress(FileNotFoundError, RecordDamagedError):
+                self.write_copy(name)
 
     def write_copy(self, name: str) -> None:
         """Write a document's copy; raises as `load`."""
@@ -300,6 +303,37 @@ class Documents(Generic[T]):
             originals = []  # something else lies there; whoever reads one heals it
         return dict(sorted({**self._named(copies), **self._named(originals)}.items()))
 
+    def names(self) -> set[str]:
+        """Return the names of all documents, without a look at their files."""
+        copies = self._names_of_copies()
+        try:
+            return copies | self._names_in(self.kind.folder)
+        except StoreUnusableError:
+            if not copies:
+                raise
+            return copies
+
+    def stamp(self) -> str | None:
+        """Return what is another text once a document was added, replaced or removed.
+
+        None if that is not known without a look at all of them.
+        """
+        folders = [self.kind.folder, *([f"{COPIES}/{self.kind.folder}"] * self.kind.is_copied)]
+        stamps = [self.backend.stamp(each, self.kind.depth) for each in folders]
+        return None if None in stamps else " ".join(map(str, stamps))
+
+    def _names_of_copies(self) -> set[str]:
+        try:
+            return self._names_in(f"{COPIES}/{self.kind.folder}") if self.kind.is_copied else set()
+        except StoreUnusableError:
+            return set()  # `verify` says so
+
+    def _names_in(self, folder: str) -> set[str]:
+        files = (
+            each.removeprefix(f"{COPIES}/") for each in self.backend.names(folder, self.kind.depth)
+        )
+        return {name for name in map(self.kind.name_in, files) if name is not None}
+
     def _listed_copies(self, folder: str, depth: int) -> list[Entry]:
         try:
             found = self.backend.list(f"{COPIES}/{folder}", depth)
@@ -325,12 +359,13 @@ class Documents(Generic[T]):
             except RecordDamagedError as error:
                 yield name, str(error)
 
-    def bodies(self) -> Iterator[tuple[str, Mapping[str, Any] | RecordDamagedError]]:
-        """Iterate over all documents by name, each as the JSON object that its digest promises.
+    def bodies(
+        self, names: Collection[str]
+    ) -> Iterator[tuple[str, Mapping[str, Any] | RecordDamagedError]]:
+        """Iterate over documents by name, each as the JSON object that its digest promises.
 
-        Its fields are not looked at, which takes a tenth of the time.
+        Its fields are not looked at, which takes a third of the time.
         """
-        names = self.entries()
         files = {self.kind.file(name): name for name in names}
         seen = set()
         for entry, data in self.backend.fetch_many(files):
@@ -342,7 +377,7 @@ class Documents(Generic[T]):
             if name not in seen:
                 with suppress(FileNotFoundError):  # gone meanwhile
                     try:
-                        yield name, asdict(self.load(name))
+                        yield name, self.kind.body(self.load(name))
                     except RecordDamagedError as error:
                         yield name, error
 
@@ -384,7 +419,7 @@ class LocalDocuments(Documents[T]):
     def __init__(self, kind: Kind[T], backend: LocalBackend) -> None:
         super().__init__(kind, backend)
         self.local = backend
-        self.index = Index(backend.path("index.sqlite3"), self, super().load)
+        self.index = Index(backend.path("index.sqlite3"), Documents(kind, backend))
 
     @property
     def root(self) -> Path:
@@ -436,8 +471,8 @@ class LocalDocuments(Documents[T]):
                 yield super().load(name)
 
     def everywhere(self) -> list[str]:
-        """Return the names of all documents that can be loaded."""
-        return list(self.entries())
+        """Return the names of all documents that can be loaded, in order."""
+        return sorted(self.names())
 
 
 def checksummed(body: Mapping[str, Any]) -> bytes:
@@ -454,17 +489,23 @@ def verified(data: bytes) -> dict[str, Any]:
     RecordDamagedError
         If it is not what its digest promises.
     """
+    return _opened(data)[0]
+
+
+def _opened(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the JSON object in such a file, and the bytes that its digest is of."""
     try:
         body: dict[str, Any] = json.loads(data)
         digest = body.pop(_DIGEST)
-        is_intact = digest_bytes(canonical_json(body)) == digest
+        digested = encoded_json(body)
+        is_intact = digest_bytes(digested) == digest
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         message = f"it is no document ({type(error).__name__}: {error})"
         raise RecordDamagedError(message[:_LONGEST_PROBLEM]) from error
     if not is_intact:
         message = "it does not match its digest"
         raise RecordDamagedError(message)
-    return body
+    return body, digested
 
 
 def read_checksummed(path: Path) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 It lies in the store's folder and says, of each file as it was when it was last read, when its
 document was made and what it names. It is never right by itself: what it leads to is read and
-verified like everything else, and files that it has not seen as they are now are read before it
-answers. Whoever deletes it, or damages it, loses seconds.
+verified like everything else. What was added, replaced or removed since it was asked last is read
+before it answers; where the folders' times say that nothing was, no file is looked at. Whoever
+deletes it, or damages it, loses seconds.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from digitflow.storage.documents import Documents
 
 # Raise it when what is noted changes.
-_VERSION = 1
+_VERSION = 2
 _PATIENCE = 10.0  # seconds for another process that writes; then without what is there
 _TABLES = """
 create table document (
@@ -29,6 +30,7 @@ create table document (
 create table mention (
     folder text, digest text, name text, primary key (folder, digest, name)
 ) without rowid;
+create table seen (folder text primary key, stamp text) without rowid;
 """
 
 
@@ -41,14 +43,11 @@ class Index:
         Its file, which the indexes of other kinds share.
     documents
         The documents; their kind says what is noted of each.
-    load
-        Reads one on this machine.
     """
 
-    def __init__(self, path: Path, documents: Documents[Any], load: Callable[[str], Any]) -> None:
+    def __init__(self, path: Path, documents: Documents[Any]) -> None:
         self._path = path
         self._documents = documents
-        self._load = load
         self._folder = documents.kind.folder
 
     def newest_first(self) -> list[str]:
@@ -97,11 +96,16 @@ class Index:
         with database:
             (version,) = database.execute("pragma user_version").fetchone()
             if version != _VERSION:
-                for table in ("document", "mention"):
+                for table in ("document", "mention", "seen"):
                     database.execute(f"drop table if exists {table}")
                 for statement in filter(str.strip, _TABLES.split(";")):
                     database.execute(statement)
                 database.execute(f"pragma user_version = {_VERSION}")
+            # Before the files are: what changes from here on is looked at the next time.
+            stamp = self._documents.stamp()
+            seen = database.execute("select stamp from seen where folder = ?", (self._folder,))
+            if stamp is not None and seen.fetchone() == (stamp,):
+                return
             rows = database.execute(
                 "select name, modified, size from document where folder = ?", (self._folder,)
             )
@@ -117,8 +121,8 @@ class Index:
                     f"delete from {table} where folder = ? and name = ?",  # noqa: S608 (ours)
                     [(self._folder, name) for name in {*known} - {*entries} | {*changed}],
                 )
-            for name in changed:
-                created, digests = self._facts(name)
+            for name, body in self._documents.bodies(changed):
+                created, digests = self._facts(body)
                 entry = entries[name]
                 database.execute(
                     "insert into document values (?, ?, ?, ?, ?)",
@@ -128,9 +132,13 @@ class Index:
                     "insert or ignore into mention values (?, ?, ?)",
                     [(self._folder, digest, name) for digest in digests],
                 )
+            database.execute("insert or replace into seen values (?, ?)", (self._folder, stamp))
 
-    def _facts(self, name: str) -> tuple[str, tuple[str, ...]]:
+    def _facts(self, body: Mapping[str, Any] | RecordDamagedError) -> tuple[str, list[str]]:
+        if isinstance(body, RecordDamagedError):
+            return "", []
         try:
-            return self._documents.kind.facts(self._load(name))
-        except (FileNotFoundError, RecordDamagedError):
-            return "", ()
+            created, digests = self._documents.kind.facts(body)
+            return str(created), [*map(str, digests)]
+        except (AttributeError, KeyError, TypeError):  # sound JSON, and not ours
+            return "", []

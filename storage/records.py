@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter
 
-from digitflow.storage.digests import digest_json, is_sha256, short
+from digitflow.storage.digests import digest_bytes, encoded_json, is_sha256, short
 from digitflow.storage.documents import Document, Kind, LocalDocuments
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.fields import Number, OutputName, Sha256, Time
@@ -133,14 +133,14 @@ def _is_name(text: str) -> bool:
 
 
 def _check_key(record: Record) -> None:
-    if digest_json(record.document) != record.key:
+    if digest_bytes(encoded_json(record.document)) != record.key:
         message = "its key is not the digest of its document"
         raise ValueError(message)
 
 
-def _digests(record: Record) -> tuple[str, ...]:
-    made = [artifact.sha256 for artifact in record.outputs.values()]
-    return tuple({*made, *record.document["inputs"].values()})
+def _facts(record: Mapping[str, Any]) -> tuple[str, set[str]]:
+    made = [artifact["sha256"] for artifact in record["outputs"].values()]
+    return record["created"], {*made, *record["document"]["inputs"].values()}
 
 
 RECORDS = Kind(
@@ -151,7 +151,7 @@ RECORDS = Kind(
     title=lambda name: f"record {short(name.rpartition('/')[2])}…",
     name_of=lambda record: f"{record.stage}/{record.key}",
     check=_check_key,
-    facts=lambda record: (record.created, _digests(record)),
+    facts=_facts,
     depth=2,
     is_folder=is_stage_name,
 )

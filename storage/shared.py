@@ -163,7 +163,7 @@ class SharedDocuments(LocalDocuments[T]):
 
     def everywhere(self) -> list[str]:
         """Return the names of the documents here or there, in order."""
-        return sorted({*self._there.entries(), *self.entries()})
+        return sorted(self._there.names() | self.names())
 
     def send_unsent(self) -> None:
         """Send what an earlier run could not.
@@ -186,7 +186,7 @@ class SharedDocuments(LocalDocuments[T]):
 
     def naming(self, digest: str) -> Iterator[T]:
         """Iterate over the documents of this machine, and of others, that name a digest."""
-        folders = {name.rpartition("/")[0] for name in self._there.entries()}
+        folders = {name.rpartition("/")[0] for name in self._there.names()}
         for folder in sorted(folders):
             self._gather(folder)
         yield from super().naming(digest)

@@ -18,7 +18,7 @@ from digitflow.storage.errors import StorageError
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that is stored. What a listing says is not to be trusted.
 
@@ -58,6 +58,17 @@ class Backend(ABC):
             If something else than a folder lies there, or it cannot be read: that is not the same
             as a folder that is not there yet, which is empty.
         """
+
+    def names(self, folder: str, depth: int = 1) -> Iterable[str]:
+        """Return the names of what `list` would return, in any order; raises as `list`."""
+        return (entry.name for entry in self.list(folder, depth))
+
+    def stamp(self, folder: str, depth: int = 1) -> str | None:
+        """Return what is another text once anything there was added, replaced or removed.
+
+        None if that is not known without a look at all of it.
+        """
+        return None
 
     @abstractmethod
     def stat(self, name: str) -> Entry | None:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from digitflow.storage.backends.atomic import (
     commit_file,
@@ -26,6 +27,11 @@ from digitflow.storage.errors import StoreUnusableError
 
 # What file systems without hard links say.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+# Seconds: coarser than any file system's times.
+_JUST_NOW = 2.0
+
+T = TypeVar("T")
+_Found: TypeAlias = "os.DirEntry[str]"
 
 
 class LocalBackend(Backend):
@@ -50,7 +56,29 @@ class LocalBackend(Backend):
 
     def list(self, folder: str, depth: int = 1) -> list[Entry]:
         """Return what lies there: files, and whatever lies in a file's place."""
-        return sorted(self._listed(folder, depth), key=lambda entry: entry.name)
+        found = filter(None, self._below(folder, depth, _entry))
+        return sorted(found, key=lambda entry: entry.name)
+
+    def names(self, folder: str, depth: int = 1) -> Iterator[str]:
+        """Yield the names of what lies there, without a look at each."""
+        return self._below(folder, depth, lambda name, _: name)
+
+    def stamp(self, folder: str, depth: int = 1) -> str | None:
+        """Return when the folders were changed, unless one was just now.
+
+        Everything is written beside its place and renamed, which changes the folder's time. A
+        second change at the same tick of the clock would not.
+        """
+        try:
+            below = [folder]
+            for level in range(1, depth):
+                below += filter(None, self._below(folder, level, _folder))
+            times = [(self.root / each).stat() for each in below]
+        except FileNotFoundError:
+            return None
+        if any(each.st_mtime > time.time() - _JUST_NOW for each in times):
+            return None
+        return " ".join(f"{each.st_ino}-{each.st_mtime_ns}" for each in times)
 
     def stat(self, name: str) -> Entry | None:
         """Return what is known of something, or None; links are not followed."""
@@ -164,21 +192,29 @@ class LocalBackend(Backend):
         reason = (error.strerror or str(error)).lower()
         return f"{self.root / folder} cannot be listed: {reason}. Check its owner and its medium"
 
-    def _listed(self, folder: str, depth: int) -> Iterator[Entry]:
+    def _below(self, folder: str, depth: int, told: Callable[[str, _Found], T]) -> Iterator[T]:
+        """Yield what is told of each thing that lies so many levels below a folder."""
         try:
             with os.scandir(self.root / folder) as found:
                 for each in found:
                     name = f"{folder}/{each.name}".lstrip("/")
-                    if depth > 1:
-                        if each.is_dir(follow_symlinks=False):
-                            yield from self._listed(name, depth - 1)
-                        continue
-                    try:
-                        status = each.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # gone meanwhile
-                        continue
-                    yield Entry(name, status.st_size, status.st_mtime)
+                    if depth == 1:
+                        yield told(name, each)
+                    elif each.is_dir(follow_symlinks=False):
+                        yield from self._below(name, depth - 1, told)
         except OSError as error:
             problem = self._problem(folder, error)
             if problem is not None:
                 raise StoreUnusableError(problem) from error
+
+
+def _entry(name: str, found: _Found) -> Entry | None:
+    try:
+        status = found.stat(follow_symlinks=False)
+    except FileNotFoundError:  # gone meanwhile
+        return None
+    return Entry(name, status.st_size, status.st_mtime)
+
+
+def _folder(name: str, found: _Found) -> str | None:
+    return name if found.is_dir(follow_symlinks=False) else None

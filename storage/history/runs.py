@@ -108,6 +108,6 @@ RUNS = Kind(
     title=lambda name: f"the record of run {name}",
     name_of=lambda run: run.name,
     order="facts",
-    facts=lambda run: (run.created, (digest_of_stages(run.stages),)),
+    facts=lambda run: (run["created"], (digest_of_stages(run["stages"]),)),
     is_copied=True,
 )

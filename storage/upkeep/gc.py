@@ -179,7 +179,7 @@ def _needed(place: Place) -> dict[str, set[str]]:
     )
     for documents, outputs in named:
         with _noting(problems):
-            for name, body in documents.bodies():
+            for name, body in documents.bodies(documents.names()):
                 if isinstance(body, RecordDamagedError):
                     problems.append(str(body))
                     continue

@@ -72,8 +72,11 @@ def test_gate(environment: dict[str, str], dataset: Path):
 
 
 def test_big_store(environment: dict[str, str]):
-    small = ["--records", "24", "--runs", "3", "--objects", "30", "--points", "4"]
-    assert "runs" in output_of("big_store.py", small, environment)
+    said = output_of("big_store.py", ["--records", "40", "50", "--points", "4"], environment)
+    assert "| | 40 records | 50 records |" in said
+    cost = r"\d+\.\d\d s, [1-9]\d* files"
+    assert len(re.findall(rf"^\| `[a-z]+`[^|]* \| {cost} \| {cost} \|$", said, re.MULTILINE)) == 13
+    assert re.search(r"^\| 4 \| \d", said, re.MULTILINE)
 
 
 def test_busy(environment: dict[str, str]):

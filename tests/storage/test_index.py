@@ -1,5 +1,6 @@
 """The index of documents: a help to find them, never what decides."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.documents import Documents, LocalDocuments
+from digitflow.storage.documents import Documents, LocalDocuments, checksummed
 from digitflow.storage.history.runs import RUNS, RunRecord, digest_of_stages
 from tests.finished_runs import a_run
 
@@ -60,6 +61,45 @@ def test_only_what_is_asked_for_is_read(
     monkeypatch.setattr(Documents, "fetch", fetch)
     assert next(iter(runs.newest_first())).name == "run-8"
     assert read == ["run-8"]
+
+
+def test_files_are_looked_at_only_where_something_was_written(
+    runs: LocalDocuments[RunRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    plain = Documents.entries
+
+    def entries(self: Any, within: str = "") -> Any:
+        looked.append(within)
+        return plain(self, within)
+
+    save(runs, 1, 2)
+    monkeypatch.setattr(Documents, "entries", entries)
+    assert names(runs) == ["run-2", "run-1"]
+    assert names(runs) == ["run-2", "run-1"]
+    assert len(looked) == 2  # the times of the folders are too young to tell anything
+    for folder in ("runs", "copies/runs"):
+        os.utime(tmp_path / folder, (1.7e9, 1.7e9))
+    assert names(runs) == ["run-2", "run-1"]
+    assert len(looked) == 3
+    assert names(runs) == ["run-2", "run-1"]
+    assert len(looked) == 3
+
+    save(runs, 3)
+    assert names(runs) == ["run-3", "run-2", "run-1"]
+    runs.backend.delete(RUNS.file("run-2"))
+    runs.backend.delete(RUNS.copy("run-2"))
+    assert names(runs) == ["run-3", "run-1"]
+
+
+def test_what_is_sound_and_not_ours_is_found_as_damaged(
+    runs: LocalDocuments[RunRecord], tmp_path: Path
+) -> None:
+    save(runs, 1)
+    for body in ({}, {"created": {}, "stages": [{"key": []}]}, {"created": 1, "stages": 2}):
+        (tmp_path / RUNS.file("run-2")).write_bytes(checksummed(body))
+        assert names(runs) == ["run-1"]
+        assert "run-2" in runs.index.newest_first()
 
 
 @pytest.mark.parametrize(
