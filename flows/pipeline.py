@@ -63,10 +63,11 @@ def pipeline(spec: RunSpec) -> None:
     trained = _train(prepared, parameters, len(dataset.labels))
     if not selection.includes("calibrate"):
         return
-    calibrate.submit(
+    calibrated = calibrate.submit(
         trained["model"],
         arrays["training_images"],
         arrays["training_labels"],
+        prepared["test_inputs"],
         prepared["form"],
         training_sample=parameters.training_sample,
         labels=list(dataset.labels),
@@ -77,6 +78,7 @@ def pipeline(spec: RunSpec) -> None:
         return
     evaluated = evaluate.submit(
         trained["predictions"],
+        calibrated["tested"],
         prepared["training_targets"],
         prepared["test_targets"],
         class_names=list(dataset.class_names),

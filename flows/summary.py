@@ -50,6 +50,8 @@ def summarise(
         metrics=read_metrics(cache, stages),
         folder=spec.results_folder(run),
         workers=workers,
+        source=spec.dataset,
+        named=spec.options.dataset,
     )
     model = register_model(cache, summary, spec.dataset)
     if model is None:

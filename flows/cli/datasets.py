@@ -108,6 +108,7 @@ def show_dataset(
         "mirrors": [display(mirror) for mirror in found.mirrors],
         "licence": found.licence,
         "citation": found.citation,
+        **asdict(found.datasheet),
     }
     print_fields(console, fields | {what: value for what, value in optional.items() if value})
 

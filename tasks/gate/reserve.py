@@ -10,16 +10,15 @@ whatever order, and what is there twice is on one side.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from digitflow.tasks.nn.proportions import wilson
+
 ONE_IN = 5
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,16 @@ def in_reserve(images: NDArray[Any]) -> NDArray[np.bool_]:
 def expect(right: NDArray[np.bool_]) -> Expected | None:
     """Return what to expect of a model on new images; None if the reserve is empty.
 
-    The interval is Wilson's, which holds what it promises for few images and for accuracies near 1,
-    too. Source: E. B. Wilson, "Probable inference, the law of succession, and statistical
-    inference", Journal of the American Statistical Association 22 (1927).
+    The interval is Wilson's: `digitflow.tasks.nn.proportions`.
 
     Parameters
     ----------
     right : NDArray[bool], shape (n,)
         For which images of the reserve the model is right.
     """
-    n, hits = len(right), int(right.sum())
-    if not n:
+    if not len(right):
         return None
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    middle = (hits + z**2 / 2) / (n + z**2)
-    margin = z * math.sqrt(hits * (n - hits) / n + z**2 / 4) / (n + z**2)
-    return Expected(middle, margin, n)
+    return Expected(*wilson(int(right.sum()), len(right)), len(right))
 
 
 def _first_of_digest(image: NDArray[Any]) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+_BINS = 15
+
 
 def confusion_matrix(
     labels: NDArray[np.integer[Any]],
@@ -166,6 +168,40 @@ def classification_metrics(
         ],
     }
     return metrics, confusion
+
+
+def confidence_metrics(
+    confidence: NDArray[np.float64], unsure: NDArray[np.bool_], right: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Say how well a classifier knows how sure it may be.
+
+    The calibration error is the expected one: images are sorted by confidence into 15 bins of equal
+    width, and the differences between mean confidence and share of right answers are averaged,
+    each bin counting by its images. Source: Guo et al. 2017, arXiv:1706.04599, section 2.
+
+    Parameters
+    ----------
+    confidence : float array, shape (n,)
+        Probability of the answer for each test image, 0 to 1.
+    unsure : bool array, shape (n,)
+        Whether the classifier says that it does not know what the image shows.
+    right : bool array, shape (n,)
+        Whether the answer is right.
+
+    Returns
+    -------
+    dict
+        Plain Python numbers: ``mean_confidence`` and ``calibration_error`` (0 to 1), ``unsure``
+        (images), and ``unsure_errors`` (those of them that are answered wrongly).
+    """
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    surplus = np.bincount(bins, weights=confidence - right, minlength=_BINS)
+    return {
+        "mean_confidence": float(confidence.mean()),
+        "calibration_error": float(np.abs(surplus).sum() / len(confidence)),
+        "unsure": int(unsure.sum()),
+        "unsure_errors": int((unsure & ~right).sum()),
+    }
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:

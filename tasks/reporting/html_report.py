@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from digitflow.tasks.parameters import ParameterError, resolve
+from digitflow.tasks.reporting.cards import (
+    Training,
+    class_counts,
+    datasheet,
+    files,
+    model_card,
+)
 from digitflow.tasks.reporting.render import render
 from digitflow.tasks.reporting.report import FIGURES, per_class_table, run_headline, warnings
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -35,12 +42,18 @@ class ReportContents:
         Digest of each stage's code, by the stage's label.
     versions
         Of Python and packages.
+    confusion
+        Rows of the confusion matrix as CSV, its header first.
+    training
+        What is on record of the model's training.
     """
 
     figures: Mapping[str, bytes] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    confusion: Sequence[Sequence[str]] = ()
+    training: Training | None = None
 
 
 def page(summary: RunSummary, contents: ReportContents) -> str:
@@ -71,8 +84,27 @@ def page(summary: RunSummary, contents: ReportContents) -> str:
         changed=changed,
         unchanged=unchanged,
         outputs=_outputs(summary),
+        cards=_cards(summary, contents, {row["parameter"]: row["value"] for row in changed}),
         versions=[{"name": name, "version": each} for name, each in contents.versions.items()],
     )
+
+
+def _cards(
+    summary: RunSummary, contents: ReportContents, changed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the model card, where a model was trained, and the datasheet, where it is known."""
+    dataset = summary.source
+    if dataset is None:
+        return {}
+    trained = summary.output("train", "model") is not None
+    return {
+        "model": model_card(summary, dataset, contents.confusion, contents.training, changed)
+        if trained
+        else [],
+        "data": datasheet(summary, dataset),
+        "classes": class_counts(dataset, summary.metrics) if summary.metrics else [],
+        "files": files(summary, dataset),
+    }
 
 
 def _width(png: bytes) -> int:

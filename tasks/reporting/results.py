@@ -6,6 +6,7 @@ once.
 
 from __future__ import annotations
 
+import csv
 import errno
 import itertools
 import json
@@ -28,9 +29,11 @@ from digitflow.storage.backends.safe_open import open_regular
 from digitflow.storage.digests import digest_bytes, digest_file, digest_json
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import FORMATS, Artifact
+from digitflow.storage.records import Record
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible
 from digitflow.tasks.engine.call import StageResult, read_or_heal
+from digitflow.tasks.reporting.cards import Training
 from digitflow.tasks.reporting.html_report import ReportContents, page
 from digitflow.tasks.reporting.report import FIGURES, history_table
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -276,20 +279,43 @@ def _report_contents(
     """Gather what the report shows from the results that are in the folder already."""
     figures = {name: folder / "figures" / f"{name}.png" for name in FIGURES}
     history = folder / _FILES["train", "history"]
+    confusion = folder / _FILES["evaluate", "confusion_csv"]
     return ReportContents(
         figures={name: path.read_bytes() for name, path in figures.items() if path.exists()},
         history=history_table(history) if history.exists() else (),
         code={stage.label: _code_digest(cache, stage) for stage in summary.stages},
         versions=versions,
+        confusion=_rows(confusion) if confusion.exists() else (),
+        training=_training(cache, summary.stages),
     )
+
+
+def _rows(file: Path) -> list[list[str]]:
+    with file.open(newline="", encoding="utf-8") as lines:
+        return list(csv.reader(lines))
+
+
+def _training(cache: Store, stages: Sequence[StageResult]) -> Training | None:
+    """Return what is on record of the training, of an ensemble all of it; None if one is gone."""
+    records = [_record(cache, stage) for stage in stages if stage.stage == "train"]
+    known = [record for record in records if record is not None]
+    if not known or len(known) < len(records):
+        return None
+    last = max(known, key=lambda record: record.created)
+    seconds = sum(record.seconds for record in known)
+    return Training(last.run, last.created, seconds, last.made_with)
+
+
+def _record(cache: Store, stage: StageResult) -> Record | None:
+    try:
+        return cache.local.records.load(stage.stage, stage.key)
+    except RecordDamagedError:
+        return None
 
 
 def _code_digest(cache: Store, stage: StageResult) -> str:
     """Return the digest of a stage's code; nothing if its record is gone, or promised the bytes."""
-    try:
-        record = cache.local.records.load(stage.stage, stage.key)
-    except RecordDamagedError:
-        return ""
+    record = _record(cache, stage)
     if record is None or not record.document["code"]:
         return ""
     return digest_json(record.document["code"])

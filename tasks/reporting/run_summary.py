@@ -10,6 +10,7 @@ from typing import Any
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.records import now
+from digitflow.tasks.data.datasets.dataset import Dataset
 from digitflow.tasks.engine.call import StageResult
 
 
@@ -45,6 +46,10 @@ class RunSummary:
         The points of a sweep, of which this is the winner's run; None if it is no sweep's.
     notices
         What people have said of the named model that it trained: holds and quarantines.
+    source
+        The dataset itself; None where only its title is known.
+    named
+        What the dataset was called by whoever asked for the run: a name, or a path.
     """
 
     name: str
@@ -60,6 +65,8 @@ class RunSummary:
     decision: str = ""
     sweep: Mapping[str, Any] | None = None
     notices: Sequence[str] = ()
+    source: Dataset | None = None
+    named: str = ""
 
     def output(self, stage: str, output: str) -> Artifact | None:
         """Return a stage's output, or None if that stage was not part of the run.

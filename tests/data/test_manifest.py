@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from digitflow.tasks.data.datasets.dataset import Datasheet
 from digitflow.tasks.data.datasets.manifest import (
     check_name,
     read_manifest,
@@ -47,6 +48,7 @@ def test_any_text_is_read_back(tmp_path_factory, title, class_names, first):
         MNIST,
         title=title,
         citation=f"{title}\n{title}",
+        datasheet=Datasheet(motivation=title, uses=f"{title}\n{title}"),
         class_names=tuple(class_names),
         labels=tuple(first + 2 * place for place in range(len(class_names))),
     )
@@ -97,6 +99,8 @@ def test_mirrors_start_from_the_manifest(tmp_path):
         ("[files.test_labels]", "[files.test_label]", r"files\.test_labels: missing"),
         ("mirrors = [", "mirrors = []\nothers = [", "others: no such key"),
         ("class_names", "class names", "expected a dataset's manifest in TOML"),
+        ("[datasheet]\n", '[datasheet]\nmotive = "fun"\n', r"datasheet\.motive: no such key"),
+        ('people = "', 'people = "\\u001b[31m', r"expected text to read, found '\\x1b\[31m"),
         ('title = "MNIST"', 'title = "\\u001b[31m"', r"expected text to read, found '\\x1b\[31m'"),
         ('"https://', '"\\u0000https://', r"expected text to read, found '\\x00"),
     ],

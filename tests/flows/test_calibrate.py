@@ -10,6 +10,7 @@ from digitflow.tasks.data.datasets.sources import from_directory
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import read_batch
 from digitflow.tasks.gate.candidate import register_model
+from digitflow.tasks.nn.inference.predict import predict
 from digitflow.tasks.parameters import resolve
 from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.reporting.run_summary import RunSummary
@@ -53,6 +54,24 @@ def test_test_images_pass_and_noise_does_not(cache: Store, done: Walk, place: Pa
     predictions = model.predict_batch(read_batch([noise], model.form))
     assert np.mean([each.unsure for each in predictions]) >= 0.5  # found 0.7
     assert {each.doubt for each in predictions if each.unsure} == {"unlike the training images"}
+    images = idx.decode(noise)
+    told = model.calibration.told(images, predict(cache.read(model.version.weights), images), None)
+    assert told["unsure"].tolist() == [bool(each.unsure) for each in predictions]
+
+
+def test_what_it_tells_of_the_test_images_is_what_predictions_say(
+    cache: Store, done: Walk, place: Path
+) -> None:
+    model = registered(cache, done, place)
+    test = read_batch([place / "t10k-images-idx3-ubyte.gz"], model.form)
+    predictions = model.predict_batch(test)[: SMALL["test_sample"]]
+    tested = cache.read(done.output("calibrate", "tested"))
+    assert tested["unsure"].tolist() == [bool(each.unsure) for each in predictions]
+    said = [each.probability for each in predictions]
+    np.testing.assert_allclose(tested["confidence"], said, rtol=1e-4)
+    metrics = cache.read(done.output("evaluate", "metrics"))
+    assert metrics["unsure"] == sum(tested["unsure"])
+    assert metrics["mean_confidence"] == pytest.approx(np.mean(said), rel=1e-4)
 
 
 def test_its_probabilities_are_calibrated(cache: Store, done: Walk, place: Path) -> None:
@@ -86,3 +105,5 @@ def test_images_beyond_the_sample_calibrate_the_tutorials_network(
     parameters = resolve("tutorial", {**TINY, "training_sample": 0})
     done = walk(cache, from_directory(place), parameters)
     assert cache.read(done.output("calibrate", "calibration"))["images"] == 0
+    assert not len(cache.read(done.output("calibrate", "tested"))["confidence"])
+    assert "unsure" not in cache.read(done.output("evaluate", "metrics"))

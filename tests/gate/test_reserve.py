@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from digitflow.tasks.gate.reserve import CONFIDENCE, ONE_IN, Expected, expect, in_reserve
+from digitflow.tasks.gate.reserve import ONE_IN, Expected, expect, in_reserve
+from digitflow.tasks.nn.proportions import CONFIDENCE
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2_000, 9, 7), np.uint8)
 

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from digitflow.tasks.nn.metrics import (
     classification_metrics,
+    confidence_metrics,
     confusion_matrix,
     per_class_report,
 )
@@ -222,3 +223,25 @@ def test_report_refuses_a_matrix_whose_sides_differ():
     lopsided = pd.DataFrame([[1, 2], [3, 4]], index=["a", "b"], columns=["a", "c"])
     with pytest.raises(ValueError, match=r"rows \['a', 'b'\] and columns \['a', 'c'\]"):
         per_class_report(lopsided)
+
+
+def test_confidence_worked_by_hand():
+    # Bins of a fifteenth: 0.50 and 0.52 share one, 0.95 and 1.00 another.
+    confidence = np.array([0.50, 0.52, 0.95, 1.00])
+    right = np.array([True, False, True, True])
+    unsure = np.array([True, True, False, False])
+    assert confidence_metrics(confidence, unsure, right) == {
+        "mean_confidence": pytest.approx(2.97 / 4),
+        # (|1.02 - 1| + |1.95 - 2|) / 4
+        "calibration_error": pytest.approx(0.07 / 4),
+        "unsure": 2,
+        "unsure_errors": 1,
+    }
+
+
+def test_who_is_as_often_right_as_it_says_has_no_calibration_error():
+    confidence = np.repeat([0.25, 0.75], 4)
+    right = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)
+    found = confidence_metrics(confidence, np.zeros(8, bool), right)
+    assert found["calibration_error"] == pytest.approx(0)
+    assert confidence_metrics(confidence, ~right, ~right)["calibration_error"] == pytest.approx(0.5)

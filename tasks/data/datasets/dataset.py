@@ -85,6 +85,40 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Datasheet:
+    """What no file says of a dataset and only people know; what is empty is unknown.
+
+    The questions are those of T. Gebru et al., "Datasheets for datasets", arXiv:1803.09010.
+
+    Attributes
+    ----------
+    motivation : str
+        What the data were gathered for, by whom, and who paid for it.
+    collection : str
+        How, when and from whom they were gathered.
+    people : str
+        Whether they are about people, what these agreed to, and whom the data may harm.
+    labelling : str
+        What was done to them before they became these files, and who labelled them.
+    uses : str
+        What they are for, and what not.
+    maintenance : str
+        Who keeps them, and how errors are mended.
+    contact : str
+        Whom to ask about the data and models trained on them, and under which terms such models
+        are passed on.
+    """
+
+    motivation: str = ""
+    collection: str = ""
+    people: str = ""
+    labelling: str = ""
+    uses: str = ""
+    maintenance: str = ""
+    contact: str = ""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set: four files, where they can be had, and what the labels mean.
 
@@ -113,6 +147,8 @@ class Dataset:
         Of the publisher.
     images : Images or None
         Their number and size, where known.
+    datasheet : Datasheet
+        What only people know.
     """
 
     name: str
@@ -127,6 +163,7 @@ class Dataset:
     licence: str = ""
     citation: str = ""
     images: Images | None = None
+    datasheet: Datasheet = Datasheet()
 
     def __post_init__(self) -> None:
         expected = () if self.generated else ROLES

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from digitflow.tasks.data.datasets.dataset import ROLES, Dataset, DatasetError, Images, SourceFile
+from digitflow.tasks.data.datasets.dataset import (
+    ROLES,
+    Dataset,
+    DatasetError,
+    Datasheet,
+    Images,
+    SourceFile,
+)
 from digitflow.tasks.data.datasets.places import anchored, display, what_it_is
 from digitflow.tasks.data.toml_file import read_toml_file
 from digitflow.tasks.durable import unfinished_file
@@ -43,6 +50,16 @@ class _Images(_Strict):
     width: _Count
 
 
+class _Datasheet(_Strict):
+    motivation: str = ""
+    collection: str = ""
+    people: str = ""
+    labelling: str = ""
+    uses: str = ""
+    maintenance: str = ""
+    contact: str = ""
+
+
 class _Manifest(_Strict):
     name: str
     title: str | None = None
@@ -55,6 +72,7 @@ class _Manifest(_Strict):
     licence: str = ""
     citation: str = ""
     images: _Images | None = None
+    datasheet: _Datasheet = _Datasheet()
     files: _Files | None = None
 
 
@@ -154,6 +172,9 @@ def to_toml(dataset: Dataset) -> str:
     if dataset.images is not None:
         lines += ["", "[images]"]
         lines += [f"{name} = {number}" for name, number in vars(dataset.images).items()]
+    if dataset.datasheet != Datasheet():
+        lines += ["", "[datasheet]"]
+        lines += [f"{k} = {_value(text)}" for k, text in vars(dataset.datasheet).items() if text]
     for file in dataset.files:
         lines += ["", f"[files.{file.role}]", f"name = {_value(file.name)}"]
         lines += [f"size = {file.size}", f"sha256 = {_value(file.sha256)}"]
@@ -171,8 +192,10 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
     if manifest.files is not None and not manifest.mirrors:
         message = "expected at least one mirror (URL prefix or directory), found none"
         raise DatasetError(message)
-    paragraphs = [text.replace("\n", "") for text in (manifest.licence, manifest.citation)]
-    for text in (manifest.title or "", *manifest.mirrors, *paragraphs):
+    said = dict(manifest.datasheet)
+    paragraphs = (manifest.licence, manifest.citation, *said.values())
+    lines = [text.replace("\n", "") for text in paragraphs]
+    for text in (manifest.title or "", *manifest.mirrors, *lines):
         # A terminal obeys control characters, and no path or URL has any.
         if not text.isprintable():
             message = f"expected text to read, found {text!r}"
@@ -197,6 +220,7 @@ def _dataset(manifest: _Manifest, folder: Path) -> Dataset:
         licence=manifest.licence,
         citation=manifest.citation,
         images=None if manifest.images is None else Images(**dict(manifest.images)),
+        datasheet=Datasheet(**said),
     )
 
 

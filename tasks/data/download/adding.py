@@ -116,6 +116,8 @@ def describe(
 def keep(dataset: Dataset, *, instead: bool) -> tuple[Path, bool]:
     """Write a dataset's manifest into the user's folder.
 
+    What people have written into the one before stays: licence, citation, datasheet.
+
     Parameters
     ----------
     dataset : Dataset
@@ -133,8 +135,15 @@ def keep(dataset: Dataset, *, instead: bool) -> tuple[Path, bool]:
         If another dataset of that name is there and may not be replaced; says how they differ.
     """
     path = datasets_folder() / f"{dataset.name}.toml"
-    if path.exists() and not instead:
+    if path.exists():
         before = read_manifest(path)
+        dataset = replace(
+            dataset,
+            licence=before.licence,
+            citation=before.citation,
+            datasheet=before.datasheet,
+        )
+    if path.exists() and not instead:
         differences = list(_differences(before, dataset))
         if not differences:
             return path, False

@@ -84,6 +84,27 @@ class Calibration:
             for count, each in zip(counts, unlike, strict=True)
         ]
 
+    def told(
+        self, images: NDArray[np.uint8], outputs: NDArray[Any], found: NDArray[np.intp] | None
+    ) -> Arrays:
+        """Return of each image how probable the answer is, and whether the model is unsure.
+
+        Parameters
+        ----------
+        images, outputs, found
+            As `unsure` takes them.
+
+        Returns
+        -------
+        dict
+            ``confidence``, float64 from 0 to 1, and ``unsure``, bool, each of shape (n,).
+        """
+        doubts = self.unsure(images, outputs, found)
+        return {
+            "confidence": self.probabilities(outputs).max(axis=1),
+            "unsure": np.array([bool(each) for each in doubts], bool),
+        }
+
 
 def unlearnt(
     classes: NDArray[np.integer[Any]],

@@ -20,7 +20,7 @@ from digitflow.flows.selection import Selection
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.dataset import DatasetError, Images
 from digitflow.tasks.data.datasets.manifest import write_manifest
-from digitflow.tasks.data.datasets.sources import DATASETS, find
+from digitflow.tasks.data.datasets.sources import DATASETS, datasets_folder, find
 from digitflow.tasks.data.download.fetch import FetchError
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.sample import SIDE
@@ -200,6 +200,19 @@ def test_adding_twice(call: Call, files: Path) -> None:
     code, _ = call("add", files, "--name", "letters", "--class-names", "a,b,c", "--replace")
     assert code == 0
     assert find("letters").class_names == ("a", "b", "c")
+
+
+def test_what_people_wrote_into_the_manifest_stays(call: Call, files: Path) -> None:
+    call("add", files, "--name", "letters")
+    manifest = datasets_folder() / "letters.toml"
+    said = 'licence = "MIT"\n' + manifest.read_text() + '\n[datasheet]\nuses = "Reading post."\n'
+    manifest.write_text(said)
+    code, text = call("add", files, "--name", "letters")
+    assert (code, "is there already" in text) == (0, True)
+    code, _ = call("add", files, "--name", "letters", "--class-names", "a,b,c", "--replace")
+    assert code == 0
+    assert (find("letters").licence, find("letters").datasheet.uses) == ("MIT", "Reading post.")
+    assert "Reading post." in call("show", "letters")[1]
 
 
 def test_changed_bytes_are_refused_with_both_digests(

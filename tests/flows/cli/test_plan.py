@@ -32,7 +32,8 @@ def test_says_what_changed(cli: Cli, cache: Store, tiny_directory: Path):
     assert answer.code == 3
     lines = [" ".join(line.split()) for line in answer.out.splitlines()]
     assert "will run train parameter epochs 2 → 3" in lines
-    assert "waits evaluate waits for train" in lines
+    assert "waits calibrate waits for train" in lines
+    assert "waits evaluate waits for train and 1 more" in lines
 
 
 def test_as_json(cli: Cli, cache: Store, tiny_directory: Path, first: Walk):
