@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from digitflow.tasks.data.pictures.ink import are_blank
 
+# Shares of images above which a person should look: of test images that are training images, too,
+# of images that repeat one before, and of blank ones.
+MOST_SHARED, MOST_REPEATED, MOST_BLANK = 0.005, 0.01, 0.01
+
 _BLOCK = 1_000
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from digitflow.tasks.data.measures import Measures
+from digitflow.tasks.data.measures import MOST_BLANK, MOST_REPEATED, MOST_SHARED, Measures
 from digitflow.tasks.data.pictures.ink import LEAST_CONTRAST
 
 Images = NDArray[np.uint8]
@@ -28,8 +28,7 @@ _NEIGHBOURS = 3
 _STEP, _NEARLY = 8, 0.15
 _HASH_SIDE = 8
 # Shares from which on something is said.
-_MISLABELLED, _NEAR, _SHARED, _REPEATED = 0.04, 0.005, 0.005, 0.01
-_CONSTANT, _MAJORITY, _BLANK = 0.75, 0.5, 0.01
+_MISLABELLED, _NEAR, _CONSTANT, _MAJORITY = 0.04, 0.005, 0.75, 0.5
 # How much better images fit when their rows and columns are exchanged, as a correlation.
 _TURNED = 0.1
 
@@ -113,17 +112,17 @@ def _suspicions(
     measures: Measures, looks: Looks, class_names: Sequence[str]
 ) -> Iterator[Suspicion]:
     test, training = measures.test, measures.training
-    if measures.shared > _SHARED * test.images:
+    if measures.shared > MOST_SHARED * test.images:
         what = "test images are training images, too: the test says nothing of new ones"
         yield _counted("shared", measures.shared, test.images, what)
     if looks.near > _NEAR * looks.near_of:
         what = "test images are nearly the same as a training image"
         yield _counted("near-duplicates", looks.near, looks.near_of, what)
     for which, part in (("training", training), ("test", test)):
-        if part.repeated > _REPEATED * part.images:
+        if part.repeated > MOST_REPEATED * part.images:
             what = f"{which} images repeat an earlier one"
             yield _counted(f"duplicates, {which}", part.repeated, part.images, what)
-        if part.blank > _BLANK * part.images:
+        if part.blank > MOST_BLANK * part.images:
             yield _counted(f"blank, {which}", part.blank, part.images, f"{which} images are blank")
         missing = [name for name, n in zip(class_names, part.classes, strict=True) if not n]
         if missing:

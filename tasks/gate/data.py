@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from digitflow.tasks.data.measures import Agreement, Measures, Part, Spread
+from digitflow.tasks.data.measures import (
+    MOST_BLANK,
+    MOST_REPEATED,
+    MOST_SHARED,
+    Agreement,
+    Measures,
+    Part,
+    Spread,
+)
 from digitflow.tasks.gate.rules import Check
 from digitflow.tasks.monitoring.drift import DRIFTED, chi_squared_quantile, psi_terms
 
@@ -22,8 +30,8 @@ Subject = Literal["training data", "test data"]
 
 # Fewer test images tell an accuracy of 0.9 from one of 0.8 in hardly more than half of all cases.
 LEAST_TEST_IMAGES = 100
-# Shares of all images, beyond what the champion's data has of them.
-_SHARED, _REPEATED_TEST, _REPEATED_TRAINING, _BLANK = 0.005, 0.01, 0.05, 0.01
+# Repetitions among training images count a class's image twice, and spoil no verdict.
+_MOST_REPEATED_TRAINING = 0.05
 # Of the images that are in both: so many labels may have been corrected.
 _RELABELLED = 0.005
 # How far the mean of what images look like may move: in standard deviations over the champion's
@@ -171,13 +179,13 @@ def _shared(now: Measures, then: Measures | None) -> DataCheck:
         "test images are training images, too",
         now.shared,
         now.test.images,
-        before + _SHARED,
+        before + MOST_SHARED,
     )
 
 
 def _repeated(subject: Subject, now: Part, then: Part | None) -> DataCheck:
-    beyond = _REPEATED_TEST if subject == "test data" else _REPEATED_TRAINING
-    before = _REPEATED_TRAINING if then is None else then.repeated / max(then.images, 1)
+    beyond = MOST_REPEATED if subject == "test data" else _MOST_REPEATED_TRAINING
+    before = _MOST_REPEATED_TRAINING if then is None else then.repeated / max(then.images, 1)
     which = _which(subject)
     return _at_most(
         subject, f"{which} images repeat another one", now.repeated, now.images, before + beyond
@@ -187,7 +195,9 @@ def _repeated(subject: Subject, now: Part, then: Part | None) -> DataCheck:
 def _blank(subject: Subject, now: Part, then: Part | None) -> DataCheck:
     before = 0.0 if then is None else then.blank / max(then.images, 1)
     which = _which(subject)
-    return _at_most(subject, f"{which} images are blank", now.blank, now.images, before + _BLANK)
+    return _at_most(
+        subject, f"{which} images are blank", now.blank, now.images, before + MOST_BLANK
+    )
 
 
 def _labels(agreement: Agreement) -> Iterator[DataCheck]:
