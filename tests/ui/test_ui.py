@@ -13,6 +13,7 @@ import pytest
 
 from digitflow.tasks.parameters import Parameters
 from digitflow.tasks.reporting.report import FIGURES
+from tests.patience import wait_for
 from tests.servers.fixtures import Deployed
 
 pytest.importorskip("selenium", reason="selenium is not installed: make install")
@@ -149,8 +150,11 @@ def test_a_run_from_the_form_and_its_pictures(
     if ui == V2:
         save("ui-form.png")
     browser.click("Submit")
-    browser.wait_for_text("scheduled to start now")
-    [started] = [run for run in deployed.runs("train") if run["id"] not in before]
+    # What the page says of it goes away after some seconds, seen or not.
+    started = wait_for(
+        lambda: next((run for run in deployed.runs("train") if run["id"] not in before), None),
+        "a run from the form",
+    )
     assert started["parameters"]["epochs"] == epochs
     run = deployed.server.finished(started["id"])
     assert run["state_type"] == "COMPLETED", run["state"]["message"]
