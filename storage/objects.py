@@ -89,6 +89,16 @@ class ObjectStore:
             commit_file(file, target)
         return sha256, size
 
+    def put_back(self, file: Path) -> str:
+        """Move a finished file in as an object that was lost, for all who share the store.
+
+        Returns
+        -------
+        str
+            The object's name.
+        """
+        return self.add(file)[0]
+
     def keep(self, file: Path) -> tuple[str, int] | None:
         """Note that a file of this store is what somebody would add.
 

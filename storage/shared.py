@@ -324,6 +324,12 @@ class SharedObjects(ObjectStore):
             ):
                 self._there.upload(super().verify(artifact.sha256, artifact.size), name)
 
+    def put_back(self, file: Path) -> str:
+        """Move a finished file in as an object that was lost, here and in the shared store."""
+        sha256 = super().put_back(file)
+        self.send_again(sha256)
+        return sha256
+
     def send_again(self, sha256: str) -> None:
         """Upload an object that this machine has, whatever lies there.
 

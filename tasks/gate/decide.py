@@ -29,6 +29,7 @@ from digitflow.tasks.gate.decision import (
 from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Decision, Rules
 from digitflow.tasks.monitoring.publish import publish_drift
+from digitflow.tasks.recomputation.reproduce import restored
 from digitflow.tasks.reporting.artifacts import markdown_artifact
 from digitflow.tasks.reporting.run_summary import RunSummary
 
@@ -68,6 +69,8 @@ def promote_or_reject(
     ValueError
         If the run trained no model, or one for other classes or images of another size than the
         champion's.
+    NotReproducibleError
+        If the champion's weights or predictions are lost, and cannot be made again.
     """
     if summary.model is None:
         message = "expected a run that trained a model, found one that did not"
@@ -97,6 +100,12 @@ def promote_or_reject(
             )
         if champion is not None:
             check_comparable(cache, challenger, champion)
+            if restored(cache, champion):
+                get_run_logger().warning(
+                    "Version %d had lost what it is used by: it was trained once more, to the same "
+                    "bytes",
+                    champion.version,
+                )
         found = compare(cache, summary, challenger, champion, rules, _lineage(cache, model))
         decision = found.decision
         hold = state.standing(model).hold

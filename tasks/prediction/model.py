@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digitflow.storage.errors import UnknownNameError
+from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, UnknownNameError
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.parameters import ParameterError
@@ -21,6 +21,7 @@ from digitflow.tasks.prediction.predictions import Prediction
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from digitflow.storage.formats.artifacts import Artifact
     from digitflow.tasks.data.pictures.batch import Batch
     from digitflow.tasks.data.pictures.form import Form
     from digitflow.tasks.nn.inference.calibration import Calibration
@@ -193,7 +194,7 @@ class Model:
 
         if self.version.calibration is None:
             return None
-        return Calibration.from_arrays(dict(self._cache.read(self.version.calibration)))
+        return Calibration.from_arrays(self._read(self.version.calibration))
 
     def shares(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Return how probable each class is, given the network's outputs: calibrated, if it can be.
@@ -333,7 +334,15 @@ class Model:
 
     @cached_property
     def _weights(self) -> dict[str, Any]:
-        return dict(self._cache.read(self.version.weights))
+        return self._read(self.version.weights)
+
+    def _read(self, artifact: Artifact) -> dict[str, Any]:
+        try:
+            return dict(self._cache.read(artifact))
+        except (ObjectMissingError, ObjectDamagedError) as error:
+            again = f"digitflow reproduce v{self.version.version} --restore"
+            message = f"{error}; it is made again by {again}"
+            raise type(error)(message) from error
 
 
 def loss_of(model: ModelVersion) -> str:

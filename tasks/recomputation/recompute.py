@@ -144,7 +144,7 @@ def recompute(
             detail = f"no record says what its input {name} is, {short(sha256)}…"
             return Recomputed(record, CANNOT, INPUTS_GONE, (detail,))
         try:
-            _bring(artifact, store, fresh)
+            bring(artifact, store, fresh)
         except (ObjectMissingError, ObjectDamagedError) as error:
             detail = f"{name}: {str(error).partition(':')[0]}"
             return Recomputed(record, CANNOT, INPUTS_GONE, (detail,))
@@ -164,13 +164,20 @@ def recompute(
     return _compared(record, answer)
 
 
-def _bring(artifact: Artifact, store: Store, fresh: Store) -> None:
-    if fresh.objects.holds(artifact.sha256):
+def bring(artifact: Artifact, store: Store, other: Store) -> None:
+    """Copy an object from one store to another, unless that has it sound.
+
+    Raises
+    ------
+    ObjectMissingError, ObjectDamagedError
+        If neither has.
+    """
+    if other.objects.holds(artifact.sha256):
         return
     source = store.objects.verify(artifact.sha256, artifact.size)
-    with fresh.objects.temporary() as copy:
+    with other.objects.temporary() as copy:
         shutil.copyfile(source, copy)
-        fresh.objects.add(copy)
+        other.objects.put_back(copy)
 
 
 def _ask(folder: Path, project: Path | None, python: str, seconds: float) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 from digitflow.storage.code.commit import COMMIT, DIRTY
 from digitflow.storage.digests import short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
+from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
-from digitflow.tasks.recomputation.clean_process import CODE, PROJECT
-from digitflow.tasks.recomputation.code_base import CodeBase, CodeBases
+from digitflow.tasks.recomputation.clean_process import CODE, PROJECT, STORE
+from digitflow.tasks.recomputation.code_base import CodeBase, CodeBaseError, CodeBases
 from digitflow.tasks.recomputation.recompute import (
     CANNOT,
     CHECKOUT,
@@ -22,6 +23,7 @@ from digitflow.tasks.recomputation.recompute import (
     SAME,
     Recomputed,
     Records,
+    bring,
     recompute,
 )
 
@@ -36,6 +38,7 @@ def reproduce(
     *,
     repository: Path = CHECKOUT,
     venv: bool = False,
+    restore: bool = False,
     say: Callable[[Recomputed, str], None] = lambda found, with_what: None,
 ) -> list[Recomputed]:
     """Train a model once more, in an empty store, and compare stage by stage.
@@ -43,13 +46,15 @@ def reproduce(
     Parameters
     ----------
     store
-        Where its records and its data are; only read.
+        Where its records and its data are; only read, but for `restore`.
     version
         The model.
     repository
         Where commits are checked out from; by default that of this digitflow.
     venv
         Whether the packages are those of each commit's ``requirements.txt``.
+    restore
+        Whether what the store has lost of the model is put back, if every stage gives the same.
     say
         Told what came of each stage, and whose code it ran.
 
@@ -79,6 +84,9 @@ def reproduce(
             order = {}
     lineage: dict[str, Record] = {}
     _add(trained, records, order, lineage, ())
+    lost = lost_of(store, version) if restore else ()
+    for artifact in lost:  # the weights are the training's; what else there is follows from them
+        _add_maker(artifact.sha256, "no record says how what was lost", records, order, lineage, ())
     found: list[Recomputed] = []
     with TemporaryDirectory(prefix="digitflow-reproduce-") as name:
         folder = Path(name)
@@ -90,8 +98,52 @@ def reproduce(
                 found.append(again)
                 say(again, base)
                 if again.verdict != SAME:
-                    break
+                    return found
+            for artifact in lost:
+                bring(artifact, Store(folder / STORE), store)
     return found
+
+
+def lost_of(store: Store, version: ModelVersion) -> tuple[Artifact, ...]:
+    """Return what a model is used by and the store does not have sound."""
+    return tuple(each for each in version.artifacts if not store.objects.holds(each.sha256))
+
+
+def restored(store: Store, version: ModelVersion, repository: Path = CHECKOUT) -> bool:
+    """Put back what the store has lost of a model, trained once more from its records.
+
+    Parameters
+    ----------
+    store, version, repository
+        As for `reproduce`.
+
+    Returns
+    -------
+    bool
+        Whether anything was lost.
+
+    Raises
+    ------
+    NotReproducibleError
+        If it was, and cannot be trained to the same bytes.
+    """
+    lost = lost_of(store, version)
+    if not lost:
+        return False
+    try:
+        last = reproduce(store, version, repository=repository, restore=True)[-1]
+    except (NotReproducibleError, CodeBaseError) as error:
+        why = str(error)
+    else:
+        if last.verdict == SAME:
+            return True
+        why = f"trained once more, {last.record.label} differs: {'; '.join(last.details)}"
+    message = (
+        f"{len(lost)} of the objects that version {version.version} is used by are lost or "
+        f"damaged, and {why}. Restore them from a backup of the store, or promote another version: "
+        "digitflow models promote VERSION"
+    )
+    raise NotReproducibleError(message)
 
 
 def _add(
@@ -108,17 +160,26 @@ def _add(
     """
     path = (*below, record.key)
     for name, sha256 in record.document["inputs"].items():
-        makers = [each for each in records.makers(sha256) if each.key not in path]
-        makers.sort(key=lambda each: (order.get(each.key, len(order)), each.created))
-        if not makers:
-            message = (
-                f"{record.label} cannot be reproduced: no record says how its input {name}, "
-                f"{short(sha256)}…, was made"
-            )
-            raise NotReproducibleError(message)
-        if makers[0].key not in lineage:
-            _add(makers[0], records, order, lineage, path)
+        problem = f"{record.label} cannot be reproduced: no record says how its input {name}"
+        _add_maker(sha256, problem, records, order, lineage, path)
     lineage[record.key] = record
+
+
+def _add_maker(
+    sha256: str,
+    problem: str,
+    records: Records,
+    order: dict[str, int],
+    lineage: dict[str, Record],
+    path: tuple[str, ...],
+) -> None:
+    makers = [each for each in records.makers(sha256) if each.key not in path]
+    makers.sort(key=lambda each: (order.get(each.key, len(order)), each.created))
+    if not makers:
+        message = f"{problem}, {short(sha256)}…, was made"
+        raise NotReproducibleError(message)
+    if makers[0].key not in lineage:
+        _add(makers[0], records, order, lineage, path)
 
 
 def _again(

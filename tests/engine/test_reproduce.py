@@ -4,16 +4,25 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from digitflow.flows.cli.app import main
 from digitflow.storage.code import commit
+from digitflow.storage.errors import ObjectMissingError
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
+from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.recomputation import code_base
 from digitflow.tasks.recomputation.code_base import CodeBaseError, CodeBases
 from digitflow.tasks.recomputation.recompute import Recomputed
-from digitflow.tasks.recomputation.reproduce import NotReproducibleError, reproduce
+from digitflow.tasks.recomputation.reproduce import (
+    NotReproducibleError,
+    lost_of,
+    reproduce,
+    restored,
+)
 from tests.own_project import edit, run
 from tests.patience import PATIENCE
 
@@ -153,6 +162,63 @@ def test_what_the_ledger_names(project: str, store: Store):
     assert "commit" not in made.made_with
     version = register(store, made, weights=other)
     assert again(store, version)[-1] == ("scale", "differs", "the code that is here")
+
+
+class TestWhatIsLost:
+    """What the store has lost of a model is trained once more, and put back if it is the same."""
+
+    def test_is_put_back(self, project: str, store: Store):
+        committed()
+        version = register(store, run(store, project)["scale"])
+        assert not restored(store, version)
+        store.objects.path(version.weights.sha256).unlink()
+        damaged = store.objects.path(version.predictions.sha256)
+        damaged.chmod(0o644)
+        damaged.write_bytes(b"?" * version.predictions.size)
+        assert again(store, version)[-1][1] == "same"
+        assert lost_of(store, version) == (version.weights, version.predictions)
+        assert restored(store, version, Path.cwd())
+        assert lost_of(store, version) == ()
+
+    def test_by_the_command(
+        self,
+        project: str,
+        store: Store,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ):
+        version = register(store, run(store, project)["scale"])
+        store.objects.path(version.weights.sha256).unlink()
+        with pytest.raises(
+            ObjectMissingError, match="made again by digitflow reproduce v1 --restore"
+        ):
+            Model.load(1, store=store).probabilities(np.zeros((1, 2, 2), np.uint8))
+        monkeypatch.setenv("DIGITFLOW_STORE", str(store.root))
+        assert main(["reproduce", "1"]) == 0
+        assert "1 object that the store had lost: put back by" in capsys.readouterr().out
+        assert lost_of(store, version) == (version.weights,)
+        assert main(["reproduce", "1", "--restore"]) == 0
+        assert "1 object that the store had lost: put back\n" in capsys.readouterr().out
+        assert lost_of(store, version) == ()
+
+    def test_is_not_replaced_by_something_else(self, project: str, store: Store):
+        version = register(store, run(store, project)["scale"])
+        store.objects.path(version.weights.sha256).unlink()
+        edit(project, "factor * each", "factor + each")
+        with pytest.raises(
+            NotReproducibleError, match=r"1 of the objects.*promote another version"
+        ):
+            restored(store, version, Path.cwd())
+        assert lost_of(store, version) == (version.weights,)
+
+    def test_made_by_another_stage(self, project: str, store: Store):
+        committed()
+        made = run(store, project)
+        (first, *_) = store.records.of_stage("count")
+        version = register(store, made["scale"], calibration=first.outputs["numbers"])
+        store.objects.path(first.outputs["numbers"].sha256).unlink()
+        assert restored(store, version, Path.cwd())
+        assert lost_of(store, version) == ()
 
 
 class TestRefusals:

@@ -45,7 +45,7 @@ models release WHAT! --why
 models export VERSION --to!
 status --last=7 --json
 why NAME! --json
-reproduce VERSION! --venv --json
+reproduce VERSION! --venv --restore --json
 predict FILES --model --json --csv --record
 drift --model --last=10 --json
 serve --model --host=127.0.0.1 --port=8000
