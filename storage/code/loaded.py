@@ -30,6 +30,9 @@ _ELSEWHERE = tuple(
         f"{sys.base_exec_prefix}{os.sep}lib",
     }
 )
+# IPython's %autoreload compiles a function that was edited alone, under the name of its file, and
+# puts that into the function that there is: which is then one that was replaced, see `live.py`.
+_RELOADING = "IPython.extensions."
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ class Loaded:
             return
         name = code.co_filename
         if name.startswith(_ELSEWHERE) or name.startswith("<frozen"):
+            return
+        by = sys._getframe(1).f_globals.get("__name__")
+        if isinstance(by, str) and by.startswith(_RELOADING):
             return
         with alone():  # it is not the stage that reads this
             if name.endswith(".py") and Path(name).is_file():

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,14 @@ def run(steps: ModuleType, store: Store, x: int = 4) -> tuple[int, bool]:
     """Run the stage; return what came out, and whether it was cached."""
     result = steps.own.run(store, "own", {}, {"x": x}, run="r")
     return store.read(result.outputs["x"]), result.cached
+
+
+PATCH = """
+def patch(function, code):
+    found = {}
+    exec(code, function.__globals__, found)
+    function.__code__ = found[function.__name__].__code__
+"""
 
 
 def afresh() -> ModuleType:
@@ -185,6 +194,19 @@ class TestLoadedAgain:
         helper.double = earlier
         assert run(steps, store) == (12, False)
         assert run(afresh(), store) == (12, True)
+
+    def test_functions_that_are_compiled_alone(self, steps: ModuleType, store: Store, write: Write):
+        """As autoreload does since IPython 9, under the name of the file; it executes no module."""
+        ipython: dict[str, Any] = {"__name__": "IPython.extensions.deduperreload.deduperreload"}
+        exec(PATCH, ipython)
+        assert run(steps, store) == (8, False)
+        for factor in (3, 5):
+            definition = f"def double(x): return {factor} * x\n"
+            path = write("own_helper.py", f"# Edited.\n{definition}")
+            ipython["patch"](steps.double, compile(definition, path, "exec"))
+            assert run(steps, store) == (4 * factor, False)
+            assert run(steps, store) == (4 * factor, True)
+        assert run(afresh(), store)[0] == 20
 
     def test_who_holds_an_earlier_stage_has_the_later_one(
         self, steps: ModuleType, store: Store, write: Write
