@@ -21,7 +21,10 @@ from tests.fuzz import corpus
 from tests.mnist import ROOT
 from tests.patience import PATIENCE
 
-TARGET_NAMES = ("idx", "manifest", "record", "run", "npy", "npz", "csv", "json", "png")
+TARGET_NAMES = (
+    *("idx", "manifest", "record", "run"),
+    *("npy", "npz", "table", "csv", "json", "png", "text", "folder"),
+)
 
 # Seconds that one input of a long round may take.
 _SLOWEST_INPUT = 10

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import struct
 import warnings
 import zipfile
@@ -156,8 +157,14 @@ def npz(data: bytes, folder: Path) -> None:
         _artifact("npz", variant, folder)
 
 
+def table(data: bytes, folder: Path) -> None:
+    """A table with its types, and the bytes as what a sound archive says of its arrays."""
+    for variant in (data, _with_schema(data, folder / "sound")):
+        _artifact("table", variant, folder)
+
+
 def csv(data: bytes, folder: Path) -> None:
-    """A table."""
+    """A table for people."""
     _artifact("csv", data, folder)
 
 
@@ -171,6 +178,28 @@ def png(data: bytes, folder: Path) -> None:
     _artifact("png", data, folder)
 
 
+def text(data: bytes, folder: Path) -> None:
+    """A text."""
+    _artifact("text", data, folder)
+
+
+def unpacked(data: bytes, folder: Path) -> None:
+    """A folder's archive, and the lines as names and contents of the files in a sound one."""
+    lines = data.split(b"\n")
+    archive = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(archive, "w") as file:
+        warnings.simplefilter("ignore")  # of names that come twice
+        for name, content in zip(lines[::2], lines[1::2], strict=False):
+            file.writestr(zipfile.ZipInfo(name.decode(errors="replace")), content)
+    for variant in (data, archive.getvalue()):
+        inside = folder / "inside"
+        inside.mkdir()
+        _artifact("folder", variant, inside)
+        if {each.name for each in folder.iterdir()} - {"inside", "sound", "artifact", "again"}:
+            raise FindingError("something was written outside")
+        shutil.rmtree(inside)
+
+
 TARGETS: dict[str, Target] = {
     "idx": idx,
     "manifest": manifest,
@@ -178,11 +207,14 @@ TARGETS: dict[str, Target] = {
     "run": run,
     "npy": npy,
     "npz": npz,
+    "table": table,
     "csv": csv,
     "json": json_document,
     "png": png,
+    "text": text,
+    "folder": unpacked,
 }
-JSON_TARGETS = ("record", "run", "json")
+JSON_TARGETS = ("record", "run", "table", "json")
 
 
 def _artifact(format_name: str, data: bytes, folder: Path) -> None:
@@ -215,6 +247,37 @@ def _check_value(format_name: str, value: Any, data: bytes, folder: Path) -> Non
             raise FindingError("the arrays do not come back as they were read")
     if format_name == "json":
         json.dumps(value, allow_nan=False)
+    if format_name == "text" and value.encode() != data:
+        raise FindingError("the text is another")
+    if format_name == "table":
+        if len(value) and any(
+            dtype.kind == "O" and dtype.name == "object" for dtype in value.dtypes
+        ):
+            raise FindingError("it holds Python objects")
+        # An index that counts may be as long as it says, and takes no memory for that.
+        if len(value) < LONGEST_INPUT:
+            with suppress(ArtifactError):  # what we would not have written
+                write_artifact("table", folder / "again", value)
+    if format_name == "folder":
+        _check_unpacked(value, data, folder)
+
+
+def _check_unpacked(value: Path, data: bytes, folder: Path) -> None:
+    if value.parent != folder or value.is_symlink() or not value.is_dir():
+        raise FindingError(f"it was unpacked to {value}")
+    found = {}
+    for each in value.rglob("*"):
+        if each.is_symlink():
+            raise FindingError("it holds a link")
+        if each.is_file():
+            found[each.relative_to(value).as_posix()] = each.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [each for each in archive.infolist() if not each.is_dir()]
+        if found != {each.filename: archive.read(each) for each in members}:
+            raise FindingError("the folder holds something else than its archive")
+    if sum(map(len, found.values())) > len(data):
+        raise FindingError("it holds more than the file")
+    write_artifact("folder", folder / "again", value)
 
 
 def _signed(data: bytes, kind: str) -> Iterator[bytes]:
@@ -228,6 +291,15 @@ def _signed(data: bytes, kind: str) -> Iterator[bytes]:
             else:
                 body["name"] = RUN
             yield json.dumps({**body, "sha256": digest_json(body)}).encode()
+
+
+def _with_schema(data: bytes, place: Path) -> bytes:
+    """An archive of arrays of several kinds, with the bytes as its schema."""
+    numbers = np.arange(3)
+    arrays = (numbers, numbers / 2, numbers > 1, numbers.astype("datetime64[us]"), numbers - 1)
+    named = {str(number): array for number, array in enumerate(arrays)}
+    write_artifact("npz", place, {"schema": np.frombuffer(data or b" ", np.uint8), **named})
+    return place.read_bytes()
 
 
 def _framed(data: bytes) -> bytes:

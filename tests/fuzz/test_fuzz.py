@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digitflow.storage.formats.artifacts import read_artifact
 from tests.fuzz import targets
 from tests.fuzz.corpus import FOLDER, kept
 from tests.fuzz.mutations import mutate
@@ -118,6 +120,18 @@ def test_a_planted_bug_is_found(tmp_path: Path, planted: str, says: str):
 # The targets themselves: each is broken on purpose, and must say so.
 
 
+def emptied(folder: Path) -> Path:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.unlink()
+    return folder
+
+
+def and_more(folder: Path) -> Path:
+    (folder.parent.parent / "more").touch()
+    return folder
+
+
 def replays(target: str, folder: Path) -> None:
     for data in kept(target):
         TARGETS[target](data, folder)
@@ -138,6 +152,11 @@ def replays(target: str, folder: Path) -> None:
         ("csv", "read_artifact", lambda *_: [][0]),
         ("json", "read_artifact", lambda *_: float("nan")),
         ("png", "read_artifact", lambda *_: b""),
+        ("table", "read_artifact", lambda *_: pd.DataFrame({"a": [None, []]})),
+        ("text", "read_artifact", lambda *_: "another"),
+        ("folder", "read_artifact", lambda _, file: file.parent.parent),
+        ("folder", "read_artifact", lambda _, file: emptied(read_artifact("folder", file))),
+        ("folder", "read_artifact", lambda _, file: and_more(read_artifact("folder", file))),
     ],
 )
 def test_a_broken_reader_is_noticed(

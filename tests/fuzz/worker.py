@@ -46,9 +46,21 @@ _READERS = {
     ),
     "npy": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl"),
     "npz": ("digitflow.storage.formats.arrays", "numpy.lib._format_impl", "zipfile"),
+    "table": (
+        "json.decoder",
+        "digitflow.storage.formats.archives",
+        "digitflow.storage.formats.arrays",
+        "digitflow.storage.formats.tables",
+    ),
     "csv": ("digitflow.storage.formats.tables", "pandas.io.parsers.readers"),
     "json": ("digitflow.storage.formats.artifacts", "json.decoder"),
     "png": ("digitflow.storage.formats.artifacts",),
+    "text": ("digitflow.storage.formats.artifacts",),
+    "folder": (
+        "digitflow.storage.formats.archives",
+        "digitflow.storage.formats.folders",
+        "zipfile",
+    ),
 }
 _TARGET = sys.argv[1]
 
