@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from tests import environment  # first: the rest finds what it leaves
 from tests.mnist import has_mnist, mnist_folder
 
-pytest_plugins = ("tests.servers.fixtures",)
+pytest_plugins = ("tests.servers.fixtures", "tests.servers.wheel")
 
 # A slow machine is no failure, and hypothesis's own deadline is a fifth of a second. Its examples
 # may share the test's folder: each writes its files anew.

@@ -30,6 +30,7 @@ ALLOWED_AT_THE_TOP = {
     ".python-version",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "Dockerfile",
     "LICENSE",
     "Makefile",
     "README.md",

@@ -250,7 +250,7 @@ def _run(
         alerts = make_alerts(notify, POOL, NIGHTLY) if notify else []
         status.update("starting workers")
         for number in range(1, workers + 1):
-            supervisor.start_worker(number)
+            supervisor.start_worker(number, project)
         supervisor.start_monitor()
         scheduled = _wait_for_schedule()
     _show(console, record, scheduled, supervisor.logs)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,7 @@ _DECLARED = Path(__file__).resolve().parents[2] / "prefect.yaml"
 
 
 def project_folder() -> Path:
-    """Return the folder that runs work in, and leave their results in.
+    """Return the folder to deploy from, and for the workers of `digitflow up` to work in.
 
     The checkout, whose ``prefect.yaml`` is deployed; for an installed digitflow, which brings a
     ``prefect.yaml`` of its own, the working directory.
@@ -70,7 +71,7 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
     Parameters
     ----------
     project
-        The folder to deploy from, and for runs to work in.
+        The folder to deploy from.
     environment
         Names the server: ``PREFECT_API_URL``.
     log
@@ -160,18 +161,9 @@ def _make_pool(client: SyncPrefectClient) -> None:
     from prefect.workers.process import ProcessWorker
 
     try:
-        pool = client.read_work_pool(POOL)
+        client.read_work_pool(POOL)  # of whatever type: its own workers know how to serve it
     except ObjectNotFound:
         template = ProcessWorker.get_default_base_job_template()
         wanted = WorkPoolCreate(name=POOL, type="process", base_job_template=template)
-        try:
+        with suppress(ObjectAlreadyExists):  # somebody made it just now
             client.create_work_pool(wanted)
-        except ObjectAlreadyExists:
-            return  # somebody made it just now
-        return
-    if pool.type != "process":
-        message = (
-            f"expected {POOL!r} to be a work pool of type process, found one of type {pool.type}. "
-            f"Delete it (prefect work-pool delete {POOL}) or name another server in PREFECT_API_URL"
-        )
-        raise ServiceError(message)

@@ -44,8 +44,7 @@ def start(
         return subprocess.Popen(  # noqa: S603 - our own commands
             command,
             cwd=folder,
-            # A shell keeps PWD in step with the folder, and prefect.yaml asks for it.
-            env={**environment, "PWD": str(folder)},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

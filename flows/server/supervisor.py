@@ -30,6 +30,7 @@ class _Service:
     name: str
     command: list[str]
     environment: Mapping[str, str]
+    folder: Path
     log: Path
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -49,7 +50,7 @@ class Supervisor:
     mark
         What all their processes are known by.
     folder
-        For their logs; they also run there.
+        For their logs; server and monitor also run there.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class Supervisor:
                 raise ServiceError(message)
             time.sleep(0.1)
 
-    def start_worker(self, number: int) -> None:
-        """Start a worker that executes one run at a time."""
+    def start_worker(self, number: int, folder: Path) -> None:
+        """Start a worker that executes one run at a time, in a folder that results are left in."""
         name = f"{socket.gethostname()}-{number}"
         command = [sys.executable, "-m", "prefect", "worker", "start"]
         command += ["--pool", POOL, "--name", name, "--limit", "1"]
-        self._start(f"worker-{number}", command, self._environment)
+        self._start(f"worker-{number}", command, self._environment, folder)
 
     def start_monitor(self) -> None:
         """Start what starts lost runs again."""
@@ -136,15 +137,22 @@ class Supervisor:
             service.due = now + service.pause
             service.pause = min(2 * service.pause, _LONGEST_PAUSE)
 
-    def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> None:
-        service = _Service(name, command, environment, self._folder / f"{name}.log")
+    def _start(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> None:
+        log = self._folder / f"{name}.log"
+        service = _Service(name, command, environment, folder or self._folder, log)
         self._services.append(service)
         self._launch(service)
 
     def _launch(self, service: _Service) -> None:
         service.process = start(
             service.command,
-            folder=self._folder,
+            folder=service.folder,
             environment={**service.environment, MARK: f"{self._mark} {service.name}"},
             log=service.log,
         )

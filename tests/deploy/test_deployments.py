@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -101,6 +102,14 @@ class TestDeployments:
         assert found["version"] == "unversioned"
         assert not found["paused"]
 
+    @pytest.mark.parametrize("name", DECLARED)
+    def test_name_no_folder_of_the_machine_that_deployed(
+        self, deployed: Deployed, name: str
+    ) -> None:
+        text = json.dumps(deployed.read(name))
+        assert str(deployed.folder) not in text
+        assert sys.prefix not in text
+
     def test_next_nights_are_scheduled(self, deployed: Deployed) -> None:
         london = ZoneInfo("Europe/London")
 
@@ -158,10 +167,10 @@ class TestRun:
         assert set(states.values()) == {"Completed"}
         assert {"train", "evaluate", "plot", "decode-training-images"} <= set(states)
 
-    def test_leaves_its_results_in_the_project_folder(
+    def test_leaves_its_results_where_the_worker_was_started(
         self, deployed: Deployed, first_run: dict[str, Any]
     ) -> None:
-        results = deployed.folder / "results" / own_name(first_run)
+        results = deployed.worked_in / "results" / own_name(first_run)
         report = json.loads((results / "run.json").read_text(encoding="utf-8"))
         assert report["parameters"]["epochs"] == 5
         assert len((results / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
@@ -170,7 +179,7 @@ class TestRun:
 
     def test_report_has_pictures(self, deployed: Deployed, first_run: dict[str, Any]) -> None:
         artifacts = deployed.artifacts(first_run)
-        results = deployed.folder / "results" / own_name(first_run) / "figures"
+        results = deployed.worked_in / "results" / own_name(first_run) / "figures"
         files = {path.stem: path.read_bytes() for path in results.glob("*.png")}
         inside = pictures(artifacts["digitflow-report"]["data"])
         assert len(inside) >= 2
@@ -279,7 +288,7 @@ def test_wrong_bytes_fail_the_run_and_say_why(deployed: Deployed, tmp_path: Path
     # What Prefect keeps of the failure is no pickle.
     assert run["state"]["data"]["serializer"]["type"] == "json"
     assert "digitflow-report" not in deployed.artifacts(run)
-    assert not (deployed.folder / "results" / own_name(run)).exists()
+    assert not (deployed.worked_in / "results" / own_name(run)).exists()
 
 
 @pytest.mark.prefect
@@ -295,7 +304,7 @@ class TestPredictions:
         )
         run = deployed.server.finished(started["id"])
         assert run["state_type"] == "COMPLETED", run["state"]["message"]
-        results = deployed.folder / "results" / run["name"]
+        results = deployed.worked_in / "results" / run["name"]
         assert len((results / "predictions.csv").read_text().splitlines()) == 1 + 12
         artifacts = deployed.artifacts(run)
         (sheet,) = pictures(artifacts["digitflow-predictions"]["data"])

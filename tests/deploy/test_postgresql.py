@@ -72,7 +72,7 @@ def on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnPostgr
         settings = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
         server = stack.enter_context(running_server(folder, settings=settings))
         server = replace(server, environment={**server.environment, "PYTHONPATH": str(project)})
-        deployed = Deployed(server, project, "mnist" if has_mnist() else "sample")
+        deployed = Deployed(server, project, folder, "mnist" if has_mnist() else "sample")
         found = OnPostgresql(deployed, folder, database, stack)
         assert "retrain-nightly" in found.digitflow("deploy")
         found.start_worker()

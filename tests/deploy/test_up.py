@@ -50,7 +50,7 @@ class TestUp:
         for name in ("train", "retrain-nightly"):
             steps = up.deployed.read(name)["pull_steps"]
             (step,) = [values for each in steps for values in each.values()]
-            assert step["directory"] == str(up.deployed.folder)
+            assert step["directory"] == "."
         assert up.deployed.runs("retrain-nightly", "SCHEDULED")
 
     def test_its_user_interface_asks_its_own_port(self, up: Up) -> None:

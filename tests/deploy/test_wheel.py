@@ -2,35 +2,24 @@
 
 import ast
 import json
-import os
 import re
-import shutil
 import sys
-import tomllib
-import zipfile
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-import threadpoolctl
 
 from tests.mnist import ROOT
-from tests.servers.fixtures import copy_project
-from tests.servers.processes import free_port, python
+from tests.servers.processes import free_port
 from tests.servers.up import DIGITFLOW, running_up
+from tests.servers.wheel import PROJECT, built, run
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SOURCES = sorted(
     path
     for folder in ("digitflow", "flows", "tasks", "storage")
     for path in (ROOT / folder).rglob("*.py")
 )
-BUILD = """
-import sys
-from setuptools import build_meta
-getattr(build_meta, sys.argv[1])(sys.argv[2])
-"""
 # Adds a folder to the path as site-packages is one, with what its .pth files say, and before what
 # this environment has installed.
 STAGES = """
@@ -51,50 +40,6 @@ print(json.dumps({"from": room.__file__, "code": code}))
 """
 
 
-def run(*command: str, folder: Path, path: Path | None = None, code: int = 0) -> str:
-    """Run a command of this Python in a folder, with `path` as its PYTHONPATH."""
-    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
-    if path is not None:
-        environment["PYTHONPATH"] = str(path)
-    done = python(*command, folder=folder, environment=environment)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy: building leaves a folder behind that the next build would take files from."""
-    folder = copy_project(tmp_path_factory.mktemp("project"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, folder)
-    return folder
-
-
-def built(project: Path, how: str, folder: Path) -> Path:
-    """Build a wheel without isolation, and unpack it in `folder`."""
-    run("-c", BUILD, how, str(folder), folder=project)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    wheel.unlink()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel's files, beside a library and another package called `tasks`, as installed."""
-    folder = built(project, "build_wheel", tmp_path_factory.mktemp("installed"))
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"digitflow", f"digitflow-{PROJECT['version']}.dist-info"}
-    shutil.copy(threadpoolctl.__file__, folder)
-    # With its RECORD: what no distribution lists counts as the project's own code.
-    (about,) = Path(threadpoolctl.__file__).parent.glob("threadpoolctl-*.dist-info")
-    shutil.copytree(about, folder / about.name)
-    (folder / "tasks").mkdir()
-    (folder / "tasks" / "__init__.py").write_text("raise ImportError('this is not ours')\n")
-    return folder
-
-
 def test_the_wheel_has_every_source_and_what_they_read(installed: Path) -> None:
     package = installed / "digitflow"
     assert not [path for path in package.rglob("*") if path.is_symlink()]
@@ -111,16 +56,16 @@ def test_the_wheel_has_every_source_and_what_they_read(installed: Path) -> None:
 
 
 def test_stages_have_the_same_code_however_they_are_installed(
-    project: Path, installed: Path, tmp_path: Path
+    buildable: Path, installed: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "editable").mkdir()
-    editable = built(project, "build_editable", tmp_path / "editable")
+    editable = built(buildable, "build_editable", tmp_path / "editable")
     answers = [
         json.loads(run("-P", "-c", STAGES, str(place), folder=tmp_path))
         for place in (ROOT, editable, installed)
     ]
     assert [Path(answer["from"]) for answer in answers] == [
-        root / "digitflow/tasks/stages/__init__.py" for root in (ROOT, project, installed)
+        root / "digitflow/tasks/stages/__init__.py" for root in (ROOT, buildable, installed)
     ]
     in_checkout, in_editable, in_wheel = (answer["code"] for answer in answers)
     assert len(in_checkout["train"]) > 10

@@ -34,13 +34,16 @@ class Deployed:
     server
         The server.
     folder
-        The project folder: deployed from here, worked in here.
+        The project folder that they were deployed from.
+    worked_in
+        Where the worker was started, and runs leave their results.
     dataset
         ``mnist``, or ``sample`` where the MNIST files are missing.
     """
 
     server: PrefectServer
     folder: Path
+    worked_in: Path
     dataset: str
 
     def read(self, deployment: str) -> dict[str, Any]:
@@ -96,9 +99,13 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
 @pytest.fixture(scope="session")
 def deployed(
-    prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+    prefect_server: PrefectServer, installed: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
-    """The deployments of `prefect.yaml`, with a worker; brought up as docs/deploy.md says."""
+    """The deployments of `prefect.yaml`, with a worker; brought up as docs/deploy.md says.
+
+    The worker is as on another machine: it has a wheel and no checkout, and a home and a folder of
+    its own; it shares nothing but the store, and knows the server's address.
+    """
     folder = copy_project(tmp_path_factory.mktemp("project"))
     environment = {**prefect_server.environment, "PYTHONPATH": str(folder)}
     server = replace(prefect_server, environment=environment)
@@ -107,8 +114,13 @@ def deployed(
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     elsewhere = tmp_path_factory.mktemp("worker")
     pool = shlex.split(START_WORKER)[-1]
-    with running_worker(server, pool=pool, folder=elsewhere):
-        yield Deployed(server, folder, "mnist" if has_mnist() else "sample")
+    its_own = {
+        "PYTHONPATH": str(installed),
+        "HOME": str(elsewhere),
+        "PREFECT_HOME": str(elsewhere / "prefect"),
+    }
+    with running_worker(server, pool=pool, folder=elsewhere, settings=its_own):
+        yield Deployed(server, folder, elsewhere, "mnist" if has_mnist() else "sample")
 
 
 @pytest.fixture(scope="session")

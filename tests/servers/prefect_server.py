@@ -73,8 +73,7 @@ class PrefectServer:
         return subprocess.run(
             [*PREFECT, *arguments],
             cwd=folder,
-            # A shell keeps PWD in step with the folder; prefect.yaml asks for it.
-            env={**self.environment, "PWD": str(folder)},
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

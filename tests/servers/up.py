@@ -126,7 +126,7 @@ def running_up(
 
         try:
             wait_for(is_up, "digitflow up")
-            deployed = Deployed(server, project, "mnist" if has_mnist() else "sample")
+            deployed = Deployed(server, project, project, "mnist" if has_mnist() else "sample")
             yield Up(process, deployed, screen, alone, home)
         finally:
             run_digitflow(alone, home, "down")
