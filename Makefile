@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --no-deps
 SEVERAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-all test-hostile test-newest test-ui lint types check docs format lock install clean
+.PHONY: help run up test test-all test-hostile test-newest test-ui lint types check docs format lock audit sbom install clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,15 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 lock: $(VENV)/.dev ## Pin the closure again, from pyproject.toml (UPGRADE=--upgrade for newer versions).
 	@$(LOCK) $(UPGRADE) -o requirements.txt
 	@$(LOCK) $(UPGRADE) --extra dev -c requirements.txt -o requirements-dev.txt
+
+audit: $(VENV)/.dev ## Look every pin up among known vulnerabilities (needs a network).
+	@$(VENV)/bin/uv tool run --quiet pip-audit --strict --disable-pip --require-hashes \
+		-r requirements.txt -r requirements-dev.txt
+
+sbom: $(VENV)/.dev ## Write what a release consists of, in build/sbom.json (CycloneDX).
+	@mkdir -p build
+	@$(VENV)/bin/uv tool run --quiet --from cyclonedx-bom cyclonedx-py requirements requirements.txt \
+		--pyproject pyproject.toml --output-reproducible -o build/sbom.json
 
 install: $(VENV)/.dev ## Make the virtual environment, with the developer tools.
 
