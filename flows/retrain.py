@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
@@ -18,11 +19,13 @@ from digitflow.flows.spec import GATE, RunOptions, with_run_options
 from digitflow.flows.title import show
 from digitflow.flows.train import run_stages
 from digitflow.storage.errors import StorageError
-from digitflow.storage.history.models import model_name
+from digitflow.storage.history.models import LedgerEntry, model_name
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
-from digitflow.tasks.gate.decide import Verdict, promote_or_reject, publish_decision
-from digitflow.tasks.gate.decision import failed_markdown, stays
+from digitflow.tasks.gate.answer import wait_for_answer
+from digitflow.tasks.gate.approval import Approval, When
+from digitflow.tasks.gate.decide import promote_or_reject, publish_decision
+from digitflow.tasks.gate.decision import Verdict, failed_markdown, stays
 from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Rules
 from digitflow.tasks.gate.source import ask_source
@@ -46,6 +49,8 @@ def retrain(
     min_improvement: float,
     max_class_drop: float,
     floor: float,
+    approval: When,
+    approval_hours: float,
 ) -> State[Any]:
     """Train, and promote the new model if it beats the champion on the same test images."""
     cache = Store()
@@ -53,26 +58,35 @@ def retrain(
     rules = Rules(min_improvement, max_class_drop, floor)
     with cache.in_use():
         try:
-            return _ended(_retrain(cache, options, rules, model))
+            asks = Approval(approval, approval_hours)
+            return _ended(_retrain(cache, options, rules, asks, model))
         except CancelledRun:
             return Cancelled(message="stopped on request; what was finished is cached")
 
 
-def _retrain(cache: Store, options: RunOptions, rules: Rules, model: str | None) -> Verdict:
+def _retrain(
+    cache: Store, options: RunOptions, rules: Rules, asks: Approval, model: str | None
+) -> Verdict:
     source: SourceAnswer | None = None
     name = model or ""
+    question = _asked(cache)
+    if question is not None:  # this run has been suspended since, or killed
+        return _answered(cache, question)
     try:
         spec = options.spec()
         name = cache.models.named(model or model_name(spec.dataset.name))
         # Before any work: a decision that could not be written down is none.
         cache.models.ledger.check_writable()
         cache.models.check_certain(cache.models.state())
+        cache.models.close_late(flow_run.name or "unnamed")
         tell(cache)
         asked = ask_source.submit(spec.dataset, spec.mirrors, return_state=False)
         source = asked.result()
         summary = run_stages(cache, spec)
         # Quoted: Prefect would draw an edge from every stage that the summary speaks of.
-        judged = promote_or_reject.submit(quote(summary), rules, asked, name, return_state=False)
+        judged = promote_or_reject.submit(
+            quote(summary), rules, asks, asked, name, return_state=False
+        )
         verdict: Verdict = judged.result()
     except CancelledRun:
         raise
@@ -82,9 +96,28 @@ def _retrain(cache: Store, options: RunOptions, rules: Rules, model: str | None)
     publish_decision(verdict.headline, verdict.markdown)
     # Once more: whatever is wrong with the folder, the decision is made and has been told.
     write_results(cache, replace(summary, decision=verdict.markdown))
-    tags = [verdict.word.lower()]
+    # Only a deployment's run can wait; any other ends, and its question stays open.
+    question = _asked(cache) if deployment.id else None
+    tags = [verdict.word.lower()] if question is None else []
     show(summary.name, spec.dataset.name, spec.preset, summary.metrics, tags)
+    if question is not None:
+        return _answered(cache, question)
     # Last: a run that comes to no verdict leaves the next one its turn.
+    skip_what_was_missed()
+    return verdict
+
+
+def _asked(cache: Store) -> LedgerEntry | None:
+    return cache.models.state().asked_by(flow_run.id) if flow_run.id else None
+
+
+def _answered(cache: Store, question: LedgerEntry) -> Verdict:
+    verdict = wait_for_answer(cache, question)
+    tell(cache)
+    publish_decision(verdict.headline, verdict.markdown)
+    version = cache.models.state().versions[question.version]
+    name = str(question.details["run"])
+    show(name, version.dataset, version.preset, version.metrics, [verdict.word.lower()])
     skip_what_was_missed()
     return verdict
 

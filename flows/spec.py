@@ -28,6 +28,7 @@ from digitflow.flows.selection import Selection, StageName
 from digitflow.storage.history.runs import run_name
 from digitflow.tasks.data.datasets.places import check_place, display
 from digitflow.tasks.data.datasets.sources import DEFAULT_DATASET, Dataset, find
+from digitflow.tasks.gate.approval import When
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
     MOST_USED,
@@ -225,6 +226,18 @@ GATE = (
         "Maximum drop in the recall of any class (0 to 1).",
     ),
     Extra("floor", _Share, 0.5, "Minimum accuracy for promotion (0 to 1)."),
+    Extra(
+        "approval",
+        When,
+        "never",
+        "Whether a person is asked first: where the data is in doubt, or before each promotion.",
+    ),
+    Extra(
+        "approval_hours",
+        Annotated[float, Field(gt=0, le=720)],
+        24.0,
+        "Hours to wait for the person; without an answer the champion stays (up to 720).",
+    ),
 )
 
 

@@ -41,6 +41,10 @@ class VerdictError(LedgerError):
     """A person's verdict, a hold or a quarantine, stands against what is to be done."""
 
 
+class AnsweredError(VerdictError):
+    """What a person was asked needs no answer any more: somebody was first, or it is too late."""
+
+
 class RootUnreadableError(StorageError):
     """What says which objects are needed cannot be read, so none may be deleted."""
 

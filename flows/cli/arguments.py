@@ -18,6 +18,7 @@ from digitflow.tasks.data.datasets.sources import (
     added,
     is_path,
 )
+from digitflow.tasks.gate.approval import When
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
     PRESETS,
@@ -158,6 +159,10 @@ class RetrainArguments(DataArguments):
         "max_class_drop"
     ]
     floor: Annotated[float, _GATE_HELP["floor"], _SHARE] = _GATE_DEFAULTS["floor"]
+    approval: Annotated[When, _GATE_HELP["approval"]] = _GATE_DEFAULTS["approval"]
+    approval_hours: Annotated[
+        float, _GATE_HELP["approval_hours"], Parameter(validator=validators.Number(gt=0, lte=720))
+    ] = _GATE_DEFAULTS["approval_hours"]
 
     def gate(self) -> dict[str, Any]:
         """Return what the gate is told, as the flow takes it."""

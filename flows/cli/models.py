@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -136,6 +136,18 @@ def rollback(*, why: Why = "", model: Model = "") -> None:
 
 
 @models.command
+def approve(version: Version, /, *, why: Why, model: Model = "") -> None:
+    """Answer the gate, which asks about a version: make it the champion."""
+    _answer("promoted", version, why, model)
+
+
+@models.command
+def reject(version: Version, /, *, why: Why, model: Model = "") -> None:
+    """Answer the gate, which asks about a version: the champion stays."""
+    _answer("rejected", version, why, model)
+
+
+@models.command
 def quarantine(version: Version, /, *, why: Why) -> None:
     """Let nothing promote a version, nor another one of the same weights, until it is released."""
     cache = Store()
@@ -201,6 +213,25 @@ def print_verdicts_of_people(console: Console, state: State) -> None:
     """Print what is on hold and what is in quarantine, with author and reason."""
     for sentence in state.said_of():
         print_text(console, sentence, "yellow")
+
+
+def _answer(kind: Literal["promoted", "rejected"], version: str, why: str, model: str) -> None:
+    cache = Store()
+    chosen = cache.models.find(version)
+    question = cache.models.state().question(chosen, model)
+    if question is None:
+        message = (
+            f"nobody is asked about version {chosen.version}; to make it the champion: digitflow "
+            f"models promote {chosen.version}"
+        )
+        raise UnknownNameError(message)
+    answer = cache.models.answer(question, kind, why)
+    print_text(plain_console(), str(answer.details["headline"]))
+    _tell(cache)
+    if server_url() is not None:
+        from digitflow.tasks.gate.answer import let_end
+
+        let_end(question, answer)
 
 
 def _version(cache: Store, text: str | None) -> ModelVersion:

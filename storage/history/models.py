@@ -153,6 +153,11 @@ class LedgerEntry(Link):
         """Since when, by whom and why, as in ``since 2025-06-01 by ann@desk: exam week``."""
         return f"since {self.at[:10]} by {self.by}: {self.reason}"
 
+    @property
+    def until(self) -> str:
+        """Until when a person is asked for a verdict, ISO 8601 in UTC; empty if nobody is."""
+        return str(self.details.get("until", ""))
+
 
 ENTRIES = entries(LedgerEntry)
 
@@ -185,13 +190,17 @@ class Standing:
     hold
         The entry that put it on hold, or None.
     verdicts
-        The gate's, oldest first.
+        The gate's, and what people answered where it asked; oldest first.
+    questions
+        What the gate has asked and nobody has answered, by the version's identity. A move of the
+        champion ends them all: they were about another one.
     """
 
     moves: list[Move] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
     hold: LedgerEntry | None = None
     verdicts: list[LedgerEntry] = field(default_factory=list)
+    questions: dict[str, LedgerEntry] = field(default_factory=dict)
 
 
 class State:
@@ -258,7 +267,7 @@ class State:
     def said_of(self, model: str | None = None) -> list[str]:
         """Return what people have said of a named model, or of all, and not taken back.
 
-        A sentence each: what is on hold, then what is in quarantine.
+        A sentence each: what is on hold, what is in quarantine, and what they are asked.
         """
         holds = [
             f"the champion of {name} is on hold {standing.hold.said}"
@@ -270,7 +279,15 @@ class State:
             for each, entry in self.quarantined.items()
             if model in (None, self.named(self.versions[each]))
         ]
-        return holds + quarantines
+        questions = [
+            f"a verdict on version {self.versions[each].version} of {name} is awaited until "
+            f"{entry.until[:16].replace('T', ' ')} UTC: digitflow models approve or reject "
+            f"{self.versions[each].version}"
+            for name, standing in sorted(self.standings.items())
+            for each, entry in standing.questions.items()
+            if model in (None, name)
+        ]
+        return holds + quarantines + questions
 
     @property
     def verdicts(self) -> list[LedgerEntry]:
@@ -282,6 +299,31 @@ class State:
         for entry in reversed(self.standings.get(model, Standing()).verdicts):
             known = self.versions.get(entry.version)
             if known is not None and judged_alike(known, version):
+                return entry
+        return None
+
+    def question(self, version: ModelVersion, model: str = "") -> LedgerEntry | None:
+        """Return what the gate asks about a version of a model, or of any; None if it does not."""
+        for name, standing in self.standings.items():
+            if version.id in standing.questions and model in ("", name):
+                return standing.questions[version.id]
+        return None
+
+    def asked_by(self, flow_run: str) -> LedgerEntry | None:
+        """Return the question of a flow run, answered or not, or None."""
+        for entry in reversed(self.verdicts):
+            if entry.until and entry.details.get("flow_run") == flow_run:
+                return entry
+        return None
+
+    def is_open(self, question: LedgerEntry) -> bool:
+        """Return whether nobody has answered a question, and nothing has made it idle."""
+        return self.standing(question.model).questions.get(question.version) == question
+
+    def answer(self, question: LedgerEntry) -> LedgerEntry | None:
+        """Return the entry that answers a question, or None."""
+        for entry in self.standing(question.model).verdicts:
+            if entry.details.get("answers") == question.order:
                 return entry
         return None
 
@@ -301,14 +343,18 @@ class State:
                 self._move(entry)
                 settled = entry.details.get("settles", ())
                 self.lost = [each for each in self.lost if each not in settled]
-                if not entry.by_hand:
+                if not entry.by_hand or "answers" in entry.details:
                     self.standing(entry.model).verdicts.append(entry)
             case "rolled-back" if entry.version in self.versions:
                 if (left := entry.details.get("left")) in self.versions:
                     self.quarantined[str(left)] = entry
                 self._move(entry)
             case "rejected" | "held":
-                self.standing(entry.model).verdicts.append(entry)
+                standing = self.standing(entry.model)
+                standing.verdicts.append(entry)
+                standing.questions.pop(entry.version, None)
+                if entry.until and entry.version in self.versions:
+                    standing.questions[entry.version] = entry
             case "quarantine" if entry.version in self.versions:
                 self.quarantined[entry.version] = entry
             case "hold":
@@ -345,6 +391,7 @@ class State:
 
     def _move(self, entry: LedgerEntry) -> None:
         standing = self.standing(entry.model)
+        standing.questions.clear()
         number = self.versions[entry.version].version
         standing.moves.append(Move(number, entry.at, entry.reason, entry.by))
         if entry.kind == "rolled-back" and entry.version in standing.back:

@@ -10,13 +10,15 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from operator import is_not
-from typing import Any
+from typing import Any, Literal
 
 from digitflow.storage.backends.base import Backend
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.errors import (
+    AnsweredError,
     LedgerError,
     MovedMeanwhileError,
     UnknownNameError,
@@ -322,6 +324,90 @@ class ModelStore:
 
         self._append(decide)
 
+    def answer(
+        self,
+        question: LedgerEntry,
+        kind: Literal["promoted", "rejected", "held"],
+        why: str,
+        *,
+        by: str = "",
+        by_hand: bool = True,
+    ) -> LedgerEntry:
+        """Answer what the gate has asked: promote the version, or leave the champion.
+
+        Whoever answers first is the one who has answered.
+
+        Parameters
+        ----------
+        question
+            The gate's entry.
+        kind
+            ``held`` where the time has passed without a verdict.
+        why
+            The reason.
+        by
+            Who answers; by default a person, here.
+        by_hand
+            Whether that is a person.
+
+        Raises
+        ------
+        AnsweredError
+            If the question has been answered, the champion has been moved, or the time is over.
+        VerdictError
+            If the version is to be promoted, and is in quarantine or the champion on hold.
+        LedgerError
+            If the version is to be promoted, and entries are lost.
+        StorageError
+            If the version is to be promoted, and its weights, predictions or calibration are
+            missing or damaged.
+        """
+        by = by or person()
+        chosen = self.state().versions[question.version]
+        if kind == "promoted":
+            self._check_sound(chosen)
+
+        def decide(state: State) -> Draft:
+            champion = state.champion(question.model)
+            number = None if champion is None else champion.version
+            stays = f"version {number} stays the champion" if champion else "there is no champion"
+            match kind:
+                case "promoted":
+                    instead = f", in place of version {number}" if champion else ""
+                    said = f"Version {chosen.version} is the champion{instead}; approved by {by}"
+                case "rejected":
+                    said = f"Version {chosen.version} is rejected by {by}; {stays}"
+                case "held":
+                    said = f"Held: version {chosen.version} is not promoted; {stays}"
+            self._check_open(state, question, chosen, late=kind == "promoted")
+            if kind == "promoted":
+                self._check_free(state, question.model, chosen, by_hand=False)
+            details = {**question.details, "headline": f"{said}: {why}", "answers": question.order}
+            del details["until"]
+            passed = str(details.pop("passed", ""))
+            return {
+                "kind": kind,
+                "by": by,
+                "by_hand": by_hand,
+                # A champion that has passed the gate as well is one of its line.
+                "reason": f"{passed}; approved: {why}" if passed and kind == "promoted" else why,
+                "model": question.model,
+                "version": question.version,
+                "details": details,
+            }
+
+        self._append(decide)
+        return self._applied[-1]
+
+    def close_late(self, by: str) -> None:
+        """Note of each question whose time is over that nobody has answered."""
+        for standing in [*self.state().standings.values()]:
+            for question in [*standing.questions.values()]:
+                if question.until < now():
+                    with suppress(AnsweredError):  # somebody else has noted it meanwhile
+                        why = f"nobody answered until {question.until[:16].replace('T', ' ')} UTC"
+                        self.answer(question, "held", why, by=by, by_hand=False)
+
     def quarantine(self, version: int, why: str) -> ModelVersion:
         """Let nothing promote a version, nor one of the same weights, until it is released.
 
@@ -445,6 +531,31 @@ class ModelStore:
                 f"digitflow models release {version.version}"
             )
             raise VerdictError(message)
+
+    @staticmethod
+    def _check_open(
+        state: State, question: LedgerEntry, version: ModelVersion, *, late: bool
+    ) -> None:
+        answer = state.answer(question)
+        if answer is not None:
+            message = (
+                f"version {version.version} was {answer.kind} on {answer.at[:10]} by {answer.by}: "
+                f"{answer.reason}"
+            )
+            raise AnsweredError(message)
+        if not state.is_open(question):
+            message = (
+                f"the champion of {question.model} has been moved, or version {version.version} "
+                "judged, since the question was asked"
+            )
+            raise AnsweredError(message)
+        if late and question.until < now():
+            message = (
+                f"a verdict on version {version.version} was awaited until "
+                f"{question.until[:16].replace('T', ' ')} UTC. To promote it all the same: "
+                f"digitflow models promote {version.version}"
+            )
+            raise AnsweredError(message)
 
     def _check_sound(self, version: ModelVersion) -> None:
         for artifact in version.artifacts:

@@ -6,7 +6,7 @@ Never cached: a decision belongs to its day.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from prefect import get_run_logger
@@ -17,9 +17,11 @@ from digitflow.storage.history.models import LedgerEntry, ModelVersion, Move, St
 from digitflow.storage.store import Store
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.engine.step import step
+from digitflow.tasks.gate.approval import Approval
 from digitflow.tasks.gate.candidate import check_comparable
 from digitflow.tasks.gate.compare import champions_standing, compare
 from digitflow.tasks.gate.decision import (
+    Verdict,
     decision_headline,
     decision_json,
     decision_markdown,
@@ -36,18 +38,9 @@ from digitflow.tasks.reporting.run_summary import RunSummary
 _PASSED = "passed the gate in run"
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a retraining ended: in a word for the run's state, in a sentence, and at length."""
-
-    word: Literal["Promoted", "Rejected", "Held", "Unchanged", "Unconfirmed"]
-    headline: str
-    markdown: str
-
-
 @step("gate", "Compare the new model with the champion, promote or reject it, and say why.")
 def promote_or_reject(
-    summary: RunSummary, rules: Rules, source: SourceAnswer, model: str
+    summary: RunSummary, rules: Rules, approval: Approval, source: SourceAnswer, model: str
 ) -> Verdict:
     """Put the model of a finished run through the gate.
 
@@ -57,6 +50,8 @@ def promote_or_reject(
         The run.
     rules
         What the gate requires.
+    approval
+        When it asks a person.
     source
         What the data's source answered.
     model
@@ -116,6 +111,14 @@ def promote_or_reject(
                 f"Held: version {challenger.version} passed the gate, and the champion of {model} "
                 f"is on hold {hold.said}"
             )
+        # Whoever put the champion on hold has answered already.
+        is_asked = hold is None and approval.asks(word)
+        if is_asked and word == "Promoted":
+            word = "Held"
+            headline = (
+                f"Held: version {challenger.version} passed the gate and waits for a person's "
+                f"verdict; {stays(champion)}"
+            )
         numbers = {
             "headline": headline,
             "version": challenger.version,
@@ -127,6 +130,10 @@ def promote_or_reject(
             **decision_json(decision, rules),
             **found.to_json(),
         }
+        if is_asked:
+            numbers["until"] = approval.until()
+            if found.word == "Promoted":
+                numbers["passed"] = _passed(summary, decision)
         try:
             if word == "Promoted":
                 _promote(cache, summary, decision, challenger, champion, model, numbers)
@@ -151,6 +158,7 @@ def promote_or_reject(
         data=found.data,
         standing=standing,
         notices=state.said_of(model),
+        is_asked=is_asked,
     )
     if word != found.word:
         text = f"# {headline}\n\n{text.partition(chr(10))[2].lstrip()}"
@@ -192,8 +200,9 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
     )
     if last is not None and is_known:
         return (
-            f"Nothing new: version {challenger.version} was {last.kind} on {last.at[:10]} (run "
-            f"{last.by}), and nothing has changed since; {stays(champion)}"
+            f"Nothing new: version {challenger.version} was {last.kind} on {last.at[:10]} "
+            f"({'by' if last.by_hand else 'run'} {last.by}), and nothing has changed since; "
+            f"{stays(champion)}"
         )
     return None
 
@@ -252,13 +261,17 @@ def _promote(
     model: str,
     numbers: dict[str, Any],
 ) -> None:
-    before = decision.champion_accuracy
-    against = "" if before is None else f" against {before:.4f}"
     cache.models.promote(
         challenger.version,
-        f"{_PASSED} {summary.name}: {decision.challenger_accuracy:.4f}{against}",
+        _passed(summary, decision),
         model,
         judged_against=None if champion is None else champion.version,
         by=summary.name,
         details=numbers,
     )
+
+
+def _passed(summary: RunSummary, decision: Decision) -> str:
+    before = decision.champion_accuracy
+    against = "" if before is None else f" against {before:.4f}"
+    return f"{_PASSED} {summary.name}: {decision.challenger_accuracy:.4f}{against}"

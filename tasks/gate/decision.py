@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from digitflow.storage.history.models import ModelVersion
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.data import DataCheck
 from digitflow.tasks.gate.rules import Check, Decision, Rules
 from digitflow.tasks.reporting.render import render
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a retraining ended: in a word for the run's state, in a sentence, and at length."""
+
+    word: Literal["Promoted", "Rejected", "Held", "Unchanged", "Unconfirmed"]
+    headline: str
+    markdown: str
 
 
 def decision_headline(
@@ -58,6 +68,7 @@ def decision_markdown(
     data: Sequence[DataCheck] = (),
     standing: str = "",
     notices: Sequence[str] = (),
+    is_asked: bool = False,
 ) -> str:
     """Return the whole decision: the requirements first, then both models, then the source.
 
@@ -77,6 +88,8 @@ def decision_markdown(
         What is known of the accuracy of the one that is the champion now; empty for nothing.
     notices
         What people have said of the named model: holds and quarantines.
+    is_asked
+        Whether a person is asked for the verdict.
     """
     doubts = [check for check in data if not check.met]
     scores = [("accuracy", decision.champion_accuracy, decision.challenger_accuracy)]
@@ -92,6 +105,7 @@ def decision_markdown(
         challenger=challenger,
         champion=champion,
         scores=scores,
+        is_asked=is_asked,
         source=source,
         drift=drift,
     )

@@ -26,7 +26,8 @@ COMMANDS = """\
 run --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members --refresh \
 --from --until --quiet --verbose
 retrain --preset=tutorial --dataset --mirror --set --workers --scheduler --output --model \
---min-improvement=0.0 --max-class-drop=0.02 --floor=0.5 --quiet --verbose
+--min-improvement=0.0 --max-class-drop=0.02 --floor=0.5 --approval=never --approval-hours=24.0 \
+--quiet --verbose
 plan FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members \
 --refresh --from --until --param --json
 sweep FILE --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
@@ -39,6 +40,8 @@ models --json
 models show VERSION --json
 models promote VERSION! --why=promoted by hand --model
 models rollback --why --model
+models approve VERSION! --why! --model
+models reject VERSION! --why! --model
 models quarantine VERSION! --why!
 models hold MODEL --why!
 models release WHAT! --why

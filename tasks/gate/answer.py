@@ -1,0 +1,105 @@
+"""A person in the loop: the gate asks, the run is suspended, and the ledger has the answer.
+
+What the gate asks is an entry of the ledger that promotes nothing. So a server that is away, a
+killed run and an answer that never comes all leave the champion where it is. A person answers in
+the form on the run's page, or with `digitflow models approve` or `reject`; who is first has
+answered.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectException
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+from digitflow.storage.errors import AnsweredError, VerdictError
+from digitflow.storage.history.models import LedgerEntry
+from digitflow.storage.store import Store
+from digitflow.tasks.gate.decision import Verdict
+from digitflow.tasks.reporting.render import render
+
+
+class Answer(RunInput):
+    """What a person says in the form."""
+
+    verdict: Literal["promote", "reject"] = Field(description="Is it to be the champion?")
+    reason: str = Field(min_length=1, description="For the history.")
+    name: str = Field(min_length=1, description="Who you are, for the history.")
+
+
+def wait_for_answer(cache: Store, question: LedgerEntry) -> Verdict:
+    """Suspend the run until a person has answered its question; return how it ends.
+
+    To be called by the flow of a deployment's run itself, each time that it starts.
+
+    Raises
+    ------
+    prefect.exceptions.Pause
+        If nobody has answered yet: the run's process ends, and the next one comes here again.
+    """
+    refused = ""
+    left = datetime.fromisoformat(question.until) - datetime.now(UTC)
+    if left <= timedelta(0):
+        cache.models.close_late(str(question.details["run"]))
+    elif cache.models.state().is_open(question):
+        text = render("question.md", headline=question.details["headline"], until=question.until)
+        given = suspend_flow_run(
+            wait_for_input=Answer.with_initial_data(description=text),
+            timeout=int(left.total_seconds()) + 1,
+            key=question.token,  # so that a process that begins again asks nothing twice
+        )
+        if given is not None:
+            refused = _note(cache, question, given)
+    return _verdict(cache, question, refused)
+
+
+def let_end(question: LedgerEntry, answer: LedgerEntry) -> None:
+    """Resume the run that waits for an answer which the ledger has.
+
+    Where there is none, as on another server, that is no fault: nothing depends on it.
+    """
+    verdict = "promote" if answer.kind == "promoted" else "reject"
+    given = {"verdict": verdict, "reason": answer.reason, "name": answer.by}
+    with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as client:
+        client.resume_flow_run(UUID(str(question.details["flow_run"])), run_input=given)
+
+
+def _note(cache: Store, question: LedgerEntry, given: Answer) -> str:
+    """Write an answer down; return why it was not to be, if it was not."""
+    kind: Literal["promoted", "rejected"]
+    kind = "promoted" if given.verdict == "promote" else "rejected"
+    by = f"{given.name} in the Prefect UI"
+    try:
+        cache.models.answer(question, kind, given.reason, by=by)
+    except AnsweredError as first:
+        get_run_logger().info("Not needed: %s", first)
+    except VerdictError as hold:
+        return str(hold)
+    return ""
+
+
+def _verdict(cache: Store, question: LedgerEntry, refused: str) -> Verdict:
+    state = cache.models.state()
+    answer = state.answer(question)
+    asked = str(question.details["headline"])
+    headline = asked if answer is None else str(answer.details["headline"])
+    if refused:
+        headline = f"{asked}. It was not promoted: {refused}"
+    elif answer is None and not state.is_open(question):
+        headline = f"{asked}. That needs no answer any more: the champion has been moved"
+    words: dict[str, Literal["Promoted", "Rejected", "Held"]]
+    words = {"promoted": "Promoted", "rejected": "Rejected"}
+    word = words.get("" if answer is None else answer.kind, "Held")
+    text = render(
+        "answered.md", headline=headline, asked=asked, notices=state.said_of(question.model)
+    )
+    return Verdict(word, headline, text)
