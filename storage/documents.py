@@ -303,6 +303,11 @@ class Documents(Generic[T]):
             originals = []  # something else lies there; whoever reads one heals it
         return dict(sorted({**self._named(copies), **self._named(originals)}.items()))
 
+    def some(self, within: str, most: int) -> dict[str, Entry]:
+        """Return what `entries` would of a folder, or of some in it where that is large."""
+        folder = f"{self.kind.folder}/{within}"
+        return self._named(self.backend.some(folder, self.kind.depth - 1, most))
+
     def names(self) -> set[str]:
         """Return the names of all documents, without a look at their files."""
         copies = self._names_of_copies()
@@ -341,7 +346,7 @@ class Documents(Generic[T]):
             return []  # `verify` says so
         return [replace(entry, name=entry.name.removeprefix(f"{COPIES}/")) for entry in found]
 
-    def _named(self, listed: list[Entry]) -> dict[str, Entry]:
+    def _named(self, listed: Iterable[Entry]) -> dict[str, Entry]:
         named = {self.kind.name_in(entry.name): entry for entry in listed}
         return {name: entry for name, entry in named.items() if name is not None}
 

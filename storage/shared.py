@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 # So many of a stage's newest records are fetched to explain a miss, and to be shown.
 _MOST_RECORDS = 20
+# So many names are looked through for them, in five requests: of more records, these are any.
+_MOST_NAMES = 5_000
 
 
 class SharedStore:
@@ -193,7 +195,7 @@ class SharedDocuments(LocalDocuments[T]):
 
     def _gather(self, within: str) -> None:
         """Fetch what other machines have; of a folder the newest."""
-        there = self._there.entries(within)
+        there = self._there.some(within, _MOST_NAMES) if within else self._there.entries()
         newest = sorted(there, key=lambda name: there[name].modified, reverse=True)
         wanted = {
             self.kind.file(name): name

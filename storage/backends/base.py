@@ -7,7 +7,7 @@ how a write becomes visible whole, is decided here below and nowhere above.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,10 @@ class Backend(ABC):
             If something else than a folder lies there, or it cannot be read: that is not the same
             as a folder that is not there yet, which is empty.
         """
+
+    def some(self, folder: str, depth: int, most: int) -> Sequence[Entry]:
+        """Return what `list` would, or where that takes many requests about so many of it."""
+        return self.list(folder, depth)
 
     def names(self, folder: str, depth: int = 1) -> Iterable[str]:
         """Return the names of what `list` would return, in any order; raises as `list`."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import configparser
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from digitflow.storage.backends.base import check_name as checked
 PART_BYTES = 16 * 2**20
 _PARTS_AT_ONCE = 4
 _ATTEMPTS = 5
+_A_PAGE = 1_000  # objects that one request lists
 # A transfer as a whole has a deadline that grows with its size, see `remote.py`; obstore's own
 # would be the same for every size.
 _CLIENT = {"connect_timeout": "5s", "timeout": "7days"}
@@ -49,16 +51,16 @@ class Bucket(Backend):
 
     def list(self, folder: str, depth: int = 1) -> list[Entry]:
         """Return what lies there, in one request for each thousand objects below the folder."""
+        return sorted(self._listed(folder, depth), key=lambda entry: entry.name)
+
+    def some(self, folder: str, depth: int, most: int) -> Sequence[Entry]:
+        """Return so many of what lies there; the others are not asked for."""
+        return [*islice(self._listed(folder, depth, min(most, _A_PAGE)), most)]
+
+    def _listed(self, folder: str, depth: int, at_once: int = _A_PAGE) -> Iterator[Entry]:
         slashes = folder.count("/") + depth
-        return sorted(
-            (
-                _entry(each)
-                for chunk in self._store.list(checked(folder))
-                for each in chunk
-                if each["path"].count("/") == slashes
-            ),
-            key=lambda entry: entry.name,
-        )
+        for chunk in self._store.list(checked(folder), chunk_size=at_once):
+            yield from (_entry(each) for each in chunk if each["path"].count("/") == slashes)
 
     def stat(self, name: str) -> Entry | None:
         """Return what is known of an object, in one request."""

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -103,6 +103,10 @@ class Remote(Backend):
     def list(self, folder: str, depth: int = 1) -> list[Entry]:
         """Return what lies there."""
         return self._ask(lambda place: place.list(folder, depth))
+
+    def some(self, folder: str, depth: int, most: int) -> Sequence[Entry]:
+        """Return some of what lies there."""
+        return self._ask(lambda place: place.some(folder, depth, most))
 
     def stat(self, name: str) -> Entry | None:
         """Return what is known of something, or None."""

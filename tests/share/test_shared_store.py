@@ -1,6 +1,7 @@
 """Two machines share what either of them computes, on S3, in a folder and in memory."""
 
 import logging
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from digitflow.storage import shared
 from digitflow.storage.digests import digest_bytes
 from digitflow.storage.history.runs import RunRecord
 from digitflow.storage.keys import StageKey
@@ -89,6 +91,24 @@ def test_bytes_that_are_there_are_not_sent_again(machine: Machine, s3: S3) -> No
     assert sent[0].endswith(f"records/squares/{other.digest()}.json")
     # Nor fetched, for they have just been made here.
     assert not [each for each in requests if each.method == "GET" and "/objects/" in each.path]
+
+
+def test_what_a_miss_costs(machine: Machine, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 40 requests on a machine that has nothing, however many records there are."""
+    first = machine("first")
+    for size in range(1, 25):
+        squares(first, size)
+    # As 6,000 records would be, of which each request lists a thousand.
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "4")
+    monkeypatch.setattr(shared, "_MOST_NAMES", shared._MOST_NAMES // 250)
+
+    with s3.counting() as requests:
+        outcome, ran = squares(machine("second"), 1_000)
+
+    assert ran == 1
+    assert re.fullmatch(r"parameter size \d+ → 1000", outcome.reasons[0])
+    assert len([each for each in requests if "list-type" in each.query]) <= 5
+    assert len(requests) <= 40
 
 
 def test_a_miss_is_explained_with_the_records_of_others(any_machine: Machine) -> None:
