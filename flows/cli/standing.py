@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -25,16 +26,22 @@ from digitflow.storage.digests import short
 from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.history.models import LedgerEntry, ModelVersion, Standing, State
 from digitflow.storage.history.registry import lost_entries
+from digitflow.storage.records import now
 from digitflow.storage.store import Store
 from digitflow.tasks.gate.difference import Difference, difference
 
 CERTAIN, UNCERTAIN = 0, 1
+Html = Annotated[
+    Path | None, Parameter(help="File to write it to, too, as one page that fetches nothing.")
+]
 _MOST_IMAGES = 20  # that are named
+_NUMBERS = ("version", "accuracy", "champion", "its accuracy")
 
 
 def status(
     *,
     last: Annotated[int, Parameter(help="Number of verdicts a model.", validator=AT_LEAST_ONE)] = 7,
+    html: Html = None,
     json: Json = False,
 ) -> int:
     """Print each named model's champion, the gate's last verdicts, and what people have said.
@@ -44,9 +51,14 @@ def status(
     int
         0, or 1 if it is not certain which version is the champion.
     """
-    registry = Store().models
+    cache = Store()
+    registry = cache.models
     state = registry.state()
     console = plain_console()
+    if html is not None:
+        notices = [lost_entries(state, registry.ledger)] if state.lost else []
+        sections = [_section(cache, state, name, last) for name in sorted(state.standings)]
+        _write(html, "Where models stand", [*notices, *state.said_of()], sections)
     if json:
         console.print_json(
             data={
@@ -79,6 +91,7 @@ def why(
     ],
     /,
     *,
+    html: Html = None,
     json: Json = False,
 ) -> None:
     """Print what differs between a version and its champion, and what the gate said of it.
@@ -97,10 +110,75 @@ def why(
     found = difference(cache, version, other)
     verdicts = [entry for entry in state.verdicts if entry.version == version.id]
     console = plain_console()
+    shown = _shown(state, version, other, model, found, verdicts)
+    if html is not None:
+        section = _compared(cache, version, other, found)
+        section["rows"] = [
+            {"": each, "found": "\n".join(said) if isinstance(said, list) else said}
+            for each, said in shown.items()
+        ]
+        title = f"Version {version.version} of {model}"
+        _write(html, title, state.said_of(model), [section])
     if json:
         console.print_json(data=_document(version, other, model, found, verdicts))
         return
-    print_fields(console, _shown(state, version, other, model, found, verdicts))
+    print_fields(console, shown)
+
+
+def _section(cache: Store, state: State, name: str, last: int) -> dict[str, Any]:
+    """Return what a page says of a named model: champion, verdicts, and what it is better at."""
+    champion, standing = state.champion(name), state.standing(name)
+    section: dict[str, Any] = {"lines": _champion_lines(state, name), "figures": []}
+    if champion is not None and len(standing.back) > 1:
+        before = state.versions[standing.back[-2]]
+        section = _compared(cache, champion, before, difference(cache, champion, before))
+        section["lines"] = _champion_lines(state, name)
+    rows = [
+        {**_row(state, entry), "why": entry.details.get("headline", entry.reason)}
+        for entry in standing.verdicts[: -last - 1 : -1]
+    ]
+    return {**section, "title": name, "rows": rows}
+
+
+def _compared(
+    cache: Store, version: ModelVersion, other: ModelVersion, found: Difference
+) -> dict[str, Any]:
+    figures = []
+    if found.images is not None and (found.images.gained or found.images.lost):
+        from digitflow.tasks.gate.pictures import gained_and_lost  # Matplotlib takes a second
+
+        figures = gained_and_lost(cache, version, other, found.images)
+    title = f"Against version {other.version}"
+    return {"title": title, "lines": [], "rows": [], "figures": figures}
+
+
+def _write(file: Path, title: str, notices: list[str], sections: list[dict[str, Any]]) -> None:
+    from digitflow.tasks.reporting.render import render
+
+    written = f"digitflow, {local_time(now())}"
+    page = render(
+        "standing.html",
+        title=title,
+        written=written,
+        notices=notices,
+        sections=sections,
+        numeric=_NUMBERS,
+    )
+    file.write_text(page, encoding="utf-8")
+
+
+def _champion_lines(state: State, name: str) -> list[str]:
+    champion = state.champion(name)
+    if champion is None:
+        return ["no champion yet"]
+    move = state.standing(name).moves[-1]
+    accuracy = champion.metrics.get("test_accuracy")
+    measured = "" if accuracy is None else f", {accuracy:.4f} on its test images"
+    return [
+        f"version {champion.version} ({short(champion.id)}…) is the champion, "
+        f"{age(move.at)}{measured}",
+        f"{move.why}{f' ({move.by})' if move.by else ''}",
+    ]
 
 
 def _model(state: State, name: str, standing: Standing, last: int) -> dict[str, Any]:
@@ -130,44 +208,32 @@ def _verdict(state: State, entry: LedgerEntry) -> dict[str, Any]:
     }
 
 
+def _row(state: State, entry: LedgerEntry) -> dict[str, str]:
+    found = _verdict(state, entry)
+    numbers = ("version", "accuracy", "champion", "champion_accuracy")
+    return {
+        "night": local_time(entry.at),
+        "verdict": entry.kind,
+        **{name: as_number(found[each]) for name, each in zip(_NUMBERS, numbers, strict=True)},
+        "run": entry.by,
+    }
+
+
 def _said(entry: LedgerEntry) -> dict[str, str]:
     return {"at": entry.at, "by": entry.by, "reason": entry.reason}
 
 
 def _print_model(console: Console, state: State, name: str, standing: Standing, last: int) -> None:
-    champion = state.champion(name)
-    if champion is None:
-        print_text(console, f"{name}: no champion yet")
-    else:
-        move = standing.moves[-1]
-        accuracy = champion.metrics.get("test_accuracy")
-        measured = "" if accuracy is None else f", {accuracy:.4f} on its test images"
-        print_text(
-            console,
-            f"{name}: version {champion.version} ({short(champion.id)}…) is the champion, "
-            f"{age(move.at)}{measured}",
-        )
-        print_text(console, f"  {move.why}{f' ({move.by})' if move.by else ''}", "dim")
+    first, *others = _champion_lines(state, name)
+    print_text(console, f"{name}: {first}")
+    for line in others:
+        print_text(console, f"  {line}", "dim")
     if not standing.verdicts:
         return
-    shown = table(
-        word("night"),
-        word("verdict"),
-        number("version"),
-        number("accuracy"),
-        number("champion"),
-        number("its accuracy"),
-        word("run"),
-    )
-    for entry in standing.verdicts[: -last - 1 : -1]:
-        row = _verdict(state, entry)
-        shown.add_row(
-            local_time(entry.at),
-            entry.kind,
-            *(as_number(row[each]) for each in ("version", "accuracy", "champion")),
-            as_number(row["champion_accuracy"]),
-            entry.by,
-        )
+    rows = [_row(state, entry) for entry in standing.verdicts[: -last - 1 : -1]]
+    shown = table(*((number if each in _NUMBERS else word)(each) for each in rows[0]))
+    for row in rows:
+        shown.add_row(*row.values())
     print_table(console, shown)
 
 

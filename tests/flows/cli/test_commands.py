@@ -46,8 +46,8 @@ models quarantine VERSION! --why!
 models hold MODEL --why!
 models release WHAT! --why
 models export VERSION --to!
-status --last=7 --json
-why NAME! --json
+status --last=7 --html --json
+why NAME! --html --json
 reproduce VERSION! --venv --restore --json
 predict FILES --model --json --csv --record
 drift --model --last=10 --json

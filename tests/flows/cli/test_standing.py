@@ -13,6 +13,7 @@ from digitflow.flows.cli.app import main
 from digitflow.storage.formats.artifacts import write_artifact
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
+from digitflow.tasks.figures.mistakes import mistakes_figure
 from tests.registered import put
 
 LABELS = np.array([0, 1, 0, 1])
@@ -111,3 +112,46 @@ def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("ledger", "ledger-copies"):
         (store.root / folder / "00000002.json").unlink()
     assert "digitflow models promote VERSION" in said(capsys, "status", code=1)
+
+
+def test_pages_show_what_was_gained_and_lost(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with store.objects.temporary(".npy") as file:
+        write_artifact("npy", file, np.arange(4 * 9, dtype=np.uint8).reshape(4, 3, 3))
+        inputs, _ = store.objects.add(file)
+    data = {**trained(store, 1, [0, 1, 1, 1]).data, "test_inputs": inputs}
+    trained(store, 2, [0, 1, 1, 1], data=data)
+    trained(store, 3, [1, 1, 0, 1], data=data, class_names=("<b>", "1"))
+    store.models.promote(2, "first")
+    store.models.promote(3, "<script>better</script>")
+    drawn = []
+
+    def remember(images: Any, labels: Any, predicted: Any, *args: Any, **named: Any) -> Any:
+        drawn.append((named["dataset"], (labels != predicted).nonzero()[0].tolist()))
+        return mistakes_figure(images, labels, predicted, *args, **named)
+
+    monkeypatch.setattr("digitflow.tasks.figures.mistakes.mistakes_figure", remember)
+    pages = []
+    for command in ("status", "why 3"):
+        said(capsys, *command.split(), "--html", str(tmp_path / "page.html"))
+        pages.append((tmp_path / "page.html").read_text(encoding="utf-8"))
+    expected = [("Gained: wrong by version 2 alone", [2]), ("Lost: wrong by version 3 alone", [0])]
+    assert drawn == [*expected, *expected]
+    for page in pages:
+        assert page.count('src="data:image/png;base64,') == 2
+        assert "default-src 'none'" in page
+        assert "<script" not in page
+        assert "<b>" not in page
+    assert "version 3 (" in pages[0]
+    assert "1 of 4 test images: 2" in pages[1]
+
+    # Without the test images there is the page all the same.
+    store.objects.path(inputs).unlink()
+    said(capsys, "status", "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "data:image" not in page
+    assert "version 3 (" in page
