@@ -11,6 +11,7 @@ pytest.importorskip("selenium", reason="selenium is not installed: make install"
 
 from digitflow.tasks.reporting.html_report import page  # noqa: E402
 from digitflow.tasks.reporting.report import FIGURES  # noqa: E402
+from tests.reporting.test_cards import CONFUSION, METRICS, TRAINING, TWO  # noqa: E402
 from tests.reporting.test_html_report import HOSTILE, contents, summary  # noqa: E402
 from tests.ui.browser import IN_A_BROWSER, Browser, running_browser  # noqa: E402
 
@@ -29,7 +30,9 @@ def picture() -> bytes:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("report")
     figures = dict.fromkeys(FIGURES, picture())
-    text = page(summary(name=HOSTILE, decision=DECISION), contents(figures=figures))
+    known = {"source": TWO, "named": HOSTILE, "metrics": METRICS}
+    shown = summary(name=HOSTILE, decision=DECISION, **known)
+    text = page(shown, contents(figures=figures, confusion=CONFUSION, training=TRAINING))
     (folder / "report.html").write_text(text, encoding="utf-8")
     with running_browser(folder.as_uri()) as browser:
         yield browser
@@ -43,7 +46,7 @@ def test_fits_every_screen(browser: Browser, width: int, scheme: str) -> None:
     command("Emulation.setDeviceMetricsOverride", size)
     feature = {"name": "prefers-color-scheme", "value": scheme}
     command("Emulation.setEmulatedMedia", {"features": [feature]})
-    browser.open("/report.html", "Version 5 is rejected", HOSTILE)
+    browser.open("/report.html", "Version 5 is rejected", "Model card", "Datasheet", HOSTILE)
     assert browser.wait_for_pictures(len(FIGURES)) == dict.fromkeys(FIGURES.values(), 990)
     shown: dict[str, Any] = browser.driver.execute_script(
         "return {width: document.documentElement.scrollWidth,"
