@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -187,6 +187,31 @@ def as_number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def showing_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what is told how much is done of how much: a bar in a terminal, now and then a line.
+
+    On stderr, so that what is printed can be piped on.
+    """
+    console = plain_console(stderr=True)
+    said = time.monotonic()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+        bars: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal said
+            if total and what not in bars:
+                bars[what] = shown.add_task(what, total=total)
+            if total:
+                shown.update(bars[what], completed=done)
+            is_due = done and time.monotonic() - said >= _SECONDS_BETWEEN_LINES
+            if is_due and not console.is_terminal:
+                said = time.monotonic()
+                print_text(console, f"  {what}: {done:,}/{total:,} · {done / total:.0%}")
+
+        yield tell
 
 
 class Terminal:

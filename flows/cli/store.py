@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from digitflow.flows.cli.arguments import Json
-from digitflow.flows.cli.render import megabytes, plain_console, print_text
+from digitflow.flows.cli.render import megabytes, plain_console, print_text, showing_progress
 from digitflow.storage.store import Store
 from digitflow.storage.upkeep.gc import find_garbage, sweep
 from digitflow.storage.upkeep.places import MIN_KEEP_DAYS
@@ -60,15 +60,17 @@ def gc(
         )
         raise ParameterError(message)
     place, option = _place(cache, shared)
-    items = (sweep if apply else find_garbage)(cache, keep_days, shared=shared).items
+    with showing_progress() as tell:
+        found = (sweep if apply else find_garbage)(cache, keep_days, shared=shared, tell=tell)
+    items = found.items
     console = plain_console()
     size = sum(item.size for item in items)
     if json:
-        found = [
+        listed = [
             {"kind": each.kind, **_where(cache, shared, each.name), "bytes": each.size}
             for each in items
         ]
-        document = {"store": place, "applied": apply, "bytes": size, "items": found}
+        document = {"store": place, "applied": apply, "bytes": size, "items": listed}
         console.print_json(data=document)
         return
     for kind, meaning in _KINDS.items():
@@ -111,7 +113,8 @@ def verify(
     """
     cache = Store()
     place, option = _place(cache, shared)
-    report = find_damage(cache, shared=shared)
+    with showing_progress() as tell:
+        report = find_damage(cache, shared=shared, tell=tell)
     repairs = repair_damage(cache, report, shared=shared) if repair else []
     left = sum(not each.is_healed for each in repairs)
     console = plain_console()

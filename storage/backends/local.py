@@ -74,7 +74,7 @@ class LocalBackend(Backend):
             for level in range(1, depth):
                 below += filter(None, self._below(folder, level, _folder))
             times = [(self.root / each).stat() for each in below]
-        except FileNotFoundError:
+        except (OSError, StoreUnusableError):  # whoever lists it says what is wrong
             return None
         if any(each.st_mtime > time.time() - _JUST_NOW for each in times):
             return None

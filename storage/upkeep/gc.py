@@ -36,6 +36,7 @@ from digitflow.storage.objects import object_entries
 from digitflow.storage.store import Store
 from digitflow.storage.sync_state import MARK
 from digitflow.storage.upkeep.places import Here, Place, There
+from digitflow.storage.upkeep.progress import Tell, nobody, telling
 from digitflow.storage.upkeep.quarantine import settle
 
 # However old, so many of the newest say whether what a model sees has drifted.
@@ -79,7 +80,9 @@ class Garbage:
         return sum(item.kind == kind for item in self.items)
 
 
-def find_garbage(store: Store, keep_days: float, *, shared: bool = False) -> Garbage:
+def find_garbage(
+    store: Store, keep_days: float, *, shared: bool = False, tell: Tell = nobody
+) -> Garbage:
     """Say what can go, without touching anything.
 
     Parameters
@@ -90,6 +93,8 @@ def find_garbage(store: Store, keep_days: float, *, shared: bool = False) -> Gar
         Records and runs used in so many days are kept, and so is the newest run.
     shared
         Whether to look at what lies behind the store's URL, and not at this machine's copies.
+    tell
+        Told how far it has come.
 
     Raises
     ------
@@ -101,12 +106,12 @@ def find_garbage(store: Store, keep_days: float, *, shared: bool = False) -> Gar
         If something that says what is needed cannot be read; names it.
     """
     if shared:
-        return _collect(There(store), keep_days)
+        return _collect(There(store), keep_days, tell)
     here = Here(store)
-    return _collect(here, keep_days, _scratch_folders(here))
+    return _collect(here, keep_days, tell, _scratch_folders(here))
 
 
-def sweep(store: Store, keep_days: float, *, shared: bool = False) -> Garbage:
+def sweep(store: Store, keep_days: float, *, shared: bool = False, tell: Tell = nobody) -> Garbage:
     """Remove what can go; return what was removed. Parameters and errors as for `find_garbage`.
 
     Raises
@@ -117,25 +122,26 @@ def sweep(store: Store, keep_days: float, *, shared: bool = False) -> Garbage:
     if shared:
         there = There(store)
         there.runs.complete_copies()
-        return _collect(there, keep_days, remove=lambda *what: _remove(there, *what))
+        return _collect(there, keep_days, tell, remove=lambda *what: _remove(there, *what))
     here = Here(store)
     with explaining("the store", store.root):
         settle(store.root)
         here.runs.complete_copies()
         return _collect(
-            here, keep_days, _scratch_folders(here), lambda *what: _remove_here(here, *what)
+            here, keep_days, tell, _scratch_folders(here), lambda *what: _remove_here(here, *what)
         )
 
 
 def _collect(
     place: Place,
     keep_days: float,
+    tell: Tell,
     scratch: Collection[Path] = (),
     remove: Callable[[Item, float], bool] | None = None,
 ) -> Garbage:
     """Go through all that is old, and remove it if that is asked for."""
     cutoffs = place.cutoffs(keep_days)
-    needed = _needed(place)
+    needed = _needed(place, tell)
     garbage = Garbage()
 
     def take(items: Iterator[Item], cutoff: float) -> None:
@@ -146,7 +152,7 @@ def _collect(
     take(_stale(place, cutoffs.documents), cutoffs.documents)
     for item in garbage.items:
         needed.pop(item.name, None)
-    take(_unreferenced(place, cutoffs.others, needed), cutoffs.others)
+    take(_unreferenced(place, cutoffs.others, needed, tell), cutoffs.others)
     take(_abandoned(place, cutoffs.others), cutoffs.others)
     take(_old_scratch(scratch, cutoffs.others), cutoffs.others)
     return garbage
@@ -166,7 +172,7 @@ def _stale(place: Place, cutoff: float) -> Iterator[Item]:
             yield Item(kind, entry.name, entry.size)
 
 
-def _needed(place: Place) -> dict[str, set[str]]:
+def _needed(place: Place, tell: Tell) -> dict[str, set[str]]:
     """Return the digests of the objects that are needed, by the file that says so.
 
     What is written after this was read needs no mention: its objects are too young to go.
@@ -179,7 +185,9 @@ def _needed(place: Place) -> dict[str, set[str]]:
     )
     for documents, outputs in named:
         with _noting(problems):
-            for name, body in documents.bodies(documents.names()):
+            names = sorted(documents.names())
+            bodies = documents.bodies(names)
+            for name, body in telling(tell, documents.kind.folder, bodies, len(names)):
                 if isinstance(body, RecordDamagedError):
                     problems.append(str(body))
                     continue
@@ -228,10 +236,11 @@ def _outputs_of_run(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unreferenced(
-    place: Place, cutoff: float, needed: Mapping[str, Collection[str]]
+    place: Place, cutoff: float, needed: Mapping[str, Collection[str]], tell: Tell
 ) -> Iterator[Item]:
     referenced = {sha256 for digests in needed.values() for sha256 in digests}
-    for sha256, entry in object_entries(place.backend).items():
+    objects = object_entries(place.backend)
+    for sha256, entry in telling(tell, "objects", objects.items(), len(objects)):
         if sha256 not in referenced and entry.modified < cutoff:
             yield Item("object", entry.name, entry.size)
 

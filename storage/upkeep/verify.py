@@ -7,14 +7,13 @@ healed from its copy or left as it is: never removed.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.digests import short
-from digitflow.storage.documents import COPIES, Documents
+from digitflow.storage.documents import COPIES, Documents, T
 from digitflow.storage.errors import (
     LedgerError,
     RecordDamagedError,
@@ -26,6 +25,7 @@ from digitflow.storage.objects import object_entries, object_name
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
 from digitflow.storage.upkeep.places import Here, Place, There
+from digitflow.storage.upkeep.progress import Tell, nobody, telling
 
 _AGAIN = {
     "record": "removed; its stage runs again when a run needs it",
@@ -101,7 +101,7 @@ class Repair:
     is_healed: bool = True
 
 
-def find_damage(store: Store, *, shared: bool = False) -> Report:
+def find_damage(store: Store, *, shared: bool = False, tell: Tell = nobody) -> Report:
     """Verify every object, every stage's record, every run's record, and the rest.
 
     Parameters
@@ -111,6 +111,8 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
     shared
         Whether to download and hash what lies behind the store's URL. Otherwise it is what this
         machine keeps of it, which need not be all of it.
+    tell
+        Told how far it has come.
 
     Raises
     ------
@@ -127,29 +129,31 @@ def find_damage(store: Store, *, shared: bool = False) -> Report:
         raise StoreUnusableError(blocked[0].problem)
     report.damaged += blocked
     # Before the objects: what a record names is there before the record is.
-    records = _verify_documents(report, "record", place.records)
-    _verify_documents(report, "run", place.runs)
-    report.named = {each.sha256 for record in records.values() for each in record.outputs.values()}
-    sizes = {}
-    for sha256, entry in object_entries(place.backend).items() if _can_list(place) else ():
-        sizes[sha256] = entry.size
+    outputs = {
+        file: _outputs(record) for file, record in _sound(report, "record", place.records, tell)
+    }
+    for _ in _sound(report, "run", place.runs, tell):
+        pass
+    report.named = {sha256 for digests in outputs.values() for sha256 in digests}
+    objects = object_entries(place.backend) if _can_list(place) else {}
+    for sha256, entry in telling(tell, "objects", objects.items(), len(objects)):
         report.objects += 1
         report.size += entry.size
         problem = _object_problem(place, sha256, entry.name)
         if problem is not None:
             report.damaged.append(Damage("object", entry.name, problem))
-    for file, record in records.items() if place.is_whole else ():
-        lacks = _lacks(place, record, sizes)
+    for file, digests in outputs.items() if place.is_whole else ():
+        lacks = _lacks(place, digests, objects)
         if lacks and place.holds(file):
             names = ", ".join(f"object {short(sha256)}…" for sha256 in lacks)
             problem = f"{place.backend}/{file} names {names}, which is missing"
             report.damaged.append(Damage("record", file, problem, lacks))
     for noun, documents in place.others:
-        sound = _verify_documents(report, noun, documents)
+        sound = dict(_sound(report, noun, documents, tell))
         if noun == "ledger entry":
             report.damaged += _odd_entries(store, sound)
     if place.is_whole:
-        report.damaged += _lost_of_models(place, sizes)
+        report.damaged += _lost_of_models(place, objects)
     return report
 
 
@@ -287,17 +291,21 @@ def _can_list(place: Place) -> bool:
     return not any(name == "objects" for name, _ in place.blocked())
 
 
-def _verify_documents(report: Report, noun: str, documents: Documents[Any]) -> dict[str, Any]:
-    """Read documents, note what is damaged, and return the others by their files."""
-    sound: dict[str, Any] = {}
+def _sound(
+    report: Report, noun: str, documents: Documents[T], tell: Tell
+) -> Iterator[tuple[str, T]]:
+    """Read documents, note what is damaged, and yield the others with their files.
+
+    Of a hundred thousand nobody may keep all: they are gigabytes.
+    """
     try:
-        names = documents.entries()
+        names = sorted(documents.names())
     except StoreUnusableError:
-        return sound  # said already
-    for name in names:
+        return  # said already
+    for name in telling(tell, documents.kind.folder, names, len(names)):
         file = documents.kind.file(name)
         try:
-            sound[file] = documents.examine(name)
+            yield file, documents.examine(name)
         except FileNotFoundError:  # gone meanwhile, unless its copy is still there
             if documents.kind.is_copied and documents.backend.stat(documents.kind.copy(name)):
                 problem = f"{documents.kind.title(name)} is missing: {documents.place(name)}"
@@ -314,7 +322,6 @@ def _verify_documents(report: Report, noun: str, documents: Documents[Any]) -> d
             except RecordDamagedError as error:
                 problem = f"the copy of {error}"
                 report.damaged.append(Damage("copy", documents.kind.copy(name), problem))
-    return sound
 
 
 def _object_problem(place: Place, sha256: str, name: str) -> str | None:
@@ -330,11 +337,13 @@ def _object_problem(place: Place, sha256: str, name: str) -> str | None:
     return f"object {short(sha256)}… is damaged: the bytes of {where} hash to {short(actual)}…"
 
 
-def _lacks(place: Place, record: Record, there: Container[str]) -> tuple[str, ...]:
+def _outputs(record: Record) -> tuple[str, ...]:
+    return tuple(artifact.sha256 for artifact in record.outputs.values())
+
+
+def _lacks(place: Place, digests: Iterable[str], there: Container[str]) -> tuple[str, ...]:
     return tuple(
-        artifact.sha256
-        for artifact in record.outputs.values()
-        if artifact.sha256 not in there and not place.holds(object_name(artifact.sha256))
+        sha256 for sha256 in digests if sha256 not in there and not place.holds(object_name(sha256))
     )
 
 
@@ -348,7 +357,7 @@ def _is_sound(place: Place, damage: Damage, lies_at: str) -> bool:
         document = documents.parse(str(name), place.backend.read(lies_at))
     except (OSError, StorageError):
         return False
-    return damage.kind != "record" or not _lacks(place, document, ())
+    return damage.kind != "record" or not _lacks(place, _outputs(document), ())
 
 
 def _sha256(object_file: str) -> str:

@@ -33,7 +33,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
         nonlocal passed
         passed += days * 86_400
         clock = SimpleNamespace(time=lambda: time.time() + passed)
-        for module in ("places", "sync_state"):
+        for module in ("upkeep.places", "sync_state"):
             monkeypatch.setattr(f"digitflow.storage.{module}.time", clock)
 
     return wait
