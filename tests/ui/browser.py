@@ -54,6 +54,7 @@ return [...document.querySelectorAll('img[src^="data:image/png"]')]
 """
 _COMPLAINT = "return document.activeElement.validationMessage;"
 _TEXT = "return document.body.innerText;"
+_IN_A_DIALOG = "//*[@role='dialog']"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,26 @@ class Browser:
         """Give a parameter of a run form a value of this kind, where it has none."""
         self._click(_after(parameter, f"button[normalize-space(.)='{kind}']"), f"no {parameter}")
         self._overwrite(_after(parameter, "input"), value)
+
+    def choose_in_menu(self, text: str) -> None:
+        """Open the menu of what the page is about, and click an entry."""
+        self._click("//button[normalize-space(.)='Open menu']", "no menu")
+        self.click(text)
+
+    def answer(self, label: str, text: str) -> None:
+        """Write a text into the field under a label of a dialog."""
+        fields = "*[self::input or self::textarea]"
+        self._overwrite(f"({_IN_A_DIALOG}//label[.='{label}']/following::{fields})[1]", text)
+
+    def choose(self, label: str, value: str) -> None:
+        """Choose one of the values under a label of a dialog."""
+        button = f"({_IN_A_DIALOG}//label[.='{label}']/following::button[.='Select'])[1]"
+        self._click(button, f"no {label}")
+        self.click(value)
+
+    def press(self, text: str) -> None:
+        """Click a button of a dialog."""
+        self._click(f"{_IN_A_DIALOG}//button[normalize-space(.)='{text}']", f"no {text}")
 
     def wait_for_complaint(self, expected: str) -> None:
         """Wait until the field that is being filled in says what is wrong with it."""

@@ -212,3 +212,28 @@ def test_next_nights_are_shown(browser: Browser, deployed: Deployed, ui: str) ->
     browser.open(f"{ui}/deployments/deployment/{deployed.read('retrain-nightly')['id']}", "04:15")
     browser.click("Upcoming")
     browser.wait_for_text("auto-scheduled")
+
+
+def test_a_person_answers_the_gate(browser: Browser, deployed: Deployed) -> None:
+    """In the form of the run's page; the worker is free meanwhile, and takes the run up again."""
+    parameters = {"dataset": deployed.dataset, "model": "asked", "floor": 0.0}
+    asking = deployed.start("retrain-nightly", parameters={**parameters, "approval": "always"})
+
+    def is_suspended() -> bool:
+        return bool(deployed.server.ask(f"/flow_runs/{asking['id']}")["state_name"] == "Suspended")
+
+    wait_for(is_suspended, "the question")
+    limit = deployed.read("retrain-nightly")["global_concurrency_limit"]
+    assert limit["active_slots"] == 0
+    browser.open(f"{V2}/runs/flow-run/{asking['id']}", "Suspended")
+    browser.choose_in_menu("Resume")
+    browser.wait_for_text(
+        "passed the gate and waits for a person's verdict", "Is it to be the champion?"
+    )
+    browser.choose("Verdict", "promote")
+    browser.answer("Reason", "reads sevens")
+    browser.answer("Name", "ann")
+    browser.press("Resume")
+    run = deployed.server.finished(asking["id"])
+    assert run["state_name"] == "Promoted", run["state"]["message"]
+    assert "approved by ann in the Prefect UI: reads sevens" in run["state"]["message"]
