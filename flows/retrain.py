@@ -69,10 +69,10 @@ def _retrain(
 ) -> Verdict:
     source: SourceAnswer | None = None
     name = model or ""
-    question = _asked(cache)
-    if question is not None:  # this run has been suspended since, or killed
-        return _answered(cache, question)
     try:
+        question = _asked(cache)
+        if question is not None:  # this run has been suspended since, or killed
+            return _answered(cache, question)
         spec = options.spec()
         name = cache.models.named(model or model_name(spec.dataset.name))
         # Before any work: a decision that could not be written down is none.

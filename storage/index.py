@@ -132,6 +132,9 @@ class Index:
                     "insert or ignore into mention values (?, ?, ?)",
                     [(self._folder, digest, name) for digest in digests],
                 )
+            damaged = "select 1 from document where folder = ? and created = ''"
+            if database.execute(damaged, (self._folder,)).fetchone():
+                stamp = None  # mended in its place it would change no folder's time
             database.execute("insert or replace into seen values (?, ?)", (self._folder, stamp))
 
     def _facts(self, body: Mapping[str, Any] | RecordDamagedError) -> tuple[str, list[str]]:

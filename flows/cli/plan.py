@@ -18,9 +18,6 @@ from rich.text import Text
 from digitflow.flows.cli.arguments import Json, RunArguments
 from digitflow.flows.cli.render import age, megabytes, plain_console, print_status, print_text
 from digitflow.flows.pipeline import pipeline
-from digitflow.storage.errors import StorageError
-from digitflow.storage.history.models import model_name
-from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import Dataset
 from digitflow.tasks.engine.plan import PlannedStage
 from digitflow.tasks.engine.plan import plan as plan_calls
@@ -65,7 +62,6 @@ def plan(
         If anything that was typed is not acceptable.
     """
     replaceable: Dataset | None = None
-    said: list[str] = []
     if flow is not None:
         if arguments is not None:
             message = f"{flow}: only --param and --json go with a flow of your own"
@@ -81,7 +77,6 @@ def plan(
         stages = plan_calls(pipeline, spec, refreshes=spec.selection.refreshes)
         # A dataset that was named is never replaced by another.
         replaceable = spec.dataset if arguments.dataset is None else None
-        said = _said_of(model_name(spec.dataset.name))
     console = plain_console()
     if json:
         console.print_json(data=[_document(stage) for stage in stages])
@@ -90,8 +85,6 @@ def plan(
             _print_stage(console, stage)
         for note in _notes(stages, replaceable):
             print_text(console, note, "dim")
-        for sentence in said:
-            print_text(console, sentence, "yellow")
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 
@@ -130,14 +123,6 @@ def _value(text: str) -> Any:
         return json_format.loads(text)
     except ValueError:
         return text
-
-
-def _said_of(model: str) -> list[str]:
-    """Return what people have said of a model; a plan needs no more of the ledger than that."""
-    try:
-        return Store().models.state().said_of(model)
-    except StorageError as error:
-        return [f"what people have said of {model} cannot be read: {error}"]
 
 
 def _notes(stages: list[PlannedStage], replaceable: Dataset | None) -> Iterator[str]:

@@ -101,7 +101,8 @@ class Loaded:
         name = code.co_filename
         if name.startswith(_ELSEWHERE) or name.startswith("<frozen"):
             return
-        by = sys._getframe(1).f_globals.get("__name__")
+        frame = sys._getframe().f_back  # none at an interpreter's prompt
+        by = frame.f_globals.get("__name__") if frame else None
         if isinstance(by, str) and by.startswith(_RELOADING):
             return
         with alone():  # it is not the stage that reads this

@@ -31,7 +31,8 @@ from digitflow.tasks.gate.decision import (
 from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Decision, Rules
 from digitflow.tasks.monitoring.publish import publish_drift
-from digitflow.tasks.recomputation.reproduce import restored
+from digitflow.tasks.recomputation.recompute import Recomputed
+from digitflow.tasks.recomputation.reproduce import NotReproducibleError, lost_of, restore_lost
 from digitflow.tasks.reporting.artifacts import markdown_artifact
 from digitflow.tasks.reporting.run_summary import RunSummary
 
@@ -64,14 +65,17 @@ def promote_or_reject(
     ValueError
         If the run trained no model, or one for other classes or images of another size than the
         champion's.
-    NotReproducibleError
-        If the champion's weights or predictions are lost, and cannot be made again.
+    ObjectMissingError, ObjectDamagedError
+        If something of the champion is lost that the verdict needs, and cannot be made again.
     """
     if summary.model is None:
         message = "expected a run that trained a model, found one that did not"
         raise ValueError(message)
     cache = Store()
     challenger = cache.models.load(summary.model)
+    champion = cache.models.state().champion(model)
+    if champion is not None:
+        _mend(cache, champion)
     while True:
         state = cache.models.state()
         cache.models.check_certain(state)
@@ -83,7 +87,7 @@ def promote_or_reject(
             headline = str(last.details["headline"])
             text = unchanged_markdown(headline, champion, source, notices=state.said_of(model))
             return Verdict("Promoted", headline, text)
-        if (why := _settled(state, model, challenger, rules)) is not None:
+        if (why := _settled(state, model, challenger, rules, approval)) is not None:
             tell(cache)
             return _unchanged(
                 cache,
@@ -95,12 +99,6 @@ def promote_or_reject(
             )
         if champion is not None:
             check_comparable(cache, challenger, champion)
-            if restored(cache, champion):
-                get_run_logger().warning(
-                    "Version %d had lost what it is used by: it was trained once more, to the same "
-                    "bytes",
-                    champion.version,
-                )
         found = compare(cache, summary, challenger, champion, rules, _lineage(cache, model))
         decision = found.decision
         hold = state.standing(model).hold
@@ -126,6 +124,7 @@ def promote_or_reject(
             "run": summary.name,
             "flow_run": flow_run.id,
             "rules": asdict(rules),
+            "approval": approval.when,
             **({} if hold is None else {"hold": hold.token}),
             **decision_json(decision, rules),
             **found.to_json(),
@@ -173,11 +172,40 @@ def publish_decision(headline: str, markdown: str) -> None:
     markdown_artifact(markdown, key="digitflow-decision", description=headline)
 
 
+def _mend(cache: Store, champion: ModelVersion) -> None:
+    """Train the champion once more if the store has lost something of it.
+
+    If that cannot be, the verdict may still need nothing of what is lost.
+    """
+    lost = lost_of(cache, champion)
+    if not lost:
+        return
+    log = get_run_logger()
+
+    def told(found: Recomputed, with_what: str) -> None:
+        log.info("%s: %s, with %s", found.record.label, found.verdict, with_what)
+
+    log.warning(
+        "%d of the objects that version %d, the champion, is used by are lost or damaged: it is "
+        "trained once more, from its records",
+        len(lost),
+        champion.version,
+    )
+    try:
+        restore_lost(cache, champion, say=told)
+    except NotReproducibleError as error:
+        log.warning(str(error))
+    else:
+        log.info("Version %d is whole again, to the last bit", champion.version)
+
+
 def _is_of_this_run(entry: LedgerEntry, *kinds: str) -> bool:
     return entry.kind in kinds and entry.details.get("flow_run") == flow_run.id is not None
 
 
-def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -> str | None:
+def _settled(
+    state: State, model: str, challenger: ModelVersion, rules: Rules, approval: Approval
+) -> str | None:
     """Return why there is nothing to judge: what this night trained is known; or None."""
     champion = state.champion(model)
     last = state.last_verdict(model, challenger)
@@ -197,6 +225,8 @@ def _settled(state: State, model: str, challenger: ModelVersion, rules: Rules) -
         and last.details.get("champion") == (champion.version if champion else None)
         and last.details.get("rules") == asdict(rules)
         and last.details.get("hold") == (hold.token if hold else None)
+        # What was held may be asked about now, or need no answer any more.
+        and (last.kind != "held" or last.details.get("approval", "never") == approval.when)
     )
     if last is not None and is_known:
         return (

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.code.commit import COMMIT, DIRTY
 from digitflow.storage.digests import short
-from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError
+from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, RecordDamagedError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
@@ -67,6 +68,8 @@ def reproduce(
     ------
     NotReproducibleError
         If a record, the data or the code is not to be had.
+    StoreUnusableError, StorageFullError
+        If something is to be put back, and the store cannot be written.
     """
     records = Records(store)
     trained = records.by_key.get(version.training)
@@ -80,11 +83,14 @@ def reproduce(
     if store.runs.kind.is_name(version.run):
         try:
             order = {each["key"]: n for n, each in enumerate(store.runs.load(version.run).stages)}
-        except FileNotFoundError:
+        except (FileNotFoundError, RecordDamagedError):
             order = {}
     lineage: dict[str, Record] = {}
     _add(trained, records, order, lineage, ())
     lost = lost_of(store, version) if restore else ()
+    if lost:  # found out now, and not after the training
+        with explaining("what is put back", store.root), store.objects.temporary():
+            pass
     for artifact in lost:  # the weights are the training's; what else there is follows from them
         _add_maker(artifact.sha256, "no record says how what was lost", records, order, lineage, ())
     found: list[Recomputed] = []
@@ -109,34 +115,37 @@ def lost_of(store: Store, version: ModelVersion) -> tuple[Artifact, ...]:
     return tuple(each for each in version.artifacts if not store.objects.holds(each.sha256))
 
 
-def restored(store: Store, version: ModelVersion, repository: Path = CHECKOUT) -> bool:
+def restore_lost(
+    store: Store,
+    version: ModelVersion,
+    *,
+    repository: Path = CHECKOUT,
+    say: Callable[[Recomputed, str], None] = lambda found, with_what: None,
+) -> None:
     """Put back what the store has lost of a model, trained once more from its records.
 
     Parameters
     ----------
-    store, version, repository
+    store, version, repository, say
         As for `reproduce`.
-
-    Returns
-    -------
-    bool
-        Whether anything was lost.
 
     Raises
     ------
     NotReproducibleError
-        If it was, and cannot be trained to the same bytes.
+        If it cannot be trained to the same bytes; says what a person can do.
+    StoreUnusableError, StorageFullError
+        If it cannot be put back.
     """
     lost = lost_of(store, version)
     if not lost:
-        return False
+        return
     try:
-        last = reproduce(store, version, repository=repository, restore=True)[-1]
+        last = reproduce(store, version, repository=repository, restore=True, say=say)[-1]
     except (NotReproducibleError, CodeBaseError) as error:
         why = str(error)
     else:
         if last.verdict == SAME:
-            return True
+            return
         why = f"trained once more, {last.record.label} differs: {'; '.join(last.details)}"
     message = (
         f"{len(lost)} of the objects that version {version.version} is used by are lost or "

@@ -198,8 +198,9 @@ def _trained(summary: RunSummary, training: Training | None) -> Iterator[str]:
         return
     yield f"{training.created}, by run {training.run}."
     made_with = dict(training.made_with)
-    commit = made_with.pop(COMMIT, "none: the code was not under git")
-    yield f"Commit {commit}. With {', '.join(f'{k} {v}' for k, v in made_with.items())}."
+    yield f"Commit {made_with.pop(COMMIT, 'not on record')}."
+    if made_with:
+        yield f"With {', '.join(f'{k} {v}' for k, v in made_with.items())}."
     yield "Digests of each stage's code are below under Stages, packages under Versions."
 
 
@@ -274,7 +275,7 @@ def _part(dataset: Dataset, metrics: Mapping[str, Any], part: str) -> Iterator[s
     name = {"test": "support", "training": "training_images"}[part]
     used = sum(row[name] for row in metrics.get("per_class", []))
     there = None if dataset.images is None else getattr(dataset.images, part)
-    whole = "" if there in (None, used) else f", the first of {there:,}"
+    whole = "" if there is None or there <= used else f", the first of {there:,}"
     if used:
         yield f"{used:,} {part} images of {dataset.title}{whole}."
 
@@ -283,7 +284,7 @@ def _composition(dataset: Dataset, metrics: Mapping[str, Any]) -> Iterator[str]:
     images = dataset.images
     if images is not None:
         yield (
-            f"{images.training:,} training and {images.test:,} test images, grey, "
+            f"By its manifest {images.training:,} training and {images.test:,} test images, grey, "
             f"{images.height} x {images.width} pixels of a byte, each with one label "
             f"({describe_labels(dataset.labels)})."
         )

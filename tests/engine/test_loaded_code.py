@@ -13,6 +13,7 @@ import pytest
 
 from digitflow.storage.errors import CodeChangedError
 from digitflow.storage.store import Store
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -157,6 +158,20 @@ def test_a_cosmetic_edit_during_a_run_matters_to_nobody(write: Write, store: Sto
     write("own_helper.py", "def double(x): return 2 * x\n")
     write("own_steps.py", LATE % (EDIT.replace("3 * x", "2 * x  # twice"), "pass"))
     assert run(importlib.import_module("own_steps"), store) == (8, False)
+
+
+def test_a_prompt_goes_on() -> None:
+    """What is typed there is executed with no Python code below it."""
+    typed = "import digitflow\ndigitflow.stage\nx = 6 * 7\nprint('x is', x)\n"
+    done = subprocess.run(
+        [sys.executable, "-i"],
+        input=typed,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert "x is 42" in done.stdout, done.stderr
 
 
 class TestLoadedAgain:

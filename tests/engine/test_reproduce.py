@@ -1,5 +1,7 @@
 """A model trained once more from its records: the same, different, or refused with a sentence."""
 
+import errno
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from digitflow.flows.cli.app import main
 from digitflow.storage.code import commit
-from digitflow.storage.errors import ObjectMissingError
+from digitflow.storage.errors import ObjectMissingError, StoreUnusableError
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
@@ -21,7 +23,7 @@ from digitflow.tasks.recomputation.reproduce import (
     NotReproducibleError,
     lost_of,
     reproduce,
-    restored,
+    restore_lost,
 )
 from tests.own_project import edit, run
 from tests.patience import PATIENCE
@@ -170,14 +172,14 @@ class TestWhatIsLost:
     def test_is_put_back(self, project: str, store: Store):
         committed()
         version = register(store, run(store, project)["scale"])
-        assert not restored(store, version)
+        restore_lost(store, version)
         store.objects.path(version.weights.sha256).unlink()
         damaged = store.objects.path(version.predictions.sha256)
         damaged.chmod(0o644)
         damaged.write_bytes(b"?" * version.predictions.size)
         assert again(store, version)[-1][1] == "same"
         assert lost_of(store, version) == (version.weights, version.predictions)
-        assert restored(store, version, Path.cwd())
+        restore_lost(store, version, repository=Path.cwd())
         assert lost_of(store, version) == ()
 
     def test_by_the_command(
@@ -201,6 +203,19 @@ class TestWhatIsLost:
         assert "1 object that the store had lost: put back\n" in capsys.readouterr().out
         assert lost_of(store, version) == ()
 
+    def test_a_store_that_cannot_be_written_is_found_out_first(
+        self, project: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    ):
+        version = register(store, run(store, project)["scale"])
+        store.objects.path(version.weights.sha256).unlink()
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(store.objects, "temporary", refused)
+        with pytest.raises(StoreUnusableError, match="what is put back cannot be written"):
+            restore_lost(store, version, repository=Path.cwd())
+
     def test_is_not_replaced_by_something_else(self, project: str, store: Store):
         version = register(store, run(store, project)["scale"])
         store.objects.path(version.weights.sha256).unlink()
@@ -208,7 +223,7 @@ class TestWhatIsLost:
         with pytest.raises(
             NotReproducibleError, match=r"1 of the objects.*promote another version"
         ):
-            restored(store, version, Path.cwd())
+            restore_lost(store, version, repository=Path.cwd())
         assert lost_of(store, version) == (version.weights,)
 
     def test_made_by_another_stage(self, project: str, store: Store):
@@ -217,7 +232,7 @@ class TestWhatIsLost:
         (first, *_) = store.records.of_stage("count")
         version = register(store, made["scale"], calibration=first.outputs["numbers"])
         store.objects.path(first.outputs["numbers"].sha256).unlink()
-        assert restored(store, version, Path.cwd())
+        restore_lost(store, version, repository=Path.cwd())
         assert lost_of(store, version) == ()
 
 

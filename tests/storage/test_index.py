@@ -1,6 +1,7 @@
 """The index of documents: a help to find them, never what decides."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,35 @@ def test_files_are_looked_at_only_where_something_was_written(
     runs.backend.delete(RUNS.file("run-2"))
     runs.backend.delete(RUNS.copy("run-2"))
     assert names(runs) == ["run-3", "run-1"]
+
+
+def test_what_is_mended_in_its_place_is_seen(
+    runs: LocalDocuments[RunRecord], tmp_path: Path
+) -> None:
+    """As by copying from a backup, which changes no folder's time."""
+    save(runs, 1, 2)
+    files = [tmp_path / RUNS.file("run-2"), tmp_path / RUNS.copy("run-2")]
+    sound = files[0].read_bytes()
+
+    def written(data: bytes) -> None:
+        for file in files:
+            file.write_bytes(data)
+            os.utime(file.parent, (1.7e9, 1.7e9))
+
+    written(b"{}" + sound[2:])
+    for _ in range(2):
+        assert [run.name for run in runs.naming(digest_of_stages(()))] == ["run-1"]
+    written(sound)
+    assert [run.name for run in runs.naming(digest_of_stages(()))] == ["run-2", "run-1"]
+
+
+def test_a_file_where_the_copies_were_hides_no_run(
+    runs: LocalDocuments[RunRecord], tmp_path: Path
+) -> None:
+    save(runs, 1)
+    shutil.rmtree(tmp_path / "copies")
+    (tmp_path / "copies").touch()
+    assert names(runs) == ["run-1"]
 
 
 def test_what_is_sound_and_not_ours_is_found_as_damaged(

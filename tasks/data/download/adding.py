@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def describe(
 def keep(dataset: Dataset, *, instead: bool) -> tuple[Path, bool]:
     """Write a dataset's manifest into the user's folder.
 
-    What people have written into the one before stays: licence, citation, datasheet.
+    What people have written into the one before stays, if it is about data from the same place:
+    licence, citation, datasheet.
 
     Parameters
     ----------
@@ -133,17 +135,21 @@ def keep(dataset: Dataset, *, instead: bool) -> tuple[Path, bool]:
     ------
     DatasetError
         If another dataset of that name is there and may not be replaced; says how they differ.
+        If its manifest cannot be read, and may not be replaced.
     """
     path = datasets_folder() / f"{dataset.name}.toml"
+    before = None
     if path.exists():
-        before = read_manifest(path)
+        with suppress(DatasetError) if instead else nullcontext():
+            before = read_manifest(path)
+    if before is not None and before.mirrors == dataset.mirrors:
         dataset = replace(
             dataset,
             licence=before.licence,
             citation=before.citation,
             datasheet=before.datasheet,
         )
-    if path.exists() and not instead:
+    if before is not None and not instead:
         differences = list(_differences(before, dataset))
         if not differences:
             return path, False

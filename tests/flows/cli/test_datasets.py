@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -213,6 +214,20 @@ def test_what_people_wrote_into_the_manifest_stays(call: Call, files: Path) -> N
     assert code == 0
     assert (find("letters").licence, find("letters").datasheet.uses) == ("MIT", "Reading post.")
     assert "Reading post." in call("show", "letters")[1]
+
+
+def test_what_they_wrote_is_not_said_of_other_data(call: Call, files: Path, tmp_path: Path) -> None:
+    call("add", files, "--name", "letters")
+    manifest = datasets_folder() / "letters.toml"
+    manifest.write_text('licence = "MIT"\n' + manifest.read_text())
+    other = shutil.copytree(files, tmp_path / "elsewhere")
+    assert call("add", other, "--name", "letters", "--replace")[0] == 0
+    assert find("letters").licence == ""
+
+    manifest.write_text("no manifest [")
+    assert call("add", other, "--name", "letters")[0] == 2
+    assert call("add", other, "--name", "letters", "--replace")[0] == 0
+    assert find("letters").licence == ""
 
 
 def test_changed_bytes_are_refused_with_both_digests(
