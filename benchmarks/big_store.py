@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import cycle
 from pathlib import Path
@@ -31,11 +31,11 @@ from digitflow.storage.backends.local import LocalBackend  # noqa: E402
 from digitflow.storage.digests import digest_json  # noqa: E402
 from digitflow.storage.documents import checksummed  # noqa: E402
 from digitflow.storage.history.runs import RUNS  # noqa: E402
-from digitflow.storage.keys import StageKey  # noqa: E402
 from digitflow.storage.objects import object_name  # noqa: E402
 from digitflow.storage.records import RECORDS  # noqa: E402
 from digitflow.storage.store import Store  # noqa: E402
 from digitflow.tasks.engine.call import Context, compute, using  # noqa: E402
+from digitflow.tasks.engine.stage import stage  # noqa: E402
 
 SETTINGS = {"training_sample": 500, "test_sample": 100, "epochs": 1, "hidden_sizes": "8"}
 THE_RUN = ["--dataset", "sample", "--set", *(f"{name}={each}" for name, each in SETTINGS.items())]
@@ -64,8 +64,9 @@ def main() -> None:
 
 def measure(root: Path, records: int) -> dict[str, str]:
     """Return what each command costs in a store of so many records, which is made if need be."""
-    if not root.exists():
-        make_one_run(root)
+    is_new = not root.exists()
+    make_one_run(root)
+    if is_new:
         grow(root, records)
     costs = {}
     with tempfile.TemporaryDirectory() as results:
@@ -158,16 +159,17 @@ def grow(root: Path, records: int) -> None:
 
 def sweep(root: Path, points: int) -> float:
     """Return the CPU seconds that so many points of a trivial stage take."""
-    store = Store(root)
     started = time.process_time()
-    for number in range(points):
-        key = StageKey("trivial", {}, {"number": number}, {})
-        store.cache.obtain(key, "trivial", _value(number), {"value": "json"}, run="sweep")
+    with using(Context(Store(root), "sweep", compute)):
+        for number in range(points):
+            trivial.submit(number=number)
     return time.process_time() - started
 
 
-def _value(number: int) -> Callable[[Path], dict[str, Any]]:
-    return lambda scratch: {"value": number}
+@stage(outputs={"value": "json"})
+def trivial(*, number: int) -> dict[str, int]:
+    """Return a point's number."""
+    return {"value": number}
 
 
 def _bytes(count: int) -> Iterator[bytes]:

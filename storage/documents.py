@@ -318,14 +318,23 @@ class Documents(Generic[T]):
                 raise
             return copies
 
-    def stamp(self) -> str | None:
+    def stamps(self) -> dict[str, str | None]:
         """Return what is another text once a document was added, replaced or removed.
 
-        None if that is not known without a look at all of them.
+        Returns
+        -------
+        dict of str or None
+            By the folder of the names, such as that of a stage, or "" for all of them. None if it
+            is not known without a look at each document.
         """
-        folders = [self.kind.folder, *([f"{COPIES}/{self.kind.folder}"] * self.kind.is_copied)]
-        stamps = [self.backend.stamp(each, self.kind.depth) for each in folders]
-        return None if None in stamps else " ".join(map(str, stamps))
+        folder = self.kind.folder
+        if self.kind.depth > 1:
+            parts = filter(self.kind.is_folder, self.backend.folders(folder))
+            return {part: self.backend.stamp(f"{folder}/{part}") for part in parts}
+        stamps = [self.backend.stamp(folder)]
+        if self.kind.is_copied:
+            stamps.append(self.backend.stamp(f"{COPIES}/{folder}"))
+        return {"": None if None in stamps else " ".join(map(str, stamps))}
 
     def _names_of_copies(self) -> set[str]:
         try:

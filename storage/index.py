@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from digitflow.storage.documents import Documents
 
 # Raise it when what is noted changes.
-_VERSION = 2
+_VERSION = 4
 _PATIENCE = 10.0  # seconds for another process that writes; then without what is there
+_LAST = "\U0010ffff"  # comes after all that a name holds
 _TABLES = """
 create table document (
     folder text, name text, modified real, size integer, created text, primary key (folder, name)
@@ -30,7 +31,10 @@ create table document (
 create table mention (
     folder text, digest text, name text, primary key (folder, digest, name)
 ) without rowid;
-create table seen (folder text primary key, stamp text) without rowid;
+create index mention_by_name on mention (folder, name);
+create table seen (
+    folder text, part text, stamp text, primary key (folder, part)
+) without rowid;
 """
 
 
@@ -102,40 +106,53 @@ class Index:
                     database.execute(statement)
                 database.execute(f"pragma user_version = {_VERSION}")
             # Before the files are: what changes from here on is looked at the next time.
-            stamp = self._documents.stamp()
-            seen = database.execute("select stamp from seen where folder = ?", (self._folder,))
-            if stamp is not None and seen.fetchone() == (stamp,):
-                return
-            rows = database.execute(
-                "select name, modified, size from document where folder = ?", (self._folder,)
+            stamps = self._documents.stamps()
+            seen = dict(
+                database.execute("select part, stamp from seen where folder = ?", (self._folder,))
             )
-            known = {name: (modified, size) for name, modified, size in rows}
-            entries = self._documents.entries()
-            changed = [
-                name
-                for name, entry in entries.items()
-                if known.get(name) != (entry.modified, entry.size)
-            ]
-            for table in ("document", "mention"):
-                database.executemany(
-                    f"delete from {table} where folder = ? and name = ?",  # noqa: S608 (ours)
-                    [(self._folder, name) for name in {*known} - {*entries} | {*changed}],
-                )
-            for name, body in self._documents.bodies(changed):
-                created, digests = self._facts(body)
-                entry = entries[name]
-                database.execute(
-                    "insert into document values (?, ?, ?, ?, ?)",
-                    (self._folder, name, entry.modified, entry.size, created),
-                )
-                database.executemany(
-                    "insert or ignore into mention values (?, ?, ?)",
-                    [(self._folder, digest, name) for digest in digests],
-                )
-            damaged = "select 1 from document where folder = ? and created = ''"
-            if database.execute(damaged, (self._folder,)).fetchone():
-                stamp = None  # mended in its place it would change no folder's time
-            database.execute("insert or replace into seen values (?, ?)", (self._folder, stamp))
+            for part in {**seen, **stamps}:
+                stamp = stamps.get(part)
+                if stamp is None or seen.get(part) != stamp:
+                    self._refresh_part(database, part, stamp)
+
+    def _refresh_part(self, database: sqlite3.Connection, part: str, stamp: str | None) -> None:
+        # All that a folder of the names holds, or all names.
+        place = (self._folder, f"{part}/" if part else "", f"{part}/{_LAST}" if part else _LAST)
+        rows = database.execute(
+            "select name, modified, size from document where folder = ? and name between ? and ?",
+            place,
+        )
+        known = {name: (modified, size) for name, modified, size in rows}
+        entries = self._documents.entries(part)
+        changed = [
+            name
+            for name, entry in entries.items()
+            if known.get(name) != (entry.modified, entry.size)
+        ]
+        for table in ("document", "mention"):
+            database.executemany(
+                f"delete from {table} where folder = ? and name = ?",  # noqa: S608 (ours)
+                [(self._folder, name) for name in {*known} - ({*entries} - {*changed})],
+            )
+        for name, body in self._documents.bodies(changed):
+            created, digests = self._facts(body)
+            entry = entries[name]
+            database.execute(
+                "insert into document values (?, ?, ?, ?, ?)",
+                (self._folder, name, entry.modified, entry.size, created),
+            )
+            database.executemany(
+                "insert or ignore into mention values (?, ?, ?)",
+                [(self._folder, digest, name) for digest in digests],
+            )
+        damaged = database.execute(
+            "select 1 from document where folder = ? and name between ? and ? and created = ''",
+            place,
+        )
+        database.execute("delete from seen where folder = ? and part = ?", (self._folder, part))
+        # What is damaged may be mended in its place, which changes no folder's time.
+        if stamp is not None and damaged.fetchone() is None:
+            database.execute("insert into seen values (?, ?, ?)", (self._folder, part, stamp))
 
     def _facts(self, body: Mapping[str, Any] | RecordDamagedError) -> tuple[str, list[str]]:
         if isinstance(body, RecordDamagedError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,6 +117,7 @@ class Record(Document):
         return str(self.document["stage"])
 
 
+@lru_cache(maxsize=1_024)
 def is_stage_name(text: str) -> bool:
     """Tell whether `text` can name a stage, and so a folder."""
     return re.fullmatch(STAGE_NAME, text) is not None

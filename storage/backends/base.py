@@ -67,8 +67,12 @@ class Backend(ABC):
         """Return the names of what `list` would return, in any order; raises as `list`."""
         return (entry.name for entry in self.list(folder, depth))
 
-    def stamp(self, folder: str, depth: int = 1) -> str | None:
-        """Return what is another text once anything there was added, replaced or removed.
+    def folders(self, folder: str) -> Iterable[str]:
+        """Return the names of the folders that lie in a folder; none where there are no folders."""
+        return ()
+
+    def stamp(self, folder: str) -> str | None:
+        """Return what is another text once anything in it was added, replaced or removed.
 
         None if that is not known without a look at all of it.
         """

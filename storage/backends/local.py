@@ -63,22 +63,23 @@ class LocalBackend(Backend):
         """Yield the names of what lies there, without a look at each."""
         return self._below(folder, depth, lambda name, _: name)
 
-    def stamp(self, folder: str, depth: int = 1) -> str | None:
-        """Return when the folders were changed, unless one was just now.
+    def folders(self, folder: str) -> Iterator[str]:
+        """Yield the names of the folders that lie in a folder."""
+        return filter(None, self._below(folder, 1, _folder))
+
+    def stamp(self, folder: str) -> str | None:
+        """Return when a folder was changed, unless that was just now.
 
         Everything is written beside its place and renamed, which changes the folder's time. A
         second change at the same tick of the clock would not.
         """
         try:
-            below = [folder]
-            for level in range(1, depth):
-                below += filter(None, self._below(folder, level, _folder))
-            times = [(self.root / each).stat() for each in below]
-        except (OSError, StoreUnusableError):  # whoever lists it says what is wrong
+            found = (self.root / folder).stat()
+        except OSError:  # whoever lists it says what is wrong
             return None
-        if any(each.st_mtime > time.time() - _JUST_NOW for each in times):
+        if found.st_mtime > time.time() - _JUST_NOW:
             return None
-        return " ".join(f"{each.st_ino}-{each.st_mtime_ns}" for each in times)
+        return f"{found.st_ino}-{found.st_mtime_ns}"
 
     def stat(self, name: str) -> Entry | None:
         """Return what is known of something, or None; links are not followed."""
@@ -216,5 +217,5 @@ def _entry(name: str, found: _Found) -> Entry | None:
     return Entry(name, status.st_size, status.st_mtime)
 
 
-def _folder(name: str, found: _Found) -> str | None:
-    return name if found.is_dir(follow_symlinks=False) else None
+def _folder(_: str, found: _Found) -> str:
+    return found.name if found.is_dir(follow_symlinks=False) else ""

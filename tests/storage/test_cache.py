@@ -11,6 +11,7 @@ from digitflow import storage
 from digitflow.storage.backends.locks import KeyLocks
 from digitflow.storage.cache import Outcome
 from digitflow.storage.digests import digest_bytes
+from digitflow.storage.documents import Documents
 from digitflow.storage.errors import ArtifactError, ObjectDamagedError, ObjectMissingError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import StageKey
@@ -156,6 +157,34 @@ class TestReasons:
         record_path(store, obtain(key(a=1))).write_bytes(b"damaged")
         storage.cache._remembered.clear()  # as another process would see it
         assert obtain(key(a=2)).reasons == ("never run",)
+
+    def test_the_hundredth_miss_costs_what_the_tenth_did(
+        self, obtain: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ):
+        """A sweep's cost grows with its points, and no faster."""
+        compared = []
+        plain = storage.cache.differences
+
+        def differences(old: Any, new: Any) -> list[str]:
+            compared.append(old)
+            return plain(old, new)
+
+        monkeypatch.setattr(storage.cache, "differences", differences)
+        read = []
+        fetch = Documents.fetch
+
+        def fetched(self: Any, name: str) -> Any:
+            read.append(name)
+            return fetch(self, name)
+
+        monkeypatch.setattr(Documents, "fetch", fetched)
+        costs = []
+        for rate in range(100):
+            assert obtain(key(rate=rate)).cached is False
+            costs.append((len(compared), len(read)))
+            compared.clear()
+            read.clear()
+        assert costs[99] == costs[50] == costs[10]
 
     def test_a_changed_input(self, obtain: Callable[..., Outcome]):
         obtain(key(inputs={"x": "a" * 64}))

@@ -10,7 +10,10 @@ import pytest
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import Documents, LocalDocuments, checksummed
+from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.runs import RUNS, RunRecord, digest_of_stages
+from digitflow.storage.keys import StageKey
+from digitflow.storage.records import RECORDS, Record, now
 from tests.finished_runs import a_run
 
 STAGES = ({"key": "ab" * 32, "name": "train"},)
@@ -120,6 +123,44 @@ def test_a_file_where_the_copies_were_hides_no_run(
     shutil.rmtree(tmp_path / "copies")
     (tmp_path / "copies").touch()
     assert names(runs) == ["run-1"]
+
+
+def test_of_records_only_the_stages_are_looked_at_that_have_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = LocalDocuments(RECORDS, LocalBackend(tmp_path))
+
+    def save(stage: str, number: int) -> None:
+        key = StageKey(stage, {}, {"number": number}, {})
+        outputs = {"made": Artifact("ab" * 32, 1, "file")}
+        records.save(Record(key.digest(), stage, key.document(), outputs, "run", now(), 1.0))
+
+    def found() -> list[str]:
+        return sorted(each.stage for each in records.naming("ab" * 32))
+
+    assert found() == []
+    for stage in ("decode", "train", "train"):
+        save(stage, len(found()))
+    for stage in ("decode", "train"):
+        os.utime(tmp_path / "records" / stage, (1.7e9, 1.7e9))
+    assert found() == ["decode", "train", "train"]
+
+    looked = []
+    plain = Documents.entries
+
+    def entries(self: Any, within: str = "") -> Any:
+        looked.append(within)
+        return plain(self, within)
+
+    monkeypatch.setattr(Documents, "entries", entries)
+    save("train", 9)
+    assert found() == ["decode", "train", "train", "train"]
+    shutil.rmtree(tmp_path / "records" / "train")
+    assert found() == ["decode"]
+    assert {*looked} == {"train"}
+    looked.clear()
+    assert found() == ["decode"]
+    assert looked == []
 
 
 def test_what_is_sound_and_not_ours_is_found_as_damaged(
