@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from digitflow.storage.digests import check_keys
 from digitflow.storage.errors import ArtifactError
@@ -285,4 +286,9 @@ def _from_zone(zone: tzinfo, what: str) -> str | int:
 
 
 def _to_zone(zone: str | int) -> tzinfo:
-    return ZoneInfo(zone) if isinstance(zone, str) else timezone(zone * _MICROSECOND)
+    if not isinstance(zone, str):
+        return timezone(zone * _MICROSECOND)
+    with suppress(ZoneInfoNotFoundError):
+        return ZoneInfo(zone)
+    message = f"expected a time zone that this machine knows, found {zone!r:.100}"
+    raise ValueError(message)
