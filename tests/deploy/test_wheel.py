@@ -43,13 +43,14 @@ print(json.dumps({"from": room.__file__, "code": code}))
 def test_the_wheel_has_every_source_and_what_they_read(installed: Path) -> None:
     package = installed / "digitflow"
     assert not [path for path in package.rglob("*") if path.is_symlink()]
-    ours = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("flows", "tasks", "storage")
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
-    }
-    found = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+
+    def files(root: Path, folder: Path) -> set[str]:
+        # Whoever has run from either has left compiled modules there.
+        found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+        return {path.relative_to(root).as_posix() for path in found}
+
+    ours = set().union(*(files(ROOT, ROOT / each) for each in ("flows", "tasks", "storage")))
+    found = files(package, package)
     assert found == ours | {"__init__.py", "__main__.py", "py.typed", "prefect.yaml"}
     declared = (package / "prefect.yaml").read_bytes()
     assert declared == (ROOT / "prefect.yaml").read_bytes()
