@@ -71,4 +71,9 @@ def _missed(client: SyncPrefectClient, own: FlowRun) -> list[FlowRun]:
             expected_start_time=FlowRunFilterExpectedStartTime(before_=own.start_time),
         ),
     )
-    return [each for each in due if each.parameters == own.parameters]
+    return [
+        each
+        for each in due
+        # One that a person has answered is scheduled again, to take the answer.
+        if each.parameters == own.parameters and not each.empirical_policy.pause_keys
+    ]

@@ -138,7 +138,7 @@ class Index:
             created, digests = self._facts(body)
             entry = entries[name]
             database.execute(
-                "insert into document values (?, ?, ?, ?, ?)",
+                "insert or replace into document values (?, ?, ?, ?, ?)",
                 (self._folder, name, entry.modified, entry.size, created),
             )
             database.executemany(

@@ -25,6 +25,7 @@ from digitflow.storage.errors import UnknownNameError
 from digitflow.storage.history.models import CHAMPION, ModelVersion, State
 from digitflow.storage.history.registry import lost_entries
 from digitflow.storage.store import Store
+from digitflow.tasks.parameters import ParameterError
 
 models = App(name="models")
 
@@ -216,6 +217,9 @@ def print_verdicts_of_people(console: Console, state: State) -> None:
 
 
 def _answer(kind: Literal["promoted", "rejected"], version: str, why: str, model: str) -> None:
+    if not why.strip():
+        message = "--why: expected a reason, found none"
+        raise ParameterError(message)
     cache = Store()
     chosen = cache.models.find(version)
     question = cache.models.state().question(chosen, model)

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from digitflow.storage.backends.base import Backend, Entry, TooLargeError
+from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.digests import digest_bytes, digest_json, short
@@ -445,6 +445,12 @@ class Ledger(Generic[L]):
     def _create(self, entry: L) -> bool:
         """Create an entry; tell also of one that was created although no answer came back."""
         name, data = self._kind.file(_name(entry.order)), self._kind.dump(entry)
+        if len(data) > MAX_DOCUMENT_BYTES:  # nobody would read it
+            message = (
+                f"{self._kind.title(_name(entry.order))}: expected at most {MAX_DOCUMENT_BYTES:,} "
+                f"bytes, found {len(data):,}: give a shorter reason"
+            )
+            raise LedgerError(message)
         with explaining(self._kind.title(_name(entry.order)), Path(str(self._home))):
             if self._home.stat(name) is None and self._home.create(name, data):
                 return True

@@ -303,9 +303,13 @@ class State:
         return None
 
     def question(self, version: ModelVersion, model: str = "") -> LedgerEntry | None:
-        """Return what the gate asks about a version of a model, or of any; None if it does not."""
-        for name, standing in self.standings.items():
-            if version.id in standing.questions and model in ("", name):
+        """Return what the gate asks about a version; None if it does not.
+
+        Of that model, or of the version's own before any other.
+        """
+        for name in [model] if model else [self.named(version), *self.standings]:
+            standing = self.standings.get(name)
+            if standing is not None and version.id in standing.questions:
                 return standing.questions[version.id]
         return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import httpx
@@ -18,22 +18,30 @@ from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
 from prefect.flow_runs import suspend_flow_run
-from prefect.input import RunInput
+from prefect.input import RunInput, keyset_from_base_key, read_flow_run_input
+from prefect.runtime import flow_run
 from pydantic import Field
 
-from digitflow.storage.errors import AnsweredError, VerdictError
+from digitflow.storage.errors import (
+    AnsweredError,
+    ObjectDamagedError,
+    ObjectMissingError,
+    VerdictError,
+)
 from digitflow.storage.history.models import LedgerEntry
 from digitflow.storage.store import Store
 from digitflow.tasks.gate.decision import Verdict
 from digitflow.tasks.reporting.render import render
+
+_Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
 class Answer(RunInput):
     """What a person says in the form."""
 
     verdict: Literal["promote", "reject"] = Field(description="Is it to be the champion?")
-    reason: str = Field(min_length=1, description="For the history.")
-    name: str = Field(min_length=1, description="Who you are, for the history.")
+    reason: _Text = Field(description="For the history.")
+    name: _Text = Field(description="Who you are, for the history.")
 
 
 def wait_for_answer(cache: Store, question: LedgerEntry) -> Verdict:
@@ -46,6 +54,10 @@ def wait_for_answer(cache: Store, question: LedgerEntry) -> Verdict:
     prefect.exceptions.Pause
         If nobody has answered yet: the run's process ends, and the next one comes here again.
     """
+    # The server takes no late answer: one that it has came in time, however late this run is.
+    given = _given(question)
+    if given is not None:
+        return _verdict(cache, question, _note(cache, question, given))
     refused = ""
     left = datetime.fromisoformat(question.until) - datetime.now(UTC)
     if left <= timedelta(0):
@@ -60,6 +72,15 @@ def wait_for_answer(cache: Store, question: LedgerEntry) -> Verdict:
         if given is not None:
             refused = _note(cache, question, given)
     return _verdict(cache, question, refused)
+
+
+def _given(question: LedgerEntry) -> Answer | None:
+    """Return what a person has answered in the form before this process began, or None."""
+    if flow_run.id is None:
+        return None
+    key = keyset_from_base_key(f"suspended-{question.token}")["response"]
+    given: Any = read_flow_run_input(key, flow_run_id=UUID(flow_run.id))
+    return None if given is None else Answer(**given)
 
 
 def let_end(question: LedgerEntry, answer: LedgerEntry) -> None:
@@ -79,11 +100,11 @@ def _note(cache: Store, question: LedgerEntry, given: Answer) -> str:
     kind = "promoted" if given.verdict == "promote" else "rejected"
     by = f"{given.name} in the Prefect UI"
     try:
-        cache.models.answer(question, kind, given.reason, by=by)
+        cache.models.answer(question, kind, given.reason, by=by, late=True)
     except AnsweredError as first:
         get_run_logger().info("Not needed: %s", first)
-    except VerdictError as hold:
-        return str(hold)
+    except (VerdictError, ObjectMissingError, ObjectDamagedError) as why:
+        return str(why)
     return ""
 
 

@@ -229,10 +229,12 @@ def _settled(
         and (last.kind != "held" or last.details.get("approval", "never") == approval.when)
     )
     if last is not None and is_known:
+        number = challenger.version
+        todo = f". To promote it all the same: digitflow models promote {number}"
         return (
             f"Nothing new: version {challenger.version} was {last.kind} on {last.at[:10]} "
             f"({'by' if last.by_hand else 'run'} {last.by}), and nothing has changed since; "
-            f"{stays(champion)}"
+            f"{stays(champion)}{todo if last.kind == 'held' else ''}"
         )
     return None
 

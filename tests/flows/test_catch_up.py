@@ -2,16 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 
-from digitflow.flows.catch_up import skip_what_was_missed
+from digitflow.flows.catch_up import _missed, skip_what_was_missed
 from tests.servers.prefect_server import PrefectServer
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("on_the_server")]
@@ -90,3 +91,21 @@ def run_as(run: Any) -> None:
     from prefect.flow_engine import run_flow
 
     run_flow(night, flow_run=run, parameters=NIGHTLY)
+
+
+def test_a_run_that_a_person_has_answered_is_not_missed() -> None:
+    """It is scheduled again, to take the answer, and due when it first was."""
+    due = datetime.now(UTC) - timedelta(days=1)
+    runs = [
+        FlowRun(flow_id=uuid4(), deployment_id=uuid4(), start_time=due, parameters=NIGHTLY)
+        for _ in range(3)
+    ]
+    own, missed, answered = runs
+    answered.empirical_policy.pause_keys = {"a question"}
+
+    class Server:
+        def read_flow_runs(self, **_: Any) -> list[FlowRun]:
+            return [missed, answered]
+
+    client: Any = Server()
+    assert _missed(client, own) == [missed]

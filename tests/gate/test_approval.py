@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from digitflow.flows.cli.app import main
-from digitflow.storage.errors import AnsweredError, VerdictError
+from digitflow.storage.errors import AnsweredError, LedgerError, VerdictError
 from digitflow.storage.history.models import LedgerEntry
 from digitflow.storage.store import Store
 from digitflow.tasks.gate.answer import Answer, wait_for_answer
@@ -154,6 +155,51 @@ def test_a_hold_stands_against_an_approval(store: Store) -> None:
     assert store.models.state().is_open(question)
 
 
+def test_an_answer_given_in_time_counts_however_late_the_run_begins(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = ask(store, 2, PAST)
+    given = Answer(verdict="promote", reason="looks right", name="ann")
+    monkeypatch.setattr("digitflow.tasks.gate.answer._given", lambda _: given)
+    assert wait_for_answer(store, question).word == "Promoted"
+    assert champion(store) == 2
+
+
+def test_what_is_approved_must_be_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    question = ask(store, 2)
+    store.objects.path(store.models.load(2).weights.sha256).unlink()
+    given = Answer(verdict="promote", reason="looks right", name="ann")
+    monkeypatch.setattr("digitflow.tasks.gate.answer._given", lambda _: given)
+    verdict = wait_for_answer(store, question)
+    assert verdict.word == "Held"
+    assert "is missing" in verdict.headline
+    assert "digitflow reproduce v2 --restore" in verdict.headline
+    assert champion(store) == 1
+
+
+def test_a_reason_without_end_is_refused(store: Store) -> None:
+    question = ask(store, 2)
+    with pytest.raises(ValidationError, match="at most 2000 characters"):
+        Answer(verdict="reject", reason="x" * 2_001, name="ann")
+    with pytest.raises(LedgerError, match="expected at most 16,777,216 bytes, found .*shorter"):
+        store.models.answer(question, "rejected", "x" * 9_000_000)
+    assert Store(store.root).models.state().is_open(question)
+
+
+def test_of_two_models_that_ask_about_a_version_its_own_is_answered(store: Store) -> None:
+    store.models.promote(1, "the first", "letters")
+    said = {"headline": "Held", "run": "calm-owl", "flow_run": "other", "champion": 1}
+    about = {**said, "until": FUTURE}
+    store.models.verdict("held", store.models.load(2), "Held", "letters", by="r", details=about)
+    question = ask(store, 2)
+    chosen = store.models.load(2)
+    assert store.models.state().question(chosen) == question
+    assert question.model == "mnist"
+    other = store.models.state().question(chosen, "letters")
+    assert other is not None
+    assert other.model == "letters"
+
+
 @pytest.mark.parametrize(
     ("when", "asked"),
     [("never", []), ("when held", ["Held"]), ("always", ["Held", "Promoted"])],
@@ -172,6 +218,7 @@ def test_in_the_terminal(store: Store, capsys: pytest.CaptureFixture[str]) -> No
     assert "digitflow models promote 2" in said("approve", "2", "--why", "x", code=2)
     ask(store, 2)
     assert "digitflow models approve or reject 2" in said()
+    assert "expected a reason" in said("reject", "2", "--why", " ", code=2)
     assert "Version 2 is rejected by" in said("reject", "v2", "--why", "blurred")
     assert champion(store) == 1
     ask(store, 3)
