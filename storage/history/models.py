@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from digitflow.storage.digests import digest_json
 from digitflow.storage.documents import Document
+from digitflow.storage.errors import StorageError
 from digitflow.storage.fields import Number, Time
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.ledger import Link, entries
@@ -107,6 +108,11 @@ class ModelVersion(Document):
     def id(self) -> str:
         """What it is, as a digest: the same training of the same data to the same weights."""
         return identity(self.training, self.weights, self.data)
+
+    def lost(self, error: StorageError) -> StorageError:
+        """Return an error about one of its objects that says what to do about it."""
+        again = f"digitflow reproduce v{self.version} --restore"
+        return type(error)(f"{error}; it is made again by {again}")
 
 
 @dataclass(frozen=True)

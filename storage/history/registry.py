@@ -334,7 +334,7 @@ class ModelStore:
         *,
         by: str = "",
         by_hand: bool = True,
-        late: bool = False,
+        in_time: bool = False,
     ) -> LedgerEntry:
         """Answer what the gate has asked: promote the version, or leave the champion.
 
@@ -352,8 +352,8 @@ class ModelStore:
             Who answers; by default a person, here.
         by_hand
             Whether that is a person.
-        late
-            Whether the answer was given in time, and is only written down now.
+        in_time
+            Whether it is known to have been given in time, whenever it is written down.
 
         Raises
         ------
@@ -384,7 +384,7 @@ class ModelStore:
                     said = f"Version {chosen.version} is rejected by {by}; {stays}"
                 case "held":
                     said = f"Held: version {chosen.version} is not promoted; {stays}"
-            self._check_open(state, question, chosen, late=kind == "promoted" and not late)
+            self._check_open(state, question, chosen, late=kind == "promoted" and not in_time)
             if kind == "promoted":
                 self._check_free(state, question.model, chosen, by_hand=False)
             details = {**question.details, "headline": f"{said}: {why}", "answers": question.order}
@@ -567,9 +567,7 @@ class ModelStore:
             try:
                 self._check(artifact)
             except (ObjectMissingError, ObjectDamagedError) as error:
-                again = f"digitflow reproduce v{version.version} --restore"
-                message = f"{error}; it is made again by {again}"
-                raise type(error)(message) from error
+                raise version.lost(error) from error
 
     def _earlier(self, state: State, back: list[str]) -> ModelVersion:
         """Return the last champion before the present one that is not in quarantine."""

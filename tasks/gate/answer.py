@@ -56,21 +56,19 @@ def wait_for_answer(cache: Store, question: LedgerEntry) -> Verdict:
     """
     # The server takes no late answer: one that it has came in time, however late this run is.
     given = _given(question)
-    if given is not None:
-        return _verdict(cache, question, _note(cache, question, given))
-    refused = ""
-    left = datetime.fromisoformat(question.until) - datetime.now(UTC)
-    if left <= timedelta(0):
-        cache.models.close_late(str(question.details["run"]))
-    elif cache.models.state().is_open(question):
-        text = render("question.md", headline=question.details["headline"], until=question.until)
-        given = suspend_flow_run(
-            wait_for_input=Answer.with_initial_data(description=text),
-            timeout=int(left.total_seconds()) + 1,
-            key=question.token,  # so that a process that begins again asks nothing twice
-        )
-        if given is not None:
-            refused = _note(cache, question, given)
+    if given is None:
+        left = datetime.fromisoformat(question.until) - datetime.now(UTC)
+        if left <= timedelta(0):
+            cache.models.close_late(str(question.details["run"]))
+        elif cache.models.state().is_open(question):
+            headline = question.details["headline"]
+            text = render("question.md", headline=headline, until=question.until)
+            given = suspend_flow_run(
+                wait_for_input=Answer.with_initial_data(description=text),
+                timeout=int(left.total_seconds()) + 1,
+                key=question.token,  # so that a process that begins again asks nothing twice
+            )
+    refused = "" if given is None else _note(cache, question, given)
     return _verdict(cache, question, refused)
 
 
@@ -100,7 +98,7 @@ def _note(cache: Store, question: LedgerEntry, given: Answer) -> str:
     kind = "promoted" if given.verdict == "promote" else "rejected"
     by = f"{given.name} in the Prefect UI"
     try:
-        cache.models.answer(question, kind, given.reason, by=by, late=True)
+        cache.models.answer(question, kind, given.reason, by=by, in_time=True)
     except AnsweredError as first:
         get_run_logger().info("Not needed: %s", first)
     except (VerdictError, ObjectMissingError, ObjectDamagedError) as why:

@@ -340,9 +340,7 @@ class Model:
         try:
             return dict(self._cache.read(artifact))
         except (ObjectMissingError, ObjectDamagedError) as error:
-            again = f"digitflow reproduce v{self.version.version} --restore"
-            message = f"{error}; it is made again by {again}"
-            raise type(error)(message) from error
+            raise self.version.lost(error) from error
 
 
 def loss_of(model: ModelVersion) -> str:
