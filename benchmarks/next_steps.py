@@ -53,8 +53,6 @@ class Step:
         Name of the search for the other settings, if there is one.
     data
         What the tutorial's own network is given to learn from, beside it.
-    rivals
-        How many of the tutorial's networks are trained: fewer where each takes minutes.
     """
 
     title: str
@@ -62,7 +60,6 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=dict)
     search: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
-    rivals: int = len(SEEDS)
 
 
 START = Step(
@@ -78,7 +75,6 @@ STEPS = (
         "needs ReLU's correct derivative for it, and gains nothing without.",
         {"training_sample": 0, "relu_derivative": "correct"},
         data={"training_sample": 0},
-        rivals=1,
     ),
     Step(
         "Mini-batches",
@@ -223,16 +219,16 @@ def measure(cache: Store, step: Step, *, smoke_on: str | None = None) -> Result:
     settings = settings_of(step, best)
     trainings = Trainings(cache, smoke_on or DEFAULT_DATASET)
 
-    def train(values: Mapping[str, Any], seeds: Sequence[int] = SEEDS) -> list[Trained]:
+    def train(values: Mapping[str, Any]) -> list[Trained]:
         if smoke_on is None:
-            every = [{**values, "seed": seed} for seed in seeds]
+            every = [{**values, "seed": seed} for seed in SEEDS]
         else:
             tiny = {name: size for name, size in SMOKE.items() if name != "validation_size"}
             tiny |= {name: SMOKE[name] for name in ("validation_size",) if name in values}
             every = [{**values, **tiny}]
         return [trainings.train(resolve(DEFAULT_PRESET, each)) for each in every]
 
-    rivals = train({**step.data, **ALL_TEST_IMAGES}, SEEDS[: step.rivals])
+    rivals = train({**step.data, **ALL_TEST_IMAGES})
     return Result(step, settings, train(settings), rivals)
 
 
