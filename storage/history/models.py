@@ -200,6 +200,9 @@ class Standing:
     questions
         What the gate has asked and nobody has answered, by the version's identity. A move of the
         champion ends them all: they were about another one.
+    ended
+        What has ended each other question, by its order: its answer, a move of the champion, or
+        another verdict on the version.
     """
 
     moves: list[Move] = field(default_factory=list)
@@ -207,6 +210,7 @@ class Standing:
     hold: LedgerEntry | None = None
     verdicts: list[LedgerEntry] = field(default_factory=list)
     questions: dict[str, LedgerEntry] = field(default_factory=dict)
+    ended: dict[int, LedgerEntry] = field(default_factory=dict)
 
 
 class State:
@@ -332,10 +336,19 @@ class State:
 
     def answer(self, question: LedgerEntry) -> LedgerEntry | None:
         """Return the entry that answers a question, or None."""
-        for entry in self.standing(question.model).verdicts:
-            if entry.details.get("answers") == question.order:
-                return entry
-        return None
+        entry = self.standing(question.model).ended.get(question.order)
+        is_answer = entry is not None and entry.details.get("answers") == question.order
+        return entry if is_answer else None
+
+    def why_idle(self, question: LedgerEntry) -> str:
+        """Return what has ended a question without an answer; empty for one that is open."""
+        entry = self.standing(question.model).ended.get(question.order)
+        if entry is None:
+            return ""
+        number = self.versions[entry.version].version
+        if entry.kind in ("promoted", "rolled-back"):
+            return f"the champion of {question.model} has been moved, to version {number}"
+        return f"version {number} has been judged again, and was {entry.kind}: {entry.reason}"
 
     def next_number(self) -> int:
         """Return the number of the next new version.
@@ -362,7 +375,8 @@ class State:
             case "rejected" | "held":
                 standing = self.standing(entry.model)
                 standing.verdicts.append(entry)
-                standing.questions.pop(entry.version, None)
+                if (asked := standing.questions.pop(entry.version, None)) is not None:
+                    standing.ended[asked.order] = entry
                 if entry.until and entry.version in self.versions:
                     standing.questions[entry.version] = entry
             case "quarantine" if entry.version in self.versions:
@@ -401,6 +415,7 @@ class State:
 
     def _move(self, entry: LedgerEntry) -> None:
         standing = self.standing(entry.model)
+        standing.ended |= {each.order: entry for each in standing.questions.values()}
         standing.questions.clear()
         number = self.versions[entry.version].version
         standing.moves.append(Move(number, entry.at, entry.reason, entry.by))

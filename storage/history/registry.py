@@ -548,11 +548,8 @@ class ModelStore:
                 f"{answer.reason}"
             )
             raise AnsweredError(message)
-        if not state.is_open(question):
-            message = (
-                f"the champion of {question.model} has been moved, or version {version.version} "
-                "judged, since the question was asked"
-            )
+        if why := state.why_idle(question):
+            message = f"the question needs no answer any more: {why}"
             raise AnsweredError(message)
         if late and question.until < now():
             message = (

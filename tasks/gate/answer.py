@@ -113,8 +113,8 @@ def _verdict(cache: Store, question: LedgerEntry, refused: str) -> Verdict:
     headline = asked if answer is None else str(answer.details["headline"])
     if refused:
         headline = f"{asked}. It was not promoted: {refused}"
-    elif answer is None and not state.is_open(question):
-        headline = f"{asked}. That needs no answer any more: the champion has been moved"
+    elif answer is None and (why := state.why_idle(question)):
+        headline = f"{asked}. That needs no answer any more: {why}"
     words: dict[str, Literal["Promoted", "Rejected", "Held"]]
     words = {"promoted": "Promoted", "rejected": "Rejected"}
     word = words.get("" if answer is None else answer.kind, "Held")

@@ -129,7 +129,21 @@ def test_a_question_about_another_champion_is_idle(store: Store) -> None:
     assert champion(store) == 3
     verdict = wait_for_answer(store, question)
     assert verdict.word == "Held"
-    assert "needs no answer any more: the champion has been moved" in verdict.headline
+    assert verdict.headline.endswith(
+        "needs no answer any more: the champion of mnist has been moved, to version 3"
+    )
+
+
+def test_a_question_about_a_version_that_was_judged_again_says_so(store: Store) -> None:
+    question = ask(store, 2)
+    later = {"run": "brave-fox", "flow_run": "another"}
+    chosen = store.models.load(2)
+    store.models.verdict("rejected", chosen, "a class fell", "mnist", by="fox", details=later)
+    with pytest.raises(AnsweredError, match="judged again, and was rejected: a class fell"):
+        store.models.answer(question, "promoted", "looks right")
+    headline = wait_for_answer(store, question).headline
+    assert "version 2 has been judged again, and was rejected: a class fell" in headline
+    assert "moved" not in headline
 
 
 def test_two_questions_are_open_at_once_and_one_promotion_ends_both(store: Store) -> None:
