@@ -303,6 +303,11 @@ class Documents(Generic[T]):
             originals = []  # something else lies there; whoever reads one heals it
         return dict(sorted({**self._named(copies), **self._named(originals)}.items()))
 
+    def since(self, name: str) -> dict[str, Entry]:
+        """Return what `entries` would of a document, and of those whose names come after its."""
+        # Without the suffix: so its own file comes after that, too.
+        return self._named(self.backend.list(self.kind.folder, after=f"{self.kind.folder}/{name}"))
+
     def some(self, within: str, most: int) -> dict[str, Entry]:
         """Return what `entries` would of a folder, or of some in it where that is large."""
         folder = f"{self.kind.folder}/{within}"

@@ -49,8 +49,15 @@ class Backend(ABC):
     """
 
     @abstractmethod
-    def list(self, folder: str, depth: int = 1) -> list[Entry]:
+    def list(self, folder: str, depth: int = 1, after: str = "") -> list[Entry]:
         """Return what lies so many levels below a folder, in order of its names.
+
+        Parameters
+        ----------
+        folder, depth
+            Where.
+        after
+            A whole name: only what comes after it is returned, and asked for.
 
         Raises
         ------

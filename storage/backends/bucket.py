@@ -49,17 +49,19 @@ class Bucket(Backend):
     def __init__(self, url: str, endpoint: str = "") -> None:
         self._store: Any = _open(url, endpoint)
 
-    def list(self, folder: str, depth: int = 1) -> list[Entry]:
+    def list(self, folder: str, depth: int = 1, after: str = "") -> list[Entry]:
         """Return what lies there, in one request for each thousand objects below the folder."""
-        return sorted(self._listed(folder, depth), key=lambda entry: entry.name)
+        return sorted(self._listed(folder, depth, after=after), key=lambda entry: entry.name)
 
     def some(self, folder: str, depth: int, most: int) -> Sequence[Entry]:
         """Return so many of what lies there; the others are not asked for."""
         return [*islice(self._listed(folder, depth, min(most, _A_PAGE)), most)]
 
-    def _listed(self, folder: str, depth: int, at_once: int = _A_PAGE) -> Iterator[Entry]:
+    def _listed(
+        self, folder: str, depth: int, at_once: int = _A_PAGE, after: str = ""
+    ) -> Iterator[Entry]:
         slashes = folder.count("/") + depth
-        for chunk in self._store.list(checked(folder), chunk_size=at_once):
+        for chunk in self._store.list(checked(folder), offset=after or None, chunk_size=at_once):
             yield from (_entry(each) for each in chunk if each["path"].count("/") == slashes)
 
     def stat(self, name: str) -> Entry | None:

@@ -54,9 +54,13 @@ class LocalBackend(Backend):
         """Return where something lies or would lie."""
         return self.root / checked(name)
 
-    def list(self, folder: str, depth: int = 1) -> list[Entry]:
+    def list(self, folder: str, depth: int = 1, after: str = "") -> list[Entry]:
         """Return what lies there: files, and whatever lies in a file's place."""
-        found = filter(None, self._below(folder, depth, _entry))
+
+        def told(name: str, each: _Found) -> Entry | None:
+            return _entry(name, each) if name > after else None
+
+        found = filter(None, self._below(folder, depth, told))
         return sorted(found, key=lambda entry: entry.name)
 
     def names(self, folder: str, depth: int = 1) -> Iterator[str]:

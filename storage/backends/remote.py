@@ -100,9 +100,9 @@ class Remote(Backend):
                 raise self._unusable(str(error)) from error
             self._connected = True
 
-    def list(self, folder: str, depth: int = 1) -> list[Entry]:
+    def list(self, folder: str, depth: int = 1, after: str = "") -> list[Entry]:
         """Return what lies there."""
-        return self._ask(lambda place: place.list(folder, depth))
+        return self._ask(lambda place: place.list(folder, depth, after))
 
     def some(self, folder: str, depth: int, most: int) -> Sequence[Entry]:
         """Return some of what lies there."""

@@ -136,6 +136,10 @@ class Ledger(Generic[L]):
     def read(self) -> list[L]:
         """Return all entries in order, stand-ins for lost ones included; heal what can be healed.
 
+        The first time all of them are looked at, and wherever something is not as it ought to be.
+        Otherwise it is enough that the last that is known is as it was: what has come since
+        follows it.
+
         Raises
         ------
         LedgerError
@@ -144,6 +148,20 @@ class Ledger(Generic[L]):
             If the shared store cannot be used.
         """
         head = self._read_head()  # before the list: it is never ahead of what is listed later
+        self._known = self._continued(head) or self._whole(head)
+        return list(self._known)
+
+    def _continued(self, head: tuple[int, str] | None) -> list[L] | None:
+        """Return all entries if what follows those that are known is sound; else None."""
+        if not self._known or self._unrecorded or (head is None and not self.is_read_only):
+            return None
+        last = len(self._known)
+        found = self.documents.since(_name(last))
+        chain = self._follow(found, last - 1) if _name(last) in found else None
+        return chain if chain is not None and (not head or self._holds(chain, head)) else None
+
+    def _whole(self, head: tuple[int, str] | None) -> list[L]:
+        """Return all entries, after a look at every file of each."""
         copies = {} if self.is_read_only else self._copies.entries()
         mirrored = {} if self._mirror is None else self._mirror.entries()
         found = self.documents.entries()
@@ -164,8 +182,7 @@ class Ledger(Generic[L]):
             self._files = {}
             last = max((int(name) for name in (*found, *copies, *mirrored)), default=0)
             chain = self._mend(max(last, head[0] if head else 0), head)
-        self._known = chain
-        return list(chain)
+        return chain
 
     def append(self, decide: Callable[[list[L]], Callable[[int, str], L] | None]) -> L | None:
         """Add an entry, or none; of several writers at once each adds its own, one by one.
@@ -204,7 +221,7 @@ class Ledger(Generic[L]):
                 self._known = [*chain, entry]
                 self._settle(entry)
                 return entry
-            chain = self._advance()
+            chain = self.read()
         message = f"{self}: {_MOST_ATTEMPTS:,} other entries came between; try again"
         raise LedgerError(message)
 
@@ -267,12 +284,17 @@ class Ledger(Generic[L]):
         """Put back every damaged file of an entry that is sound elsewhere."""
         self._mend(len(self.read()), self._read_head())
 
-    def _follow(self, found: dict[str, Entry]) -> list[L] | None:
-        """Return the entries if each is sound and holds the digest of the one before."""
-        chain: list[L] = []
-        for order in range(1, len(found) + 1):
+    def _follow(self, found: dict[str, Entry], start: int = 0) -> list[L] | None:
+        """Return the entries if each is sound and holds the digest of the one before.
+
+        Those up to `start` are taken as they are known; the files of all others are `found`. A
+        folder that is listed while entries come may show a later one, and not the one before.
+        """
+        chain = self._known[:start]
+        for order in range(start + 1, max(map(int, found), default=start) + 1):
             name = _name(order)
-            if name in found and self._files.get(name) == found[name]:
+            is_known = order <= len(self._known) and name in found
+            if is_known and self._files.get(name) == found[name]:
                 entry: L | None = self._known[order - 1]  # the file has not been touched since
             else:
                 entry = self._load(order)
@@ -281,7 +303,7 @@ class Ledger(Generic[L]):
             if entry is None or entry.previous != (chain[-1].digest if chain else GENESIS):
                 return None
             chain.append(entry)
-        self._files = found
+        self._files |= found
         return chain
 
     def _load(self, order: int) -> L | None:
@@ -297,21 +319,6 @@ class Ledger(Generic[L]):
         if self._mirror is not None:
             self._put_back(self._mirror, entry)
         return entry
-
-    def _advance(self) -> list[L]:
-        """Return all entries, after reading those that others have added."""
-        chain = list(self._known)
-        while True:
-            entry = self._load(len(chain) + 1)
-            if entry is None:
-                break
-            if entry.previous != (chain[-1].digest if chain else GENESIS):
-                return self.read()
-            chain.append(entry)
-        if len(chain) == len(self._known):  # what refused the new entry cannot be read
-            return self.read()
-        self._known = chain
-        return list(chain)
 
     def _mend(self, count: int, head: tuple[int, str] | None) -> list[L]:
         """Find each entry wherever it is sound, put it back elsewhere, and name what is lost."""

@@ -449,14 +449,19 @@ class ModelStore:
         ------
         UnknownNameError
             If it is neither on hold nor in quarantine.
+        MovedMeanwhileError
+            If somebody else has released it meanwhile, or set it anew.
         """
         state = self.state()
         standing = state.standings.get(what)
         if standing is not None:
-            if standing.hold is None:
+            held = standing.hold
+            if held is None:
                 message = f"the model {what!r} is not on hold"
                 raise UnknownNameError(message)
-            self._append(lambda state: {"kind": "release", "reason": why, "model": what})
+            self._append(
+                lambda state: self._release(what, why, held, state.standing(what).hold, model=what)
+            )
             return f"the champion of {what}"
         version = self.find(what)
         entry = state.quarantine(version)
@@ -464,11 +469,27 @@ class ModelStore:
             message = f"version {version.version} is not in quarantine"
             raise UnknownNameError(message)
         # It may be another version of the same weights that is in quarantine.
-        for each in [*state.quarantined]:
+        for each, seen in [*state.quarantined.items()]:
             if each == version.id or state.versions[each].weights == version.weights:
-                draft: Draft = {"kind": "release", "reason": why, "version": each}
-                self._append(lambda state, draft=draft: dict(draft))  # type: ignore[misc]
+                self._append(
+                    lambda state, each=each, seen=seen: self._release(  # type: ignore[misc]
+                        what, why, seen, state.quarantined.get(each), version=each
+                    )
+                )
         return f"version {version.version}"
+
+    @staticmethod
+    def _release(
+        what: str, why: str, seen: LedgerEntry, stands: LedgerEntry | None, **of: str
+    ) -> Draft:
+        """Return what ends the hold or quarantine that was seen, and none that was set since."""
+        if stands != seen:
+            now_so = f"is now so {stands.said}" if stands else "has been released"
+            message = (
+                f"expected {what} as it was put on hold or in quarantine {seen.said}; it {now_so}"
+            )
+            raise MovedMeanwhileError(message)
+        return {"kind": "release", "reason": why, **of}
 
     def told(self) -> int:
         """Return up to which entry of the ledger automations have been told."""

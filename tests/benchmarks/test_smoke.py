@@ -79,6 +79,11 @@ def test_big_store(environment: dict[str, str]):
     assert re.search(r"^\| 4 \| \d", said, re.MULTILINE)
 
 
+def test_races(environment: dict[str, str]):
+    said = output_of("races.py", ["--processes", "2", "--moves", "3", "--kills", "1"], environment)
+    assert re.search(r"^\| disk \| 2 × 3 \| [01] \| \d+ \| 12 \| 0 \|", said, re.MULTILINE)
+
+
 def test_busy(environment: dict[str, str]):
     said = output_of("busy.py", ["--images", "1000", "--rounds", "1"], environment, bars=True)
     assert len(re.findall(r"^\| [12] \| \d+ busy processes \|", said, re.MULTILINE)) == 4

@@ -55,6 +55,14 @@ def test_a_listing_is_of_one_depth_and_in_order(backend: Backend) -> None:
     assert backend.list("nothing") == []
 
 
+def test_a_listing_from_a_name_on_leaves_out_what_comes_before(backend: Backend) -> None:
+    for name in ("log/0001.json", "log/0002.json", "log/0010.json", "logs/0003.json"):
+        backend.write(name, b"x")
+    after = [entry.name for entry in backend.list("log", after="log/0002")]
+    assert after == ["log/0002.json", "log/0010.json"]
+    assert backend.list("log", after="log/0011") == []
+
+
 def test_the_second_create_is_refused(backend: Backend) -> None:
     assert backend.create("ledger/000001.json", b"first")
     assert not backend.create("ledger/000001.json", b"second")

@@ -7,9 +7,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from digitflow.storage.backends.base import Entry
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import checksummed, verified
 from digitflow.storage.errors import LedgerError, RootUnreadableError
@@ -227,3 +229,73 @@ def test_of_two_writers_at_once_each_adds_its_own(root: Path) -> None:
     second.ledger.append(make)
     assert seen == [COUNT, COUNT + 1]
     assert [entry.model for entry in opened(root).ledger.read()[COUNT:]] == ["mnist", "x"]
+
+
+def test_an_entry_costs_the_same_however_many_there_are(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has seen the ledger reads on from there."""
+    ours, theirs = opened(root), opened(root)
+    seen: list[str] = []
+    fetch, whole = LocalBackend.fetch, LocalBackend.list
+
+    def fetched(self: LocalBackend, name: str, *limit: int) -> tuple[Entry, bytes]:
+        seen.append(name)
+        return fetch(self, name, *limit)
+
+    def listed(self: LocalBackend, *given: Any, **named: Any) -> list[Entry]:
+        found = whole(self, *given, **named)
+        seen.extend(entry.name for entry in found)
+        return found
+
+    def another() -> int:
+        ours.state()
+        theirs.hold("exam week")
+        seen.clear()
+        ours.release("mnist")
+        return len(seen)
+
+    monkeypatch.setattr(LocalBackend, "fetch", fetched)
+    monkeypatch.setattr(LocalBackend, "list", listed)
+    another()
+    few = another()
+    for _ in range(20):
+        theirs.hold("exam week")
+    ours.state()
+    assert another() == few
+
+
+@pytest.mark.parametrize("lost", [(COUNT + 1,), (COUNT + 2,), (COUNT + 1, COUNT + 2)])
+def test_what_is_lost_behind_the_last_that_is_known_is_seen(
+    root: Path, lost: tuple[int, ...]
+) -> None:
+    """Or its number would be given once more."""
+    ours, theirs = opened(root), opened(root)
+    ours.state()
+    theirs.hold("exam week")
+    theirs.release("mnist")
+    lose(root, *lost)
+    assert ours.state().lost == [*lost]
+
+
+def test_what_a_listing_passed_over_is_read_all_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is listed while entries come may show the later, and not the one before."""
+    ours, theirs = opened(root), opened(root)
+    ours.state()
+    head = root / "ledger-head.json"
+    before = head.read_bytes()
+    theirs.hold("exam week")
+    theirs.release("mnist")
+    head.write_bytes(before)  # whoever adds them has not come so far
+    whole = LocalBackend.list
+
+    def passing(self: LocalBackend, *given: Any, **named: Any) -> list[Entry]:
+        found = whole(self, *given, **named)
+        return [entry for entry in found if f"{COUNT + 1:08d}" not in entry.name]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, "list", passing)
+        assert len(ours.ledger.read()) == len(opened(root).ledger.read()) == COUNT + 2
+    assert ours.ledger.read() == opened(root).ledger.read()

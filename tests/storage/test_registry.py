@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,33 @@ class TestVerdictsOfPeople:
         assert entry is not None
         assert "@" in entry.by
         assert "blurred eights" in entry.reason
+
+    def test_a_release_ends_no_hold_but_the_one_that_was_seen(
+        self, models: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        three(models)
+        models.hold("exam week")
+        models.quarantine(1, "leaky")
+        others = ModelStore(LocalBackend(tmp_path))
+        append = models._append
+
+        def release(what: str, meanwhile: Callable[[], object]) -> None:
+            def late(*given: Any) -> None:
+                meanwhile()
+                append(*given)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(models, "_append", late)
+                models.release(what)
+
+        with pytest.raises(MovedMeanwhileError, match="it has been released"):
+            release("mnist", lambda: others.release("mnist"))
+        models.hold("exam week")
+        with pytest.raises(MovedMeanwhileError, match="exam week; it is now so .*: audit"):
+            release("mnist", lambda: (others.release("mnist"), others.hold("audit")))
+        with pytest.raises(MovedMeanwhileError, match="leaky; it has been released"):
+            release("1", lambda: others.release("1"))
+        assert [entry.kind for entry in others.ledger.read()].count("release") == 3
 
     def test_only_what_is_held_can_be_released(self, models: ModelStore) -> None:
         three(models)
