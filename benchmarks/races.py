@@ -10,7 +10,7 @@ starts again looks in the ledger for the move that it was about to make. In the 
 played back from its entries alone: each move that was told is in it once and no other, one entry
 follows the other, and none was made on a champion, a hold or a quarantine that was not so.
 
-S3 is moto's server in this process, with its conditional puts one at a time.
+S3 is moto's server in this process, which takes one request at a time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.measure import MOST_SECONDS  # noqa: E402 - found by now
 from digitflow.storage.backends.local import LocalBackend  # noqa: E402
 from digitflow.storage.backends.remote import remote  # noqa: E402
-from digitflow.storage.errors import StorageError  # noqa: E402
+from digitflow.storage.errors import SharedStoreError, StorageError  # noqa: E402
 from digitflow.storage.formats.artifacts import Artifact  # noqa: E402
 from digitflow.storage.history.models import LedgerEntry  # noqa: E402
 from digitflow.storage.history.registry import ModelStore  # noqa: E402
@@ -204,6 +204,8 @@ def move(here: str, url: str, log: str, name: str, moves: str) -> None:
                 try:
                     rng.choice(possible(models, why, name))()
                     is_made = True
+                except SharedStoreError:
+                    raise
                 except StorageError:  # somebody was faster: it is no longer possible
                     refused += 1
             file.write(json.dumps(["done", why, refused]) + "\n")

@@ -458,12 +458,20 @@ class Ledger(Generic[L]):
                 f"bytes, found {len(data):,}: give a shorter reason"
             )
             raise LedgerError(message)
-        with explaining(self._kind.title(_name(entry.order)), Path(str(self._home))):
-            if self._home.stat(name) is None and self._home.create(name, data):
+        try:
+            with explaining(self._kind.title(_name(entry.order)), Path(str(self._home))):
+                if self._home.stat(name) is None and self._home.create(name, data):
+                    return True
+        except StorageError:
+            if self._is_there(name, data):
                 return True
+            raise
+        return self._is_there(name, data)
+
+    def _is_there(self, name: str, data: bytes) -> bool:
         try:
             return self._home.read(name) == data
-        except (OSError, TooLargeError):
+        except (OSError, StorageError):
             return False
 
     def _settle(self, entry: L) -> None:
@@ -474,7 +482,7 @@ class Ledger(Generic[L]):
         try:
             body = {"entries": entry.order, "digest": entry.digest}
             self._home.write(_HEAD, checksummed(body))
-        except OSError as error:
+        except (OSError, StorageError) as error:  # the entry is made all the same
             _log.warning("%s/%s is not written: %s", self._home, _HEAD, error)
 
     def _put_back(self, documents: Documents[L], entry: L) -> bool:

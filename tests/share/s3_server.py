@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,8 +129,9 @@ def running_s3() -> Iterator[S3]:
     """Run a server while the context lasts."""
     backend = DomainDispatcherApplication(create_backend_app)
     found: list[S3] = []
-    # moto looks whether there is an object and puts its own in two steps, as no S3 does.
-    creating = threading.Lock()
+    # moto looks whether there is an object and puts its own in two steps, and closes one that is
+    # being read where it is put once more, as no S3 does.
+    one_at_a_time = threading.Lock()
 
     def application(environment: Environment, start: Any) -> Iterable[bytes]:
         if "outside" in environment.get("HTTP_USER_AGENT", ""):
@@ -147,7 +148,7 @@ def running_s3() -> Iterator[S3]:
         if refusal is not None:
             start(refusal.status, [("Content-Type", "application/xml")])
             return [refusal.body]
-        with creating if "HTTP_IF_NONE_MATCH" in environment else nullcontext():
+        with one_at_a_time:
             body = list(backend(environment, start))
         if s3.after is not None:
             s3.after(request)

@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 from digitflow.storage.backends.local import LocalBackend
-from digitflow.storage.errors import LedgerError, MovedMeanwhileError
+from digitflow.storage.errors import LedgerError, MovedMeanwhileError, SharedStoreError
 from digitflow.storage.history.registry import ModelStore
 from digitflow.storage.store import Store
 from tests.share.conftest import Machine, remote_of
-from tests.share.s3_server import S3, Request
+from tests.share.s3_server import S3, Refusal, Request
 from tests.storage.test_registry import fields
 
 
@@ -127,3 +127,34 @@ def test_a_look_at_the_champion_takes_few_requests(machine: Machine, s3: S3) -> 
     with s3.counting() as requests:
         assert len(models(machine("first")).state().versions) == 5
     assert len(requests) <= 3
+
+
+def test_what_is_made_is_told_as_made_although_the_store_fails_after_it(
+    machine: Machine, s3: S3
+) -> None:
+    """Whoever is told of a failure does it again, and it would be there twice."""
+    first = models(machine("first"))
+    first.register(**fields())
+
+    def refuse(request: Request) -> Refusal | None:
+        is_lost = request.method == "PUT" and "/ledger/" not in request.path
+        return Refusal("503 Slow Down", "SlowDown") if is_lost else None
+
+    s3.before = refuse
+    first.promote(1, "first")
+    assert [entry.kind for entry in first.ledger.read()] == ["trained", "promoted"]
+    s3.before = None
+    create = remote_of(machine("first")).create
+
+    def unanswered(name: str, data: bytes) -> bool:
+        create(name, data)
+        message = "no answer"
+        raise SharedStoreError(message)
+
+    first.ledger._home.create = unanswered  # type: ignore[method-assign]
+    try:
+        first.hold("exam week")
+    finally:
+        del first.ledger._home.create
+    kinds = [entry.kind for entry in models(machine("second")).ledger.read()]
+    assert kinds == ["trained", "promoted", "hold"]
