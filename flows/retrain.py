@@ -29,6 +29,7 @@ from digitflow.tasks.gate.decision import Verdict, failed_markdown, stays
 from digitflow.tasks.gate.outbox import tell
 from digitflow.tasks.gate.rules import Rules
 from digitflow.tasks.gate.source import ask_source
+from digitflow.tasks.gate.trend import with_trend
 from digitflow.tasks.reporting.results import write_results
 
 # Red in every list of runs, and found by whoever looks for failures: a person should look at it.
@@ -93,6 +94,7 @@ def _retrain(
     except Exception as error:
         _say_that_it_failed(cache, error, source, name)
         raise
+    verdict = with_trend(cache, verdict, name)
     publish_decision(verdict.headline, verdict.markdown)
     # Once more: whatever is wrong with the folder, the decision is made and has been told.
     write_results(cache, replace(summary, decision=verdict.markdown))
@@ -112,7 +114,7 @@ def _asked(cache: Store) -> LedgerEntry | None:
 
 
 def _answered(cache: Store, question: LedgerEntry) -> Verdict:
-    verdict = wait_for_answer(cache, question)
+    verdict = with_trend(cache, wait_for_answer(cache, question), question.model)
     tell(cache)
     publish_decision(verdict.headline, verdict.markdown)
     version = cache.models.state().versions[question.version]

@@ -96,8 +96,21 @@ def table(*columns: Column | str) -> Table:
     return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 
-def print_table(console: Console, table: Table) -> None:
-    """Print a table; its identifiers and numbers run past the edge of a narrow terminal."""
+def print_table(console: Console, table: Table, *narrower: Table) -> None:
+    """Print a table; its identifiers and numbers run past the edge of a narrow terminal.
+
+    Parameters
+    ----------
+    console
+        Console to print on.
+    table
+        What to print.
+    *narrower
+        What may stand for it where it does not fit, from the widest to the narrowest.
+    """
+    for each in narrower:
+        if _least_width(console, table) > console.width:
+            table = each
     if _least_width(console, table) > console.width:
         for column in table.columns:
             if column.no_wrap:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 
 from digitflow.flows.cli.arguments import AT_LEAST_ONE, Json
 from digitflow.flows.cli.models import print_verdicts_of_people, standing_of
@@ -29,6 +32,7 @@ from digitflow.storage.history.registry import lost_entries
 from digitflow.storage.records import now
 from digitflow.storage.store import Store
 from digitflow.tasks.gate.difference import Difference, difference
+from digitflow.tasks.gate.trend import BARS, DIGITS, Night, nights, trend
 
 CERTAIN, UNCERTAIN = 0, 1
 Html = Annotated[
@@ -36,6 +40,9 @@ Html = Annotated[
 ]
 _MOST_IMAGES = 20  # that are named
 _NUMBERS = ("version", "accuracy", "champion", "its accuracy")
+# What the table of verdicts does without in a narrow terminal, one after the other.
+_SPARED = ("run", "champion", "its accuracy", "accuracy")
+_BESIDE_THE_TREND = 33  # columns
 
 
 def status(
@@ -78,8 +85,8 @@ def status(
         print_text(console, lost_entries(state, registry.ledger), "red")
     if not state.standings:
         console.print("no model has been judged or promoted yet: digitflow models")
-    for name, standing in sorted(state.standings.items()):
-        _print_model(console, state, name, standing, last)
+    for name in sorted(state.standings):
+        _print_model(console, state, name, last)
     print_verdicts_of_people(console, state)
     return UNCERTAIN if state.lost else CERTAIN
 
@@ -133,11 +140,10 @@ def _section(cache: Store, state: State, name: str, last: int) -> dict[str, Any]
         before = state.versions[standing.back[-2]]
         section = _compared(cache, champion, before, difference(cache, champion, before))
         section["lines"] = _champion_lines(state, name)
-    rows = [
-        {**_row(state, entry), "why": entry.details.get("headline", entry.reason)}
-        for entry in standing.verdicts[: -last - 1 : -1]
-    ]
-    return {**section, "title": name, "rows": rows}
+    found = nights(state, name, last)
+    rows = [{**_row(each), "why": each.headline} for each in found]
+    how = [{"": a, "oldest first": signs, "means": b} for a, signs, b in trend(found)]
+    return {**section, "title": name, "rows": rows, "trend": how}
 
 
 def _compared(
@@ -149,7 +155,7 @@ def _compared(
 
         figures = gained_and_lost(cache, version, other, found.images)
     title = f"Against version {other.version}"
-    return {"title": title, "lines": [], "rows": [], "figures": figures}
+    return {"title": title, "lines": [], "trend": [], "rows": [], "figures": figures}
 
 
 def _write(file: Path, title: str, notices: list[str], sections: list[dict[str, Any]]) -> None:
@@ -183,6 +189,7 @@ def _champion_lines(state: State, name: str) -> list[str]:
 
 def _model(state: State, name: str, standing: Standing, last: int) -> dict[str, Any]:
     champion = state.champion(name)
+    found = nights(state, name, last)
     return {
         "champion": None if champion is None else champion.version,
         "digest": None if champion is None else champion.id,
@@ -190,32 +197,34 @@ def _model(state: State, name: str, standing: Standing, last: int) -> dict[str, 
         "why": standing.moves[-1].why if standing.moves else None,
         "accuracy": None if champion is None else champion.metrics.get("test_accuracy"),
         "hold": None if standing.hold is None else _said(standing.hold),
-        "verdicts": [_verdict(state, entry) for entry in standing.verdicts[: -last - 1 : -1]],
+        "questions": [_question(state, entry) for entry in standing.questions.values()],
+        "verdicts": [asdict(each) for each in found],
+        "trend": {
+            "verdicts": [each.verdict for each in reversed(found)],
+            "challenger": [each.accuracy for each in reversed(found)],
+            "champion": [each.champion_accuracy for each in reversed(found)],
+        },
     }
 
 
-def _verdict(state: State, entry: LedgerEntry) -> dict[str, Any]:
-    version = state.versions.get(entry.version)
+def _question(state: State, entry: LedgerEntry) -> dict[str, Any]:
+    number = state.versions[entry.version].version
     return {
-        "at": entry.at,
-        "verdict": entry.kind,
+        "version": number,
+        "until": entry.until,
         "run": entry.by,
-        "version": None if version is None else version.version,
-        "accuracy": entry.details.get("accuracy"),
-        "champion": entry.details.get("champion"),
-        "champion_accuracy": entry.details.get("champion_accuracy"),
         "headline": entry.details.get("headline", entry.reason),
+        "answer": [f"digitflow models {verb} {number}" for verb in ("approve", "reject")],
     }
 
 
-def _row(state: State, entry: LedgerEntry) -> dict[str, str]:
-    found = _verdict(state, entry)
-    numbers = ("version", "accuracy", "champion", "champion_accuracy")
+def _row(night: Night) -> dict[str, str]:
+    numbers = (night.version, night.accuracy, night.champion, night.champion_accuracy)
     return {
-        "night": local_time(entry.at),
-        "verdict": entry.kind,
-        **{name: as_number(found[each]) for name, each in zip(_NUMBERS, numbers, strict=True)},
-        "run": entry.by,
+        "night": local_time(night.at),
+        "verdict": night.verdict,
+        **{name: as_number(each) for name, each in zip(_NUMBERS, numbers, strict=True)},
+        "run": night.run,
     }
 
 
@@ -223,18 +232,28 @@ def _said(entry: LedgerEntry) -> dict[str, str]:
     return {"at": entry.at, "by": entry.by, "reason": entry.reason}
 
 
-def _print_model(console: Console, state: State, name: str, standing: Standing, last: int) -> None:
+def _print_model(console: Console, state: State, name: str, last: int) -> None:
     first, *others = _champion_lines(state, name)
     print_text(console, f"{name}: {first}")
     for line in others:
         print_text(console, f"  {line}", "dim")
-    if not standing.verdicts:
+    found = nights(state, name, last)
+    if not found:
         return
-    rows = [_row(state, entry) for entry in standing.verdicts[: -last - 1 : -1]]
-    shown = table(*((number if each in _NUMBERS else word)(each) for each in rows[0]))
+    levels = DIGITS if console.options.ascii_only else BARS
+    room = max(1, console.width - _BESIDE_THE_TREND)
+    lines = trend(found, levels=levels)
+    print_fields(console, {what: f"{signs[-room:]}  {means}" for what, signs, means in lines})
+    rows = [_row(each) for each in found]
+    print_table(console, *(_table(rows, _SPARED[:few]) for few in range(len(_SPARED) + 1)))
+
+
+def _table(rows: list[dict[str, str]], without: Sequence[str]) -> Table:
+    names = [name for name in rows[0] if name not in without]
+    shown = table(*((number if name in _NUMBERS else word)(name) for name in names))
     for row in rows:
-        shown.add_row(*row.values())
-    print_table(console, shown)
+        shown.add_row(*(row[name] for name in names))
+    return shown
 
 
 def _find(cache: Store, state: State, name: str) -> ModelVersion:

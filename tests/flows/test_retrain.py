@@ -160,6 +160,7 @@ def test_a_week(
     assert thursday.decision.startswith("# Held: training data changed; version 3 waits for a ")
     assert "of 3,500 training images of the champion's data are labelled" in thursday.decision
     assert "| **no** |" in thursday.decision
+    assert "| verdicts | `PPH` | P promoted, H held |" in thursday.decision
     assert "digitflow models promote 3" in thursday.decision
     assert "held" in thursday.tags
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from digitflow.flows.cli.app import main
 from digitflow.storage.formats.artifacts import write_artifact
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.figures.mistakes import mistakes_figure
+from digitflow.tasks.gate.decision import Verdict
+from digitflow.tasks.gate.trend import BARS, with_trend
 from tests.registered import put
+from tests.terminal import pretend_a_terminal
 
 LABELS = np.array([0, 1, 0, 1])
 
@@ -112,6 +116,99 @@ def test_status(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("ledger", "ledger-copies"):
         (store.root / folder / "00000002.json").unlink()
     assert "digitflow models promote VERSION" in said(capsys, "status", code=1)
+
+
+@pytest.fixture
+def judged(store: Store) -> Store:
+    """A champion of letters, three challengers after it, of which one is asked about."""
+    for number in (1, 2, 3, 4):
+        trained(store, number, [0, 1, 1, 1])
+    store.models.promote(1, "first")
+
+    def judge(kind: Any, version: int, accuracy: float, champion: int, theirs: float) -> None:
+        numbers = {
+            "headline": f"Version {version} is {kind}",
+            "accuracy": accuracy,
+            "champion": champion,
+            "champion_accuracy": theirs,
+            "flow_run": f"night-{version}",
+        }
+        chosen = store.models.load(version)
+        if kind == "promoted":
+            store.models.promote(version, "better", "letters", by="night", details=numbers)
+        else:
+            numbers |= {"until": "2999-06-01T00:00:00.000+00:00"} if kind == "held" else {}
+            store.models.verdict(kind, chosen, "r", "letters", by="night", details=numbers)
+
+    judge("rejected", 2, 0.5, 1, 0.75)
+    judge("promoted", 3, 0.875, 1, 0.75)
+    judge("held", 4, 1.0, 3, 0.875)
+    return store
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_trend_is_read_in_any_terminal(
+    judged: Store,
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pretend_a_terminal(monkeypatch, columns)
+    assert main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    fields = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    assert fields["verdicts"][:3] == ["RPH", "R", "rejected,"]
+    assert fields["challenger"] == ["▁▆█", "0.5000", "to", "1.0000"]
+    assert fields["champion"] == ["▅▅▆", "0.7500", "to", "0.8750"]
+    shown = next(line for line in lines if " held " in line).split()[2:]
+    assert shown == ["held", "4", "1.0000", "3", "0.8750", "night"][: 2 if columns == 40 else 6]
+    # Of many nights there are those that have room.
+    for number in range(60):
+        numbers = {"accuracy": 0.5, "champion_accuracy": 0.75, "flow_run": f"another-{number}"}
+        version = judged.models.load(2)
+        judged.models.verdict("rejected", version, "r", "letters", by="n", details=numbers)
+    assert main(["status", "--last", "60"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= columns
+
+
+def test_the_trend_is_of_digits_where_a_terminal_knows_no_bars(
+    judged: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Console, "encoding", "ascii")
+    text = said(capsys, "status")
+    assert "challenger 168 0.5000 to 1.0000" in text
+    assert not {*BARS} & {*text}
+
+
+def test_one_verdict_is_no_trend(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    version = trained(store, 1, [0, 1, 1, 1])
+    store.models.verdict("rejected", version, "r", "letters", by="n", details={"flow_run": "x"})
+    assert "challenger" not in said(capsys, "status")
+
+
+def test_trend_and_open_questions_as_json_and_as_a_page(
+    judged: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads(said(capsys, "status", "--json"))["models"]["letters"]
+    assert found["trend"] == {
+        "verdicts": ["rejected", "promoted", "held"],
+        "challenger": [0.5, 0.875, 1.0],
+        "champion": [0.75, 0.75, 0.875],
+    }
+    (question,) = found["questions"]
+    assert (question["version"], question["until"][:4]) == (4, "2999")
+    assert question["answer"][0] == "digitflow models approve 4"
+    said(capsys, "status", "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td><code>▁▆█</code></td><td>0.5000 to 1.0000</td>" in page
+    verdict = with_trend(judged, Verdict("Held", "h", "# Held\n"), "letters")
+    assert "| challenger | `▁▆█` | 0.5000 to 1.0000 |" in verdict.markdown
+    assert "## The last 3 verdicts, oldest first" in verdict.markdown
+
+    question = judged.models.state().question(judged.models.load(4))
+    judged.models.answer(question, "rejected", "blurred")
+    assert not json.loads(said(capsys, "status", "--json"))["models"]["letters"]["questions"]
 
 
 def test_pages_show_what_was_gained_and_lost(
