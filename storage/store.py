@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.locks import KeyLocks
 from digitflow.storage.backends.os_errors import explaining
+from digitflow.storage.backends.owner import refuse_anothers, refuse_closed
 from digitflow.storage.cache import Cache
 from digitflow.storage.documents import LocalDocuments
 from digitflow.storage.errors import StoreUnusableError
@@ -79,7 +80,7 @@ class Store:
     Raises
     ------
     StoreUnusableError
-        If a file lies there.
+        If a file lies there, or a folder that may not be read.
     """
 
     def __init__(self, root: Path | None = None, url: str | None = None) -> None:
@@ -89,6 +90,7 @@ class Store:
 
             root = cache_folder(url)
         self.root = root or store_location()
+        refuse_closed(self.root)
         # Asked last whether it is a folder: another thread may make it at this moment.
         is_there = self.root.exists() or self.root.is_symlink()
         if is_there and not self.root.is_dir():
@@ -131,13 +133,16 @@ class Store:
     def connect(self) -> None:
         """Make sure that a shared store answers, and send it what an earlier run could not.
 
-        Does nothing for a store in a folder. Call it before work that should not be in vain.
+        Call it before work that should not be in vain.
 
         Raises
         ------
         SharedStoreError
             If it cannot be used.
+        StoreUnusableError
+            If the folder is another user's store.
         """
+        refuse_anothers(self.root)
         if self.shared is not None:
             self.shared.connect()
 

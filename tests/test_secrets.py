@@ -157,7 +157,7 @@ def test_folders_are_their_owners_unless_somebody_has_made_one_to_share(tmp_path
     shared.chmod(0o2775)
     write_bytes(shared / "records" / "a" / "file", b"")
     for folder in (shared / "records", shared / "records" / "a"):
-        assert folder.stat().st_mode & 0o055 == 0o055
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o2775
     sticky = tmp_path / "sticky"
     sticky.mkdir()
     sticky.chmod(0o1777)

@@ -14,9 +14,10 @@ from pathlib import Path
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it, if they are missing: as open as where they lie.
 
-    Below a folder that others may write in, or that hands down its group (``chmod g+s``), which
-    somebody has made to be shared, the umask decides. Anywhere else, and in ``/tmp``, a new folder
-    is its owner's alone.
+    Below a folder that hands down its group (``chmod g+s``) the group may do what it may there,
+    whatever the umask of whoever comes first; what others may do, there and below a folder that
+    others may write in, the umask decides. Anywhere else, and in ``/tmp``, a new folder is its
+    owner's alone.
     """
     if folder.is_dir():
         return
@@ -24,7 +25,12 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
     above = folder.parent.stat().st_mode
     is_shared = above & (stat.S_ISGID | 0o022) and not above & stat.S_ISVTX
-    folder.mkdir(0o777 if is_shared else 0o700, exist_ok=True)
+    try:
+        folder.mkdir(0o777 if is_shared else 0o700)
+    except FileExistsError:
+        return
+    if above & stat.S_ISGID:
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | above & stat.S_IRWXG)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ _LONGEST_NOTE = 200  # bytes that are read of who holds a lock
 
 
 @contextmanager
-def briefly(path: Path, what: str) -> Iterator[None]:
+def briefly(path: Path, what: str, mode: int | None = None) -> Iterator[None]:
     """Hold a lock that nobody keeps for long.
 
     Parameters
@@ -45,6 +45,8 @@ def briefly(path: Path, what: str) -> Iterator[None]:
         Of the lock's file; its folder must be there.
     what
         What is alone with what, for the error.
+    mode
+        The file's permissions. Who may read it may lock it.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def briefly(path: Path, what: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path)
+    lock = FileLock(path) if mode is None else FileLock(path, mode=mode)
     try:
         with explaining(f"the lock of {what}", path.parent):
             lock.acquire(timeout=SECONDS_FOR_A_BRIEF_LOCK)

@@ -15,6 +15,11 @@ from digitflow.storage.errors import StorageFullError, StoreUnusableError
 _LIMITED = (errno.EDQUOT, errno.EFBIG)
 _FULL = (errno.ENOSPC, *_LIMITED)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_DENIED = (errno.EACCES, errno.EPERM)
+USERS_SHARE_A_URL = (
+    "A path is the store of one user; several share one by its URL, each with copies of their own: "
+    "DIGITFLOW_STORE=file:///… (docs/sharing.md)"
+)
 # What a medium or a system that is at its end says, and what to do about it.
 _FAILING = {
     errno.EIO: "its medium is failing; copy what can be read, and replace it",
@@ -103,6 +108,8 @@ def explaining(what: str, place: Path, needed: int | None = None) -> Iterator[No
             f"{what} cannot be written: {where}: {reason}. Expected a folder that you may write; "
             "check its owner and its medium, or name a store elsewhere: DIGITFLOW_STORE"
         )
+        if error.errno in _DENIED:
+            message += f". {USERS_SHARE_A_URL}"
         raise StoreUnusableError(message) from error
 
 

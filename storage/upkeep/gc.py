@@ -25,6 +25,7 @@ from typing import Any
 
 from digitflow.storage.backends.atomic import remove
 from digitflow.storage.backends.os_errors import explaining
+from digitflow.storage.backends.owner import refuse_anothers
 from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import (
     LedgerError,
@@ -124,6 +125,7 @@ def sweep(store: Store, keep_days: float, *, shared: bool = False, tell: Tell = 
         there.runs.complete_copies()
         return _collect(there, keep_days, tell, remove=lambda *what: _remove(there, *what))
     here = Here(store)
+    refuse_anothers(store.root)
     with explaining("the store", store.root):
         settle(store.root)
         here.runs.complete_copies()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from digitflow.storage.backends.os_errors import explaining
+from digitflow.storage.backends.owner import refuse_anothers
 from digitflow.storage.digests import short
 from digitflow.storage.documents import COPIES, Documents, T
 from digitflow.storage.errors import (
@@ -174,6 +175,8 @@ def repair(store: Store, report: Report, *, shared: bool = False) -> list[Repair
         If the store cannot be written.
     """
     place = _place(store, shared)
+    if not shared:
+        refuse_anothers(store.root)
     with explaining("the store", store.root):
         if any(damage.kind == "ledger entry" for damage in report.damaged):
             store.models.ledger.repair()

@@ -226,7 +226,7 @@ def _alone_with(folder: Path) -> Iterator[None]:
     """
     owner = os.getuid() if hasattr(os, "getuid") else 0
     name = f"digitflow-{owner}-{digest_bytes(str(folder.resolve()).encode())[:16]}.lock"
-    with briefly(Path(tempfile.gettempdir()) / name, f"the results folder {folder}"):
+    with briefly(Path(tempfile.gettempdir()) / name, f"the results folder {folder}", 0o600):
         yield
 
 
