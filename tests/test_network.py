@@ -21,12 +21,13 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from digitflow.flows.cli import services
 from digitflow.flows.server import server as prefect_server
 from digitflow.flows.server.deploy import POOL, next_runs
 from digitflow.flows.server.embedded import EmbeddedServer
 from digitflow.flows.server.endpoint import Endpoint, exposure
 from digitflow.flows.server.monitor import Monitor, Timeouts
-from digitflow.flows.server.prefect_setup import ask_for_a_password
+from digitflow.flows.server.prefect_setup import SERVER_SETTINGS, ask_for_a_password
 from digitflow.flows.server.supervisor import Supervisor
 from digitflow.flows.workers import Workers
 from digitflow.storage.store import Store
@@ -155,8 +156,13 @@ def test_the_server_that_is_started(
     monkeypatch.setattr("prefect.cli.app", lambda: None)
     monkeypatch.setattr("sys.argv", ["digitflow"])
     monkeypatch.setattr(prefect_server, "let_writers_wait", lambda: None)
+    monkeypatch.setattr(prefect_server, "admit_own_pages", lambda: None)
+    for name in SERVER_SETTINGS:  # set first, so that it is put back
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     with temporary_settings({PREFECT_SERVER_API_HOST: host} if host else {}):
-        prefect_server.serve()
+        services.server()
+    assert os.environ.items() >= SERVER_SETTINGS.items()  # no telemetry, for one
     assert ("listens on 0.0.0.0" in capsys.readouterr().err) is (host is not None)
 
 

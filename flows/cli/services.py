@@ -38,7 +38,7 @@ from digitflow.flows.server.endpoint import (
 )
 from digitflow.flows.server.monitor import SECONDS_BETWEEN_CHECKS, Monitor, Timeouts
 from digitflow.flows.server.pidfile import Pidfile, UpRecord
-from digitflow.flows.server.prefect_setup import prepare_environment
+from digitflow.flows.server.prefect_setup import SERVER_SETTINGS, prepare_environment
 from digitflow.flows.server.process import MARK, start_time
 from digitflow.flows.server.supervisor import Supervisor, kill_all, shut_down
 from digitflow.storage.visible import redacted, shown_url
@@ -222,6 +222,8 @@ def monitor(
 
 def server() -> None:
     """Run `prefect server start` above an SQLite whose writers wait for each other."""
+    for name, value in SERVER_SETTINGS.items():
+        os.environ.setdefault(name, value)
     from digitflow.flows.server.server import serve  # what it imports takes a second
 
     serve()

@@ -19,6 +19,7 @@ from prefect.settings import (
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 from digitflow.flows.cli.render import plain_console, print_text
+from digitflow.flows.server.browsers import admit_own_pages
 from digitflow.flows.server.endpoint import exposure
 
 
@@ -63,6 +64,7 @@ def serve() -> None:
     if warning is not None:
         print_text(plain_console(stderr=True), f"warning: {warning}", "yellow")
     let_writers_wait()
+    admit_own_pages()
     sys.argv = ["prefect", "server", "start"]
     with suppress(KeyboardInterrupt):
         app()

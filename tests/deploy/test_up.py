@@ -6,10 +6,14 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import requests
+from websockets import Origin
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.patience import PATIENCE, wait_for
 from tests.servers.fixtures import copy_project
@@ -56,6 +60,26 @@ class TestUp:
     def test_its_user_interface_asks_its_own_port(self, up: Up) -> None:
         settings = requests.get(f"{up.deployed.server.url}/ui-settings", timeout=PATIENCE).json()
         assert settings["api_url"] == f"{up.deployed.server.url}/api"
+
+    def test_pages_of_other_sites_get_nowhere(self, up: Up) -> None:
+        """Not by a request that needs no preflight, by a name of theirs, or by a WebSocket."""
+        url = up.deployed.server.url
+        train = up.deployed.read("train")["id"]
+        starts = f"{url}/api/deployments/{train}/create_flow_run"
+        evil = {"Origin": "https://evil.example"}
+        for headers in (evil, {"Host": f"evil.example:{urlsplit(url).port}"}):
+            # A blob: Prefect takes what names no type for JSON.
+            refused = requests.post(starts, data=b"{}", headers=headers, timeout=PATIENCE)
+            assert refused.status_code == 403
+            assert "expected a request " in refused.json()["detail"]
+        assert up.deployed.runs("train", "SCHEDULED") == []
+        own = {"Origin": url}
+        flows = f"{url}/api/flows/filter"
+        assert requests.post(flows, json={}, headers=own, timeout=PATIENCE).status_code == 200
+        events = f"{url.replace('http', 'ws')}/api/events/in"
+        connect(events, origin=Origin(url), open_timeout=PATIENCE).close()
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(events, origin=Origin(evil["Origin"]), open_timeout=PATIENCE)
 
     def test_twice_says_that_it_is_up(self, up: Up) -> None:
         again = up.digitflow("up")
