@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.backends.safe_open import open_regular
-from digitflow.storage.digests import digest_bytes, digest_json, encoded_json
+from digitflow.storage.digests import canonical_json, digest_bytes, encoded_json
 from digitflow.storage.errors import RecordDamagedError, StorageError, StoreUnusableError
 from digitflow.storage.index import Index
 
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 COPIES = "copies"
 
 _DIGEST = "sha256"
+_BEGINNING = b'{"sha256":"'  # of a file: its digest, and then the digested bytes but the first
+_DIGITS = slice(len(_BEGINNING), len(_BEGINNING) + 64)
 _SUFFIX = ".json"
 _LONGEST_PROBLEM = 300  # characters
 
@@ -136,7 +139,7 @@ class Kind(Generic[T]):
             Saying what is wrong, if it is not JSON, is not what its own digest promises, or has
             fields that we never wrote.
         """
-        _, digested = _opened(data)
+        digested = _digested(data)
         try:
             document = self._adapter.validate_json(digested, strict=True)
             self.check(document)
@@ -496,8 +499,9 @@ class LocalDocuments(Documents[T]):
 
 def checksummed(body: Mapping[str, Any]) -> bytes:
     """Return a JSON object together with its digest, as the bytes of a file."""
-    sealed = {**body, _DIGEST: digest_json(body)}
-    return json.dumps(sealed, sort_keys=True, ensure_ascii=False).encode()
+    digested = canonical_json(body)
+    comma = b"," if body else b""
+    return _BEGINNING + digest_bytes(digested).encode() + b'"' + comma + digested[1:]
 
 
 def verified(data: bytes) -> dict[str, Any]:
@@ -508,23 +512,41 @@ def verified(data: bytes) -> dict[str, Any]:
     RecordDamagedError
         If it is not what its digest promises.
     """
-    return _opened(data)[0]
+    digested = _digested(data)
+    try:
+        body: dict[str, Any] = from_json(digested, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as error:
+        raise _no_document(error) from error
+    return body
 
 
-def _opened(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the JSON object in such a file, and the bytes that its digest is of."""
+def _digested(data: bytes) -> bytes:
+    """Return the JSON object in such a file as the bytes that its digest is of."""
+    rest = _DIGITS.stop + len(b'",')
+    digested = b"{" + data[rest:]
+    if (
+        data.startswith(_BEGINNING)
+        and data[_DIGITS.stop : rest] == b'",'
+        and digest_bytes(digested).encode() == data[_DIGITS]
+    ):
+        return digested
+    # Damaged, or of an older digitflow, whose files lay out the same object differently.
     try:
         body: dict[str, Any] = json.loads(data)
         digest = body.pop(_DIGEST)
         digested = encoded_json(body)
         is_intact = digest_bytes(digested) == digest
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        message = f"it is no document ({type(error).__name__}: {error})"
-        raise RecordDamagedError(message[:_LONGEST_PROBLEM]) from error
+        raise _no_document(error) from error
     if not is_intact:
         message = "it does not match its digest"
         raise RecordDamagedError(message)
-    return body, digested
+    return digested
+
+
+def _no_document(error: Exception) -> RecordDamagedError:
+    message = f"it is no document ({type(error).__name__}: {error})"
+    return RecordDamagedError(message[:_LONGEST_PROBLEM])
 
 
 def read_checksummed(path: Path) -> dict[str, Any]:

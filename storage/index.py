@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from digitflow.storage.documents import Documents
 
 # Raise it when what is noted changes.
-_VERSION = 4
+_VERSION = 5
 _PATIENCE = 10.0  # seconds for another process that writes; then without what is there
 _LAST = "\U0010ffff"  # comes after all that a name holds
 _TABLES = """
 create table document (
-    folder text, name text, modified real, size integer, created text, primary key (folder, name)
-) without rowid;
+    number integer primary key, folder text, name text, modified real, size integer, created text,
+    unique (folder, name)
+);
 create table mention (
-    folder text, digest text, name text, primary key (folder, digest, name)
+    digest text, document integer, primary key (digest, document)
 ) without rowid;
-create index mention_by_name on mention (folder, name);
+create index mention_by_document on mention (document);
 create table seen (
     folder text, part text, stamp text, primary key (folder, part)
 ) without rowid;
@@ -67,7 +68,7 @@ class Index:
         """Return the names of the documents that name a digest, newest first."""
         with closing(self._open()) as database:
             found = database.execute(
-                "select name from mention join document using (folder, name) "
+                "select name from mention join document on number = document "
                 "where folder = ? and digest = ? order by created desc, name desc",
                 (self._folder, digest),
             )
@@ -97,6 +98,7 @@ class Index:
 
     def _refresh(self, database: sqlite3.Connection) -> None:
         """Read what has changed since, and forget what has gone."""
+        database.execute("pragma cache_size = -65536")  # kibibytes, for the first question
         with database:
             (version,) = database.execute("pragma user_version").fetchone()
             if version != _VERSION:
@@ -119,31 +121,33 @@ class Index:
         # All that a folder of the names holds, or all names.
         place = (self._folder, f"{part}/" if part else "", f"{part}/{_LAST}" if part else _LAST)
         rows = database.execute(
-            "select name, modified, size from document where folder = ? and name between ? and ?",
+            "select name, modified, size, number from document "
+            "where folder = ? and name between ? and ?",
             place,
         )
-        known = {name: (modified, size) for name, modified, size in rows}
+        known, numbers = {}, {}
+        for name, modified, size, number in rows:
+            known[name], numbers[name] = (modified, size), number
         entries = self._documents.entries(part)
         changed = [
             name
             for name, entry in entries.items()
             if known.get(name) != (entry.modified, entry.size)
         ]
-        for table in ("document", "mention"):
-            database.executemany(
-                f"delete from {table} where folder = ? and name = ?",  # noqa: S608 (ours)
-                [(self._folder, name) for name in {*known} - ({*entries} - {*changed})],
-            )
+        gone = [(numbers[name],) for name in {*known} - ({*entries} - {*changed})]
+        database.executemany("delete from document where number = ?", gone)
+        database.executemany("delete from mention where document = ?", gone)
         for name, body in self._documents.bodies(changed):
             created, digests = self._facts(body)
             entry = entries[name]
-            database.execute(
-                "insert or replace into document values (?, ?, ?, ?, ?)",
+            added = database.execute(
+                "insert into document (folder, name, modified, size, created) "
+                "values (?, ?, ?, ?, ?)",
                 (self._folder, name, entry.modified, entry.size, created),
             )
             database.executemany(
-                "insert or ignore into mention values (?, ?, ?)",
-                [(self._folder, digest, name) for digest in digests],
+                "insert or ignore into mention values (?, ?)",
+                [(digest, added.lastrowid) for digest in digests],
             )
         damaged = database.execute(
             "select 1 from document where folder = ? and name between ? and ? and created = ''",

@@ -116,7 +116,7 @@ class TestInTheStore:
 
     def test_damage_is_found_and_removed(self, store: Store):
         good, bad = (store.batches.path(store.batches.save(BATCH)) for _ in range(2))
-        bad.write_text(bad.read_text().replace('"counts": [4, 6]', '"counts": [4, 7]'))
+        bad.write_text(bad.read_text().replace('"counts":[4,6]', '"counts":[4,7]'))
         report = find_damage(store)
         assert [(each.kind, store.root / each.name) for each in report.damaged] == [("batch", bad)]
         repair(store, report)

@@ -8,7 +8,7 @@ import pytest
 
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.digests import digest_json
-from digitflow.storage.documents import LocalDocuments
+from digitflow.storage.documents import LocalDocuments, verified
 from digitflow.storage.errors import RecordDamagedError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.keys import StageKey
@@ -65,6 +65,19 @@ def test_a_file_holds_one_record_and_says_which(records: RecordStore):
     assert [str(path.relative_to(records.root)) for path in records.root.rglob("*.*")] == [
         f"train/{RECORD.key}.json"
     ]
+
+
+def test_a_record_of_an_older_digitflow_is_read_though_it_is_laid_out_differently(
+    records: RecordStore,
+):
+    data = RECORDS.dump(RECORD)
+    body = json.loads(data)
+    old = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
+    assert old != data
+    assert RECORDS.parse(old) == RECORD
+    assert verified(old) == verified(data)
+    with pytest.raises(RecordDamagedError, match="does not match its digest"):
+        RECORDS.parse(old.replace(b"quiet-ant", b"quiet-bee"))
 
 
 def test_each_changed_byte_and_each_truncation_is_noticed(records: RecordStore):
