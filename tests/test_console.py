@@ -57,6 +57,7 @@ NOT_TYPED: Mapping[str, str] = {
     "digitflow reproduce": "checks a commit out of this repository: tests/engine/test_reproduce.py",
     "digitflow sweep": "trains several networks: tests/flows/cli/test_sweep.py",
     "digitflow retrain": "trains again: tests/flows/cli/test_retrain.py",
+    "digitflow rehearse": "trains for a fortnight: tests/flows/test_rehearsal.py",
     "digitflow models approve": "needs a model that waits for it: tests/gate/test_approval.py",
     "digitflow models reject": "needs a model that waits for it: tests/gate/test_approval.py",
     "cp arrived": "brings images for that: tests/flows/test_retrain_data.py",

@@ -37,6 +37,13 @@ _COMMANDS = (
         "model was rejected or held, or the source could not confirm the data.",
     ),
     (
+        "rehearse:rehearse",
+        _TRAINING,
+        "Play a fortnight of faults on a copy of your champion, and report what the gate did.\n\n"
+        "Swapped labels, leaks, a lost champion: nothing of it is kept, and nothing of yours is "
+        "touched. Exit code 0 if no fault was promoted, 3 if one was.",
+    ),
+    (
         "plan:plan",
         _TRAINING,
         "Show what a run would do, and why, without running anything.\n\n"

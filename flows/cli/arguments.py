@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 
 from digitflow.flows.selection import StageName
 from digitflow.flows.spec import GATE, MEANINGS, RunOptions, RunSpec
+from digitflow.storage.history.models import ModelVersion
 from digitflow.tasks.data.datasets.places import anchored
 from digitflow.tasks.data.datasets.sources import (
     DATASETS,
@@ -88,7 +89,7 @@ class DataArguments:
             If the dataset, the preset, a parameter's name or value, or the choice of stages is
             not acceptable.
         """
-        preset, values = read_preset(self.preset)
+        preset, overrides = self.settings()
         options = RunOptions(
             dataset=_absolute_dataset(self.dataset or DEFAULT_DATASET),
             preset=preset,
@@ -96,13 +97,27 @@ class DataArguments:
             workers=self.workers,
             scheduler=self.scheduler,
             output=self.output,
-            overrides={**values, **parse_assignments(self._assignments())},
+            overrides=overrides,
             **self._stages(),
         )
         spec = options.spec()
         # As JSON values, which a deployment or the flow takes.
         typed = spec.parameters.model_dump(mode="json", include=set(options.overrides))
         return replace(spec, options=replace(options, overrides=typed))
+
+    def settings(self) -> tuple[str, dict[str, Any]]:
+        """Return the preset's name, and the parameters that differ from it.
+
+        Raises
+        ------
+        ParameterError
+            If a file cannot be read, or what was typed is no assignment.
+        """
+        preset, values = self._start()
+        return preset, {**values, **parse_assignments(self._assignments())}
+
+    def _start(self) -> tuple[str, dict[str, Any]]:
+        return read_preset(self.preset)
 
     def _assignments(self) -> list[str]:
         return list(self.assignments or [])
@@ -167,6 +182,46 @@ class RetrainArguments(DataArguments):
     def gate(self) -> dict[str, Any]:
         """Return what the gate is told, as the flow takes it."""
         return {name: getattr(self, name) for name in _GATE_DEFAULTS}
+
+
+_HIDDEN = Parameter(parse=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RehearseArguments(RetrainArguments):
+    """The options of a rehearsal, as typed: those of a retraining that leaves nothing."""
+
+    preset: Annotated[
+        str,
+        Parameter(
+            help=f"Preset to start from: {', '.join(PRESETS)}, or a TOML file of your own. "
+            f"Default: the champion's parameters, or {DEFAULT_PRESET} if there is none."
+        ),
+    ] = ""
+    dataset: Annotated[
+        str | None,
+        Parameter(
+            help=f"{MEANINGS['dataset']} Default: what the champion was trained on, or "
+            f"{FALLBACK_DATASET} if there is none."
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        Parameter(
+            help="Named model whose champion is challenged. Default: the dataset's name, or the "
+            "only one with a champion."
+        ),
+    ] = None
+    # The results lie in the scratch store, which no other machine's workers see.
+    scheduler: Annotated[str | None, _HIDDEN] = None
+    output: Annotated[str | None, _HIDDEN] = None
+    champion: Annotated[ModelVersion | None, _HIDDEN] = None
+
+    def _start(self) -> tuple[str, dict[str, Any]]:
+        if self.champion is not None and not self.preset:
+            return self.champion.preset, dict(self.champion.parameters)
+        return read_preset(self.preset or DEFAULT_PRESET)
 
 
 @Parameter(name="*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -79,7 +79,39 @@ def run_flow(
     StoppedError
         If Ctrl-C stopped it.
     """
-    embedded = server_url() is None
+    with (
+        prefect(flow, terminal, embedded=server_url() is None, verbose=verbose) as function,
+        terminal.showing(),
+        handing_on(spec),
+    ):
+        return function(**spec.options.flow_parameters(), **parameters)
+
+
+@contextmanager
+def prefect(
+    flow: str,
+    terminal: Terminal,
+    *,
+    embedded: bool,
+    verbose: bool = False,
+    at_once: Callable[[], object] = lambda: None,
+) -> Iterator[Callable[..., Any]]:
+    """Yield a flow's function, to be called in the context: with a server, and minding Ctrl-C.
+
+    Parameters
+    ----------
+    flow, terminal, verbose
+        As for `run_flow`.
+    embedded
+        Whether the server is one of our own.
+    at_once
+        What is still done when a second Ctrl-C ends the process.
+
+    Raises
+    ------
+    StoppedError
+        If the flow was stopped.
+    """
     if embedded:
         terminal.say(
             "starting Prefect (PREFECT_API_URL names no server, so one is embedded)", "dim"
@@ -104,11 +136,9 @@ def run_flow(
             server.wait()
         stack.enter_context(run_settings(server.url if server is not None else None))
         stack.callback(flush_to_server)
-        stack.enter_context(terminal.showing())
-        stack.enter_context(_stopping_on_interrupt(terminal))
+        stack.enter_context(_stopping_on_interrupt(terminal, at_once))
         try:
-            with handing_on(spec):
-                return function(**spec.options.flow_parameters(), **parameters)
+            yield function
         except Exception as error:
             if server is not None:
                 server.check()
@@ -139,7 +169,7 @@ def _available(cache: Store, spec: RunSpec, terminal: Terminal) -> RunSpec:
 
 
 @contextmanager
-def _stopping_on_interrupt(terminal: Terminal) -> Iterator[None]:
+def _stopping_on_interrupt(terminal: Terminal, at_once: Callable[[], object]) -> Iterator[None]:
     """Let Ctrl-C stop the stages in good order, and a second one stop everything at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
@@ -151,6 +181,7 @@ def _stopping_on_interrupt(terminal: Terminal) -> Iterator[None]:
         signal.signal(signal.SIGINT, stop_at_once)
 
     def stop_at_once(_signal: int, _frame: object) -> None:
+        at_once()
         # Threads cannot be interrupted. Dying is safe: nothing in the store is ever half written.
         os._exit(cancellation.INTERRUPTED)
 

@@ -234,14 +234,7 @@ class ModelStore:
         self._check_sound(chosen)
 
         def decide(state: State) -> Draft:
-            before = state.champion(model)
-            stands_at = None if before is None else before.version
-            if judged_against not in (ANY, stands_at):
-                message = (
-                    f"expected the champion of {model} to be version {judged_against}, found "
-                    f"{stands_at}: it has been moved meanwhile"
-                )
-                raise MovedMeanwhileError(message)
+            stands_at = self._check_still(state, model, judged_against)
             self._check_free(state, model, chosen, by_hand=not by)
             said = {**(details or {}), "champion": stands_at}
             if state.lost:
@@ -307,14 +300,23 @@ class ModelStore:
         *,
         by: str,
         details: Mapping[str, Any],
+        judged_against: int | None = ANY,
     ) -> None:
-        """Note, once a run, that the gate did not promote a version: ``rejected`` or ``held``."""
+        """Note, once a run, that the gate did not promote a version: ``rejected`` or ``held``.
+
+        Raises
+        ------
+        MovedMeanwhileError
+            If another is the champion than at `judged_against`: a person would be asked, or told,
+            about one that is gone.
+        """
 
         def decide(state: State) -> Draft | None:
             last = state.last_verdict(model, version)
             same = details.get("flow_run"), kind
             if last is not None and (last.details.get("flow_run", ""), last.kind) == same:
                 return None  # the run was killed, and judges once more
+            self._check_still(state, model, judged_against)
             return {
                 "kind": kind,
                 "by": by,
@@ -539,6 +541,19 @@ class ModelStore:
         """
         if state.lost:
             raise LedgerError(lost_entries(state, self.ledger))
+
+    @staticmethod
+    def _check_still(state: State, model: str, judged_against: int | None) -> int | None:
+        """Return where the champion stands, which must be where a model was judged against it."""
+        champion = state.champion(model)
+        stands_at = None if champion is None else champion.version
+        if judged_against not in (ANY, stands_at):
+            message = (
+                f"expected the champion of {model} to be version {judged_against}, found "
+                f"{stands_at}: it has been moved meanwhile"
+            )
+            raise MovedMeanwhileError(message)
+        return stands_at
 
     def _check_free(self, state: State, model: str, version: ModelVersion, by_hand: bool) -> None:
         if not by_hand:

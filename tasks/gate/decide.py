@@ -139,7 +139,13 @@ def promote_or_reject(
             else:
                 kind: Literal["rejected", "held"] = "held" if word == "Held" else "rejected"
                 cache.models.verdict(
-                    kind, challenger, headline, model, by=summary.name, details=numbers
+                    kind,
+                    challenger,
+                    headline,
+                    model,
+                    by=summary.name,
+                    details=numbers,
+                    judged_against=numbers["champion"],
                 )
             break
         except (MovedMeanwhileError, VerdictError) as error:

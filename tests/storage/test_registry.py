@@ -119,6 +119,18 @@ def test_a_decision_about_another_champion_moves_nothing(models: ModelStore) -> 
     assert [move.version for move in models.moves()] == [1, 2]
 
 
+def test_no_verdict_is_noted_against_a_champion_that_has_been_moved(models: ModelStore) -> None:
+    """A person would be asked about it, and would promote what nobody has compared."""
+    three(models)
+    said = {"by": "calm-owl", "details": {"until": "2100-01-01T00:00:00.000+00:00"}}
+    for kind in ("held", "rejected"):
+        with pytest.raises(MovedMeanwhileError, match="version 2, found 3"):
+            models.verdict(kind, models.load(1), "why", "mnist", judged_against=2, **said)
+    assert models.state().verdicts == []
+    models.verdict("held", models.load(1), "why", "mnist", judged_against=3, **said)
+    assert models.state().question(models.load(1)) is not None
+
+
 def three(models: ModelStore) -> None:
     """Register three versions, and make each the champion in turn."""
     for number in range(3):

@@ -28,6 +28,8 @@ run --preset=tutorial --dataset --mirror --set --workers --scheduler --output --
 retrain --preset=tutorial --dataset --mirror --set --workers --scheduler --output --model \
 --min-improvement=0.0 --max-class-drop=0.02 --floor=0.5 --approval=never --approval-hours=24.0 \
 --quiet --verbose
+rehearse --preset --dataset --mirror --set --workers --model --min-improvement=0.0 \
+--max-class-drop=0.02 --floor=0.5 --approval=never --approval-hours=24.0 --json
 plan FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members \
 --refresh --from --until --param --json
 sweep FILE --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
