@@ -133,12 +133,12 @@ class Ledger(Generic[L]):
         """Return where the entries lie."""
         return f"{self._home}/{self.documents.kind.folder}"
 
-    def read(self) -> list[L]:
+    def read(self, *, whole: bool = False) -> list[L]:
         """Return all entries in order, stand-ins for lost ones included; heal what can be healed.
 
-        The first time all of them are looked at, and wherever something is not as it ought to be.
-        Otherwise it is enough that the last that is known is as it was: what has come since
-        follows it.
+        The first time all of them are looked at, and wherever something is not as it ought to be,
+        and if the `whole` ledger is asked for. Otherwise it is enough that the last that is known
+        is as it was: what has come since follows it.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class Ledger(Generic[L]):
             If the shared store cannot be used.
         """
         head = self._read_head()  # before the list: it is never ahead of what is listed later
-        self._known = self._continued(head) or self._whole(head)
+        self._known = (None if whole else self._continued(head)) or self._whole(head)
         return list(self._known)
 
     def _continued(self, head: tuple[int, str] | None) -> list[L] | None:

@@ -512,13 +512,25 @@ class ModelStore:
             If an entry is lost and no person has answered by promoting a version: another one,
             that nothing else knows of, may have been in it.
         """
-        state = self.state()
+        self._take_over()
+        state = self._after(self.ledger.read(whole=True))
         self.check_certain(state)
         for version in state.versions.values():
             yield from (each.sha256 for each in version.artifacts)
         for model in state.with_champions():
             champion = state.champion(model)
             yield from () if champion is None else champion.data.values()
+
+    def reproducible(self) -> list[ModelVersion]:
+        """Return champions, and the versions that are in quarantine or await an answer."""
+        state = self.state()
+        champions = (state.champion(model) for model in state.with_champions())
+        asked = (version for each in state.standings.values() for version in each.questions)
+        others = {*state.quarantined, *asked}
+        return [
+            *(each for each in champions if each is not None),
+            *(state.versions[each] for each in others if each in state.versions),
+        ]
 
     def references_here(self) -> Iterator[str]:
         """Yield the same as far as this machine knows, without a look at a shared store."""

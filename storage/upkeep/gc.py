@@ -4,7 +4,9 @@ Nothing is removed while anything that says what is needed cannot be read, be it
 model version or an alias: a damaged one may be all that keeps the weights of the champion.
 
 A record or a run that has not been used for so many days can go, and so can what is noted of old
-predictions, then every object that nothing left refers to, then what killed runs left behind.
+predictions, then every object that nothing left refers to, then what killed runs left behind. The
+records that a champion is trained from once more stay, however old, and so do those of a version
+that is in quarantine or awaits an answer: `digitflow reproduce` needs them.
 
 No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
 whoever adds an object touches that; whoever removes a file moves it aside and looks at its time
@@ -143,7 +145,7 @@ def _collect(
 ) -> Garbage:
     """Go through all that is old, and remove it if that is asked for."""
     cutoffs = place.cutoffs(keep_days)
-    needed = _needed(place, tell)
+    needed, lineage = _needed(place, tell)
     garbage = Garbage()
 
     def take(items: Iterator[Item], cutoff: float) -> None:
@@ -151,7 +153,7 @@ def _collect(
         garbage.items += chosen
 
     # Records first: an object is only looked at once nothing refers to it any more.
-    take(_stale(place, cutoffs.documents), cutoffs.documents)
+    take(_stale(place, cutoffs.documents, lineage), cutoffs.documents)
     for item in garbage.items:
         needed.pop(item.name, None)
     take(_unreferenced(place, cutoffs.others, needed, tell), cutoffs.others)
@@ -160,9 +162,9 @@ def _collect(
     return garbage
 
 
-def _stale(place: Place, cutoff: float) -> Iterator[Item]:
-    """Yield documents that nobody has used."""
-    records = [*place.records.entries().values()]
+def _stale(place: Place, cutoff: float, lineage: Collection[str]) -> Iterator[Item]:
+    """Yield documents that nobody has used, and no model is made from."""
+    records = [each for each in place.records.entries().values() if each.name not in lineage]
     runs = sorted(place.runs.entries().values(), key=lambda entry: entry.modified)
     # The newest run is what people want to compare the next one with.
     found = [*(("record", each) for each in records), *(("run", each) for each in runs[:-1])]
@@ -174,13 +176,16 @@ def _stale(place: Place, cutoff: float) -> Iterator[Item]:
             yield Item(kind, entry.name, entry.size)
 
 
-def _needed(place: Place, tell: Tell) -> dict[str, set[str]]:
+def _needed(place: Place, tell: Tell) -> tuple[dict[str, set[str]], set[str]]:
     """Return the digests of the objects that are needed, by the file that says so.
 
-    What is written after this was read needs no mention: its objects are too young to go.
+    What is written after this was read needs no mention: its objects are too young to go. Return
+    also the files of the records that models are made from which must stay reproducible.
     """
     problems: list[str] = []
     needed: dict[str, set[str]] = {}
+    inputs: dict[str, tuple[str, ...]] = {}
+    lineage: set[str] = set()
     named: tuple[tuple[Documents[Any], Callable[[Any], Iterator[str]]], ...] = (
         (place.records, _outputs),
         (place.runs, _outputs_of_run),
@@ -195,17 +200,38 @@ def _needed(place: Place, tell: Tell) -> dict[str, set[str]]:
                     continue
                 try:
                     found = {*outputs(body)}
+                    if documents is place.records:
+                        inputs[documents.kind.file(name)] = (*body["document"]["inputs"].values(),)
                 except (AttributeError, KeyError, TypeError):  # sound JSON, and not ours
                     problems.append(f"{documents.kind.title(name)} is damaged: it names no outputs")
                     continue
                 needed[documents.kind.file(name)] = found
     with _noting(problems):
         needed[""] = {*place.in_use()}
+        lineage = _lineage(place, needed, inputs)
     # Last, for reading runs has put right what it could. Copies say nothing that runs do not.
     problems += [why for name, why in place.blocked() if not name.startswith(COPIES)]
     if problems:
         raise RootUnreadableError(_unreadable(dict.fromkeys(problems)))
-    return needed
+    return needed, lineage
+
+
+def _lineage(
+    place: Place, made: Mapping[str, Collection[str]], inputs: Mapping[str, Collection[str]]
+) -> set[str]:
+    """Return the files of all records of what such models are made from, by their digests."""
+    makers: dict[str, list[str]] = {}
+    for file in inputs:
+        for sha256 in made[file]:
+            makers.setdefault(sha256, []).append(file)
+    found: set[str] = set()
+    wanted = [each.sha256 for version in place.reproducible() for each in version.artifacts]
+    while wanted:
+        for file in makers.get(wanted.pop(), ()):
+            if file not in found:
+                found.add(file)
+                wanted += inputs[file]
+    return found
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.documents import COPIES, Documents
 from digitflow.storage.errors import SharedStoreError
 from digitflow.storage.history.batches import BATCHES
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.history.runs import RUNS, RunRecord
 from digitflow.storage.history.sources import SOURCES
 from digitflow.storage.records import RECORDS, Record
@@ -121,6 +122,10 @@ class Place(ABC):
     def in_use(self) -> Iterator[str]:
         """Yield the digests of objects that are kept, beside those of records and runs."""
 
+    @abstractmethod
+    def reproducible(self) -> Iterable[ModelVersion]:
+        """Return the versions of models whose records are kept for `digitflow reproduce`."""
+
     def only_here(self, name: str) -> bool:
         """Tell whether a document must stay because a shared store does not have it yet."""
         return False
@@ -176,6 +181,10 @@ class Here(Place):
     def in_use(self) -> Iterator[str]:
         """Yield what the versions of models refer to, as far as this machine knows."""
         return self.models.references_here()
+
+    def reproducible(self) -> Iterable[ModelVersion]:
+        """Return the versions to keep the records of; a shared store keeps them for all."""
+        return self.models.reproducible() if self.is_whole else ()
 
     def only_here(self, name: str) -> bool:
         """Tell whether a shared store is still to be sent this document."""
@@ -239,6 +248,10 @@ class There(Place):
     def in_use(self) -> Iterator[str]:
         """Yield what the versions of models refer to."""
         return self.models.references()
+
+    def reproducible(self) -> Iterable[ModelVersion]:
+        """Return the versions to keep the records of."""
+        return self.models.reproducible()
 
     def heal(self, sha256: str) -> bool:
         """Send an object again that this machine has sound."""

@@ -15,6 +15,7 @@ from digitflow.storage.errors import ObjectMissingError, StoreUnusableError
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
+from digitflow.storage.upkeep.gc import sweep
 from digitflow.tasks.prediction.model import Model
 from digitflow.tasks.recomputation import code_base
 from digitflow.tasks.recomputation.code_base import CodeBaseError, CodeBases
@@ -25,6 +26,7 @@ from digitflow.tasks.recomputation.reproduce import (
     reproduce,
     restore_lost,
 )
+from tests.faults.soundness import make_old
 from tests.own_project import edit, run
 from tests.patience import PATIENCE
 
@@ -225,6 +227,31 @@ class TestWhatIsLost:
         ):
             restore_lost(store, version, repository=Path.cwd())
         assert lost_of(store, version) == (version.weights,)
+
+    @pytest.mark.parametrize("standing", ["none", "champion", "quarantined", "asked about"])
+    def test_a_sweep_leaves_what_it_is_trained_from(
+        self, project: str, store: Store, standing: str
+    ):
+        committed()
+        version = register(store, run(store, project)["scale"])
+        if standing == "champion":
+            store.models.promote(version.version, "first of all")
+        elif standing == "quarantined":
+            store.models.quarantine(version.version, "in doubt")
+        elif standing == "asked about":
+            details = {"until": "2999-01-01T00:00:00.000+00:00"}
+            store.models.verdict("held", version, "in doubt", "numbers", by="r", details=details)
+        make_old(store.root, hours=24 * 365)
+        swept = sweep(store, 30)
+        store.objects.path(version.weights.sha256).unlink()
+        if standing == "none":
+            assert swept.count("record") == 3
+            with pytest.raises(NotReproducibleError, match="no longer in the store"):
+                restore_lost(store, version, repository=Path.cwd())
+        else:
+            assert swept.count("record") == 0
+            restore_lost(store, version, repository=Path.cwd())
+            assert lost_of(store, version) == ()
 
     def test_made_by_another_stage(self, project: str, store: Store):
         committed()
