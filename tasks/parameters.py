@@ -27,6 +27,7 @@ TUTORIAL: Mapping[str, Any] = MappingProxyType(
         "network": "tutorial",
         "training_sample": 1_000,
         "test_sample": 1_000,
+        "standardization": False,
         "hidden_sizes": (100,),
         "bias": False,
         "initialization": "tutorial",

@@ -23,7 +23,7 @@ MAPPED = 64 * 1024**2  # bytes
 
 
 class Feed:
-    """Gathers images and scales uint8 to 0…1, a batch at a time.
+    """Gathers images, scales uint8 to 0…1 and standardises, a batch at a time.
 
     The images stay where they are, on the disk as a memory map if that is what they are (of a
     large one the rows are read from its file: see `FileRows`): only the batch is ever copied, as
@@ -40,8 +40,10 @@ class Feed:
     augment : callable, optional
         Takes and returns uint8 images (n, height, width).
     inverted : bool
-        The images are dark on light: take them as light on dark, as augmentation and the padding of
-        convolutions do, which fill with 0.
+        The images are dark on light: take them as light on dark, as augmentation does, which fills
+        with 0.
+    mean, deviation : float
+        What is subtracted from the scaled pixels, and what they are divided by.
 
     Raises
     ------
@@ -58,6 +60,8 @@ class Feed:
         augment: Augmentation | None = None,
         *,
         inverted: bool = False,
+        mean: float = 0.0,
+        deviation: float = 1.0,
     ) -> None:
         if prod(images.shape[1:]) != prod(input_shape):
             message = (
@@ -76,7 +80,8 @@ class Feed:
         self._file = file_rows(images)
         self._input_shape, self._dtype, self._augment = input_shape, np.dtype(dtype), augment
         self._inverted, self._white = inverted, 255 if images.dtype == np.uint8 else 1
-        self._scale = 1 / 255 if images.dtype == np.uint8 else 1.0
+        self._scale = (1 / 255 if images.dtype == np.uint8 else 1.0) / deviation
+        self._offset = mean / deviation
         self._gathered, self._x = Buffer(), Buffer()
 
     def __len__(self) -> int:
@@ -98,6 +103,8 @@ class Feed:
         np.copyto(x, images)
         if self._scale != 1:
             x *= self._scale
+        if self._offset:
+            x -= self._offset
         return x
 
     def _gather(self, rows: Rows | slice) -> NDArray[Any]:

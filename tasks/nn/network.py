@@ -1,6 +1,7 @@
 """A network: layers in a row, over one long vector of parameters."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ class Network:
         float32 or float64.
     inverted : bool
         The images that it takes are dark on light; its layers see them light on dark.
+    mean, deviation : float
+        Of the pixels it is trained on, light on dark, 0 to 1: its layers see what is left when the
+        mean is subtracted, divided by the deviation.
 
     Attributes
     ----------
@@ -48,7 +52,7 @@ class Network:
     ------
     ValueError
         If there is no layer, or one cannot take what the one before it gives, or is part of a
-        network already; names the layer.
+        network already; names the layer. If the mean is not finite or the deviation not positive.
     """
 
     def __init__(
@@ -59,12 +63,20 @@ class Network:
         randomness: Randomness,
         dtype: DTypeLike = np.float32,
         inverted: bool = False,
+        mean: float = 0.0,
+        deviation: float = 1.0,
     ) -> None:
         self.layers = list(layers)
         if not self.layers:
             message = "A network takes at least one layer; found none."
             raise ValueError(message)
-        self.inverted = inverted
+        if not (isfinite(mean) and isfinite(deviation) and deviation > 0):
+            message = (
+                "A network takes a finite mean and a finite deviation above 0 of its pixels; found "
+                f"{mean} and {deviation}."
+            )
+            raise ValueError(message)
+        self.inverted, self.mean, self.deviation = inverted, mean, deviation
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         shape = input_shape
@@ -112,7 +124,15 @@ class Network:
 
     def feed(self, images: NDArray[Any], augment: Augmentation | None = None) -> Feed:
         """Return what makes this network's input of images, uint8 or 0 to 1."""
-        return Feed(images, self.input_shape, self.dtype, augment, inverted=self.inverted)
+        return Feed(
+            images,
+            self.input_shape,
+            self.dtype,
+            augment,
+            inverted=self.inverted,
+            mean=self.mean,
+            deviation=self.deviation,
+        )
 
     @property
     def prediction_pass(self) -> int:

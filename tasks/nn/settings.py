@@ -19,6 +19,14 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # The inputs
+    standardization: Annotated[
+        bool,
+        Field(
+            description="Subtract the training pixels' mean and divide by their standard deviation."
+        ),
+    ] = True
+
     # The network
     convolution_channels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],

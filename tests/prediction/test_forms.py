@@ -132,7 +132,7 @@ def test_a_photograph_is_brought_to_that_form(form: str):
 
 @pytest.mark.parametrize("convolution_channels", [(), (3,)])
 def test_inverted_images_train_the_very_same_network(convolution_channels: tuple[int, ...]):
-    """Augmentation and padding fill with background, whichever grey that is."""
+    """Augmentation fills with background, whichever grey that is."""
     images, labels = drawn(120)
     settings = TrainingSettings(
         convolution_channels=convolution_channels, epochs=2, batch_size=16, shift=2.0, patience=0

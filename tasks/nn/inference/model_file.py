@@ -54,6 +54,8 @@ def to_arrays(network: Network) -> Arrays:
         "dtype": network.dtype.name,
         "layers": [_describe(layer) for layer in network.layers],
         **({"inverted": True} if network.inverted else {}),
+        **({"mean": network.mean} if network.mean else {}),
+        **({"deviation": network.deviation} if network.deviation != 1 else {}),
     }
     numbers = {name: array.copy() for name, array in network.state().items()}
     return {ARCHITECTURE: _as_bytes(description), **numbers}
@@ -86,6 +88,8 @@ def to_network(weights: Mapping[str, NDArray[Any]]) -> Network:
         randomness=Randomness.from_seed(0),
         dtype=description["dtype"],
         inverted=bool(description.get("inverted", False)),
+        mean=float(description.get("mean", 0.0)),
+        deviation=float(description.get("deviation", 1.0)),
     )
     network.restore({name: array for name, array in weights.items() if name != ARCHITECTURE})
     return network

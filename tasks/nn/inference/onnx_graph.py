@@ -116,6 +116,11 @@ def add_network(graph: Graph, x: str, network: Network) -> str:
         If a layer is of a kind that is not known here.
     """
     shape = network.input_shape
+    if network.mean or network.deviation != 1:
+        # The members of an ensemble learnt from different images.
+        mean, deviation = np.array(network.mean), np.array(network.deviation)
+        x = graph.add("from_mean", "Sub", x, arrays={"mean": mean})
+        x = graph.add("standardized", "Div", x, arrays={"deviation": deviation})
     for index, layer in enumerate(network.layers):
         name = f"{index}_{type(layer).__name__}"
         if type(layer) not in ADDERS:
