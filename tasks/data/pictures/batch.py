@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from digitflow.tasks.data.pictures.count import count_things
 from digitflow.tasks.data.pictures.files import (
     OTHER_PICTURES,
+    PHONE_SUFFIXES,
     SUFFIXES,
     PictureError,
     decode_picture,
     is_array_file,
     read_arrays,
+    reads_heic,
 )
 from digitflow.tasks.data.pictures.form import Form
 from digitflow.tasks.data.pictures.ink import are_blank
@@ -107,11 +109,14 @@ def _expand(
             files.append(path)
             continue
         inside = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-        found = [each for each in inside if each.suffix.lower() in (*SUFFIXES, ".npy")]
+        found = []
         for each in inside:
-            if (kind := each.suffix.lower()) in OTHER_PICTURES:
+            kind = each.suffix.lower()
+            if kind in (*SUFFIXES, ".npy") or (kind in PHONE_SUFFIXES and reads_heic()):
+                found.append(each)
+            elif kind in OTHER_PICTURES:
                 unreadable.append((str(each), OTHER_PICTURES[kind]))
-            elif each not in found:
+            else:
                 passed_over.append(str(each))
         if not found:
             unreadable.append((str(path), f"no pictures in this folder ({', '.join(SUFFIXES)})"))

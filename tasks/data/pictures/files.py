@@ -8,6 +8,7 @@ import struct
 import tokenize
 import warnings
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,17 @@ from digitflow.tasks.data.idx import arrays as idx
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
+# A phone's format: read where its decoder is installed, which is a choice of the reader's.
+PHONE_SUFFIXES = (".heic", ".heif")
+
 # By their endings: what a folder of pictures may hold beside them, and what to do about it.
 _SAVE = "save it as PNG or JPEG"
 OTHER_PICTURES = {
     **dict.fromkeys(
-        (".heic", ".heif", ".avif"), f"expected a picture, found a phone's format; {_SAVE}"
+        PHONE_SUFFIXES,
+        f"expected a picture, found a phone's format; {_SAVE}, or pip install 'digitflow[heic]'",
     ),
+    ".avif": f"expected a picture, found a phone's format; {_SAVE}",
     **dict.fromkeys((".svg", ".eps", ".pdf"), f"expected a picture, found a drawing; {_SAVE}"),
     **dict.fromkeys(
         (".tif", ".tiff", ".jp2", ".psd", ".dng", ".raw", ".cr2", ".nef", ".tga", ".ico"),
@@ -81,8 +87,19 @@ class PictureError(Exception):
     """A file that should hold pictures cannot be read as such. The message names it."""
 
 
+@cache
+def reads_heic() -> bool:
+    """Tell whether pictures in a phone's format can be read; Pillow learns it then."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener(thumbnails=False)
+    return True
+
+
 def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
-    """Read a PNG, JPEG, BMP, GIF or WebP file as grey values.
+    """Read a PNG, JPEG, BMP, GIF or WebP file as grey values; HEIC where `reads_heic`.
 
     Turned as its camera says (EXIF). What is transparent lies before white or black, whichever is
     farther from what can be seen. A picture larger than `WORKING_SIZE` is averaged down.
@@ -103,12 +120,14 @@ def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
     PictureError
         If it is no such picture, is damaged, declares more than `MAX_PIXELS`, or moves.
     """
+    is_phones = file.suffix.lower() in PHONE_SUFFIXES and reads_heic()
+    formats = (*FORMATS, "HEIF") if is_phones else FORMATS
     try:
         with warnings.catch_warnings():
             # Of oddities that do not matter, such as a thumbnail that cannot be read.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=formats) as image:
                 _check_size(image.size, name)
                 # Of a phone's JPEG with several pictures inside, the first is the one.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -120,15 +139,15 @@ def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
     except PictureError:
         raise
     except UnidentifiedImageError:
-        other = OTHER_PICTURES.get(file.suffix.lower())
-        kind = f"expected a picture ({', '.join(FORMATS)}), found a file of another kind"
+        other = None if is_phones else OTHER_PICTURES.get(file.suffix.lower())
+        kind = f"expected a picture ({', '.join(formats)}), found a file of another kind"
         message = f"{name}: {other or kind}"
         raise PictureError(message) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         message = f"{name}: expected at most {MAX_PIXELS:,} pixels, found more; scale it down"
         raise PictureError(message) from None
     except _DAMAGED_PICTURE as error:
-        message = f"{name}: the picture is damaged or not complete: {error}"
+        message = f"{name}: the picture is damaged or not complete: {str(error).strip()}"
         raise PictureError(message) from error
 
 

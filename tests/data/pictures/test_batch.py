@@ -1,13 +1,16 @@
 import gzip
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.pictures.batch import Batch, read_batch
+from digitflow.tasks.data.pictures.files import reads_heic
 from digitflow.tasks.data.pictures.form import Form
 from tests.data.pictures.drawing import seven
 
@@ -71,6 +74,41 @@ class TestPictures:
         assert batch.passed_over == ("in/deeper", "in/notes.txt")
         assert [name for name, _ in batch.unreadable] == ["in/c.heic", "in/d.svg", "in/c.heic"]
         assert all("save it as PNG or JPEG" in problem for _, problem in batch.unreadable)
+
+    def test_a_phone_s_pictures_where_their_decoder_is_installed(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Its module is one of ours here: what counts is that it is asked, and only of these."""
+
+        class Heif(ImageFile.ImageFile):
+            format = "HEIF"
+
+            def _open(self) -> None:
+                self._mode, self._size = "L", (28, 28)
+                self.tile = [("raw", (0, 0, 28, 28), 12, ("L", 0, 1))]
+
+        def register_heif_opener(*, thumbnails: bool) -> None:
+            assert not thumbnails
+            Image.register_open("HEIF", Heif, lambda start: start[4:8] == b"ftyp")
+
+        (folder / "in").mkdir()
+        data = b"\0\0\0\x18ftypheic" + IMAGE.tobytes()
+        for name in ("a.HEIC", "b.heif", "c.avif", "d.png"):
+            (folder / "in" / name).write_bytes(data)
+        assert read("in").names == ()
+        module = ModuleType("pillow_heif")
+        module.register_heif_opener = register_heif_opener  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "pillow_heif", module)
+        monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+        monkeypatch.setattr(Image, "ID", list(Image.ID))
+        reads_heic.cache_clear()
+        try:
+            batch = read("in")
+        finally:
+            reads_heic.cache_clear()
+        assert batch.names == ("in/a.HEIC", "in/b.heif")
+        assert np.array_equal(batch.images, [IMAGE, IMAGE])
+        assert [name for name, _ in batch.unreadable] == ["in/c.avif", "in/d.png"]
 
     def test_blank(self, folder: Path):
         Image.fromarray(np.full((50, 40), 200, np.uint8)).save("paper.png")
