@@ -2,9 +2,9 @@
 
     python benchmarks/wild_digits.py t10k-images-idx3-ubyte.gz t10k-labels-idx1-ubyte.gz --model 3
 
-takes MNIST's test images for the hands that wrote them: thins each to its line, and writes that again
-with another pen, on another paper. A row a kind says how many are read rightly, beside the images
-themselves. ``--people FOLDER`` adds a folder of pictures with their answers in `labels.json`.
+takes MNIST's test images for the hands that wrote them: thins each to its line, and writes that
+again with another pen, on another paper. A row a kind says how many are read rightly, beside the
+images themselves. ``--people FOLDER`` adds a folder of pictures and answers in `labels.json`.
 """
 
 import argparse
@@ -173,7 +173,9 @@ def main() -> None:
         right = sum(each.label == true for each, true in zip(found, answers, strict=True))
         unsure = sum(bool(each.unsure) or each.label is None for each in found)
         share = right / len(answers)
-        print(f"| {kind} | {len(answers)} | {share:.1%} | {unsure / len(answers):.1%} |", flush=True)
+        print(
+            f"| {kind} | {len(answers)} | {share:.1%} | {unsure / len(answers):.1%} |", flush=True
+        )
 
     print("| written as | pictures | right | unsure |")
     print("|---|---|---|---|")
@@ -192,7 +194,9 @@ def main() -> None:
             row(kind, files, labels)
     if arguments.people is not None:
         truth = json.loads((arguments.people / "labels.json").read_text())
-        row("other people", [arguments.people / name for name in truth], [*map(str, truth.values())])
+        row(
+            "other people", [arguments.people / name for name in truth], [*map(str, truth.values())]
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.peers.dvc import WIRING, DvcProject, find_dvc
@@ -49,7 +50,8 @@ def output_of(
 def test_every_script_is_run_here():
     scripts = {each.name for each in SCRIPTS.glob("*.py") if "__main__" in each.read_text()}
     named = {name for name in scripts if f'"{name}"' in Path(__file__).read_text()}
-    assert scripts == named | {"staleness.py"}  # whose edits test_staleness.py makes, one a test
+    # The edits of one are made in test_staleness.py, one a test.
+    assert scripts == named | {"staleness.py", "wild_digits.py"}
 
 
 def test_train(environment: dict[str, str]):
@@ -196,6 +198,21 @@ def test_non_digits(environment: dict[str, str], tmp_path: Path):
     arguments = ["--pictures", "14", "--to", tmp_path / "drawn"]
     assert "14 pictures" in output_of("non_digits.py", arguments, environment)
     assert len(list((tmp_path / "drawn").glob("*-two-digits.png"))) == 2
+
+
+def test_wild_digits():
+    """It needs a model of whole digits: what it draws is looked at, and the rest by hand."""
+    import benchmarks.wild_digits as script
+
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 12:16] = 255
+    line = script.thinned(image)
+    assert line.any(axis=1).sum() > 80  # 120, but for its ends
+    assert np.median(line.sum(axis=1)[line.any(axis=1)]) == 1
+    rng = np.random.default_rng(0)
+    for kind, draw in script.KINDS.items():
+        picture = np.asarray(draw(line, rng))
+        assert np.ptp(picture) > 100, kind
 
 
 def test_the_project_for_dvc(tmp_path: Path):

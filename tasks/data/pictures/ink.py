@@ -26,6 +26,13 @@ _FROM_AFAR = 400
 # Pixels of a side from which on a picture is so much larger than an image that smoothing is free.
 _SMOOTHED_FROM = 112
 _ROUNDS = 4
+# A stroke is narrower than this share of the picture's longer side.
+_BROADEST = 0.2
+# So many times more does ink stand out from a shaded page than from a surface fitted to it.
+_SHADED = 1.15
+# A ruled line is seen in these shares of a row or column, alone and with the strokes that cross it,
+# is that thin, and fainter than this share of ink.
+_RULED, _WHOLE, _THIN, _FAINT = 0.6, 0.95, 0.04, 0.75
 # Pixels between neighbours that share no enlarged pixel, and how many times what they differ by a
 # page may be uneven, folded or shaded beyond the fitted surface.
 _NEAR, _MOST_NOISE = 4, 3.0
@@ -161,16 +168,18 @@ def _ink_of(picture: Floats) -> Floats | None:
     """Return how much ink there is at each pixel, 0 to 1, or None if the picture is blank."""
     if min(picture.shape) >= _SMOOTHED_FROM:
         picture = _smoothed(picture)
-    difference, noise = _from_background(picture)
-    outstanding = difference > _least(noise)
-    if not outstanding.any():
-        return None
-    # The edges of strokes stand out, too, but less: three quarters up is full ink. An edge lies
-    # where ink is half, however little of the picture it takes.
-    level = float(np.percentile(difference[outstanding], 75))
+    difference, noise, towards_ink = _from_background(picture)
+    difference = _without_rules(_unshaded(difference, towards_ink * picture, noise), noise)
+    # An edge lies where ink is half, however little of the picture it takes.
+    level = _full(difference, noise)
     if level < max(LEAST_CONTRAST, _LEAST_SIGNAL * noise):
         return None
-    mask = strokes_of(difference > max(level / 2, _least(noise)))
+    mask = difference > max(level / 2, _least(noise))
+    # What has full ink nowhere is a shadow in a corner.
+    labels, count = label_components(mask)
+    darkest = np.zeros(count + 1)
+    np.maximum.at(darkest, labels.ravel(), difference.ravel())
+    mask = strokes_of(mask & (darkest >= _FAINT * level)[labels])
     if not _LEAST_INK <= mask.mean() <= _MOST_INK:
         return None
     # Half-inked pixels around a stroke belong to it.
@@ -178,6 +187,75 @@ def _ink_of(picture: Floats) -> Floats | None:
     # Below what paper's noise reaches is paper; full ink is full.
     lowest = min(3 * noise, level / 2)
     return np.clip((values - lowest) / (level - lowest), 0, 1)
+
+
+def _full(difference: Floats, noise: float) -> float:
+    """Return by how much full ink stands out; 0 if nothing does.
+
+    The edges of strokes stand out, too, but less: three quarters up is full ink.
+    """
+    outstanding = difference[difference > _least(noise)]
+    return float(np.percentile(outstanding, 75)) if len(outstanding) else 0.0
+
+
+def _unshaded(difference: Floats, towards_ink: Floats, noise: float) -> Floats:
+    """Return by how much each pixel stands out where a shadow has an edge that no surface follows.
+
+    That is what rises above the opening of the picture by a square that no stroke fills, its top
+    hat: J. Serra, "Image analysis and mathematical morphology", Academic Press 1982. Ink stands out
+    more from it than from the surface then; a solid shape does not.
+    """
+    side = int(_BROADEST * max(difference.shape))
+    hat = towards_ink - _highest(-_highest(-towards_ink, side), side)
+    hat -= np.median(hat)
+    return hat if _full(hat, noise) > _SHADED * _full(difference, noise) else difference
+
+
+def _highest(values: Floats, side: int) -> Floats:
+    """Return the highest value in the square around each pixel, `side` pixels or one more wide."""
+    before = side // 2
+    for axis in (0, 1):
+        values = np.moveaxis(values, axis, 0)
+        framed = np.pad(values, ((before, before), (0, 0)), constant_values=-np.inf)
+        # Windows of 1, 2, 4, … pixels, and two of the largest that overlap.
+        width, whole = 1, 2 * before + 1
+        while 2 * width <= whole:
+            framed = np.maximum(framed[: len(framed) - width], framed[width:])
+            width *= 2
+        rest = whole - width
+        framed = np.maximum(framed[: len(framed) - rest], framed[rest:])
+        values = np.moveaxis(framed, 0, axis)
+    return values
+
+
+def _without_rules(difference: Floats, noise: float) -> Floats:
+    """Take out the lines of ruled or squared paper: thin, straight, fainter than ink, several."""
+    outstanding = difference > _least(noise)
+    if not outstanding.any():
+        return difference
+    # Where a stroke lies over a line the line is not seen.
+    faint = outstanding & (difference < _FAINT * np.percentile(difference[outstanding], 90))
+    ruled = [
+        _ruled((faint.mean(axis=axis) > _RULED) & (outstanding.mean(axis=axis) > _WHOLE))
+        for axis in (1, 0)
+    ]
+    if sum(count for _, count in ruled) < 2:
+        return difference
+    for axis, (lines, _) in enumerate(ruled):
+        places = np.flatnonzero(~grown(lines[None])[0])
+        across = np.moveaxis(difference, axis, 0)
+        filled = [np.interp(np.arange(len(lines)), places, each[places]) for each in across.T]
+        difference = np.moveaxis(np.stack(filled, axis=1), 0, axis)
+    return difference
+
+
+def _ruled(lines: Mask) -> tuple[Mask, int]:
+    """Tell which of these rows are of a thin line, and how many such lines there are."""
+    edges = np.flatnonzero(np.diff(lines.astype(int), prepend=0, append=0))
+    thin = max(1.0, _THIN * len(lines))
+    for start, stop in edges.reshape(-1, 2):
+        lines[start:stop] = stop - start <= thin
+    return lines, int(np.diff(lines.astype(int), prepend=0).clip(0).sum())
 
 
 def _least(noise: float) -> float:
@@ -198,8 +276,10 @@ def _smoothed(picture: Floats) -> Floats:
     return picture
 
 
-def _from_background(picture: Floats) -> tuple[Floats, float]:
-    """Return by how much each pixel stands out from its background, towards ink, and the noise.
+def _from_background(picture: Floats) -> tuple[Floats, float, float]:
+    """Return by how much each pixel stands out from its background, the noise, and where ink is.
+
+    The last is 1 where ink is lighter than its background, and -1 where it is darker.
 
     The border is background. Ink is what lies on the side of it where the picture reaches
     farther. Uneven light makes the background a curved surface: one of second degree is fitted
@@ -221,7 +301,7 @@ def _from_background(picture: Floats) -> tuple[Floats, float]:
         away = -difference[paper & (difference <= 0)]
         noise = min(1.4826 * float(np.median(away)), most_noise) if len(away) else 0.0
         paper = difference <= min(_least(noise), halfway)
-    return difference, noise
+    return difference, noise, towards_ink
 
 
 def _roughness(picture: Floats) -> float:

@@ -104,6 +104,38 @@ class TestPaper:
         picture[80:82] = 100  # a ruled line
         assert np.abs(form(picture).astype(int) - form(seven(120, 120))).mean() < 1
 
+    @pytest.mark.parametrize("side", ["left", "right", "above", "below", "corner"])
+    def test_the_shadow_of_a_hand(self, side: str):
+        page = seven(240, 200).astype(float)
+        y, x = np.mgrid[:240, :200]
+        inside = {
+            "left": 90 - x,
+            "right": x - 60,
+            "above": 70 - y,
+            "below": y - 40,
+            "corner": x + y - 330,
+        }[side]
+        shadow = 1 - 0.4 / (1 + np.exp(-inside / 4.0))
+        noise = np.random.default_rng(4).normal(0, 3, page.shape)
+        image = form(page * shadow + noise)
+        assert np.abs(image.astype(int) - form(seven(240, 200))).mean() < 10
+
+    @pytest.mark.parametrize("first", [3, 14])
+    def test_squared_paper(self, first: int):
+        """Its lines go through the digit."""
+        page = seven(200, 160).astype(float)
+        ruled = np.full(page.shape, 255.0)
+        ruled[first::23] = ruled[:, first::23] = 170
+        noise = np.random.default_rng(4).normal(0, 2, page.shape)
+        image = form(np.minimum(page, ruled) + noise)
+        assert np.abs(image.astype(int) - form(seven(200, 160))).mean() < 6
+
+    def test_a_box_is_no_squared_paper(self):
+        """Straight strokes from side to side, which are as dark as any."""
+        picture = np.full((64, 64), 255, np.uint8)
+        picture[[6, 57], 5:59] = picture[5:59, [6, 57]] = 0
+        assert box(form(picture)) == (20, 20)
+
     def test_digit_that_fills_its_picture(self):
         picture = seven()[10:50, 8:32]
         assert np.abs(form(picture).astype(int) - form(seven())).mean() < 4
