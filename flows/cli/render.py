@@ -97,7 +97,7 @@ def table(*columns: Column | str) -> Table:
 
 
 def print_table(console: Console, table: Table, *narrower: Table) -> None:
-    """Print a table; its identifiers and numbers run past the edge of a narrow terminal.
+    """Print a table; in a terminal too narrow for any, a line for each cell.
 
     Parameters
     ----------
@@ -111,14 +111,23 @@ def print_table(console: Console, table: Table, *narrower: Table) -> None:
     for each in narrower:
         if _least_width(console, table) > console.width:
             table = each
+    headers = [str(column.header) for column in table.columns]
     if _least_width(console, table) > console.width:
         for column in table.columns:
             if column.no_wrap:
                 column.header = re.sub(" |(?<=/)", "\n", str(column.header))
-    least = _least_width(console, table)
-    if least > console.width:
-        table.width = least
-    console.print(table, crop=False)
+    if _least_width(console, table) <= console.width:
+        console.print(table, crop=False)
+        return
+    wide = max(map(cell_len, headers))
+    for number_of_row, row in enumerate(zip(*(each.cells for each in table.columns), strict=True)):
+        if number_of_row:
+            console.print()
+        for header, cell in zip(headers, map(str, row), strict=True):
+            if cell:
+                first = f"{header:{wide}}  "
+                line = _wrapped(console, cell, first, " " * len(first))
+                console.print(Text(line), soft_wrap=True)
 
 
 def _least_width(console: Console, table: Table) -> int:

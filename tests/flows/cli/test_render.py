@@ -123,8 +123,27 @@ def test_a_terminal_of_any_width_breaks_no_identifier(
     assert text.count("long/" * 20) == 2
     assert "0.7840" in text
     too_wide = [line for line in map(str.rstrip, text.splitlines()) if len(line) > columns]
-    if columns >= 80:  # where there is room for the table
-        assert all("long/" in line for line in too_wide)
+    if columns >= 40:  # where there is room for a name with its field's
+        assert all("long/" in line or NAME in line for line in too_wide)
+
+
+def test_a_table_too_wide_for_the_terminal_is_a_line_for_each_cell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_a_terminal(monkeypatch, 40)
+    rows = table(word("run"), "changes", number("ran/cached"), number("test accuracy"))
+    rows.add_row("amber-otter-and-others", "epochs 5, seed 7", "13/0", "0.7840")
+    rows.add_row("blue-fox", "", "0/13", "")
+    print_table(plain_console(), rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "run            amber-otter-and-others",
+        "changes        epochs 5, seed 7",
+        "ran/cached     13/0",
+        "test accuracy  0.7840",
+        "",
+        "run            blue-fox",
+        "ran/cached     0/13",
+    ]
 
 
 def test_without_a_terminal_nothing_wraps(
