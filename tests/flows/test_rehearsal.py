@@ -101,6 +101,7 @@ def user(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
         done = digitflow.run(str(cloth), "quick", name="first", **SETTINGS)
         assert done.model is not None
         Store().models.promote(done.model, "for a rehearsal")
+        Store().models.hold("exam week")
         yield folder
 
 
