@@ -16,7 +16,9 @@ from pathlib import Path
 
 
 @contextmanager
-def running_server(home: Path, *, seconds: float = 600.0) -> Iterator[dict[str, str]]:
+def running_server(
+    home: Path, *, seconds: float = 600.0, python: str = sys.executable
+) -> Iterator[dict[str, str]]:
     """Start a server and yield the environment in which commands reach it.
 
     Parameters
@@ -25,6 +27,8 @@ def running_server(home: Path, *, seconds: float = 600.0) -> Iterator[dict[str, 
         Folder for its database, its log and the store of what is run against it.
     seconds
         How long it may take to answer.
+    python
+        Interpreter whose Prefect it is.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def running_server(home: Path, *, seconds: float = 600.0) -> Iterator[dict[str, 
     }
     log = (home / "server.log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+        [python, "-m", "prefect", "server", "start", "--port", str(port)],
         env={**os.environ, **environment},
         stdout=log,
         stderr=log,

@@ -32,7 +32,8 @@ from pathlib import Path
 
 import library
 import helpers
-from helpers import OFFSET, scale
+from helpers import OFFSET
+from helpers import scale
 from registry import STEPS
 import plugins
 from digitflow import stage
@@ -125,6 +126,7 @@ def clip(x, limit):
     "numbers.txt": "1 2 3 400",
     "site/library.py": "def name():\n    return 'library 1.0'\n",
     "site/library-1.0.dist-info/RECORD": "library.py,,\nlibrary-1.0.dist-info/RECORD,,\n",
+    "requirements.txt": "library==1.0\n",
 }
 
 
@@ -136,11 +138,16 @@ class Edit(NamedTuple):
 
 
 def replace(file: str, old: str, new: str) -> Callable[[Path], Any]:
+    """Replace text in a file, or in a script of the folder of its name, as some peers have it."""
+
     def apply(project: Path) -> None:
         path = project / file
-        text = path.read_text()
-        assert text.count(old) == 1, (file, old)
-        path.write_text(text.replace(old, new))
+        paths = [path] if path.exists() else sorted(path.with_suffix("").glob("*.py"))
+        found = [each for each in paths if old in each.read_text()]
+        if len(found) != 1 or found[0].read_text().count(old) != 1:
+            message = f"{file} must have {old!r} once"
+            raise LookupError(message)
+        found[0].write_text(found[0].read_text().replace(old, new))
 
     return apply
 
@@ -161,6 +168,7 @@ def upgrade(project: Path) -> None:
     (project / "site/library.py").write_text("def name():\n    return 'library 2.0'\n")
     described = project / "site/library-1.0.dist-info"
     described.rename(described.with_name("library-2.0.dist-info"))
+    (project / "requirements.txt").write_text("library==2.0\n")
 
 
 ADD = "@register\ndef add_one(x):\n    return x + 1\n\n\n"
@@ -194,8 +202,8 @@ EDITS = [
          "from late import clip\n\n\ndef scale(x):\n    return clip(x, 1)\n\n\nclass Shape")),
     Edit("a constant moved above its use as a default", replace("helpers.py", "def scale",
          "SIDE = 5\n\n\ndef scale")),
-    Edit("another function under the name", replace("steps.py", "from helpers import OFFSET, scale",
-         "from helpers import OFFSET, unused as scale")),
+    Edit("another function under the name", replace("steps.py", "from helpers import scale",
+         "from helpers import unused as scale")),
     Edit("renamed, and another put in its place", both(
          replace("helpers.py", "def unused", "def scale(x):\n    return 1\n\n\ndef unused"),
          replace("helpers.py", "def scale(x, by=SIDE)", "def old_scale(x, by=SIDE)"))),
@@ -212,8 +220,8 @@ EDITS = [
     Edit("a data file", write("numbers.txt", "5 6 7")),
     Edit("an environment variable", setting("MODE", "fancy")),
     Edit("a library's version", upgrade),
-    Edit("a statement at the top", replace("steps.py", "FACTOR = 3  # times",
-         "FACTOR = 3\nSTEPS.clear()")),
+    Edit("a statement at the top", replace("steps.py", "import plugins\n",
+         "import plugins\nSTEPS.clear()\n")),
     Edit("a base class", both(replace("helpers.py", "    side = 4\n", ""), replace("helpers.py",
          "class Shape:", "class Base:\n    side = 6\n\n\nclass Shape(Base):"))),
     Edit("globals()", replace("steps.py", "* FACTOR for", "* globals()['FACTOR'] * 2 for")),
@@ -300,9 +308,9 @@ def in_a_process(project: Path, store: Path) -> dict[str, Any]:
     return found
 
 
-def make(project: Path) -> None:
+def make(project: Path, files: dict[str, str] = FILES) -> None:
     """Write the pipeline."""
-    for name, text in FILES.items():
+    for name, text in files.items():
         path = project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.lstrip("\n"))
@@ -313,7 +321,7 @@ class Trial(NamedTuple):
 
     `stale` are stages that were served what they do not compute any more, `ran` those that ran
     again, `unneeded` those of them whose inputs and value are as before; `changes` tells whether
-    any value changed.
+    any value changed, and `truth` is what each stage computes.
     """
 
     name: str
@@ -322,29 +330,36 @@ class Trial(NamedTuple):
     ran: list[str]
     unneeded: list[str]
     reasons: list[str]
+    truth: dict[str, Any]
+
+
+def judged(name: str, before: dict[str, Any], after: dict[str, Any]) -> Trial:
+    """Judge an edit by what each stage computed before it, and what each is served after it."""
+    ran = [stage for stage, each in after.items() if not each["cached"]]
+    stale = [stage for stage, each in after.items() if each["value"] != each["truth"]]
+    unneeded, same = [], True
+    for stage, each in after.items():
+        # A stage whose inputs have changed has a reason of its own.
+        if stage in ran and same and each["truth"] == before[stage]:
+            unneeded.append(stage)
+        same = same and each["truth"] == before[stage]
+    reasons = list(dict.fromkeys(each for stage in ran for each in after[stage]["reasons"]))
+    truth = {stage: each["truth"] for stage, each in after.items()}
+    return Trial(name, not same, stale, ran, unneeded, reasons, truth)
 
 
 def trials(folder: Path) -> list[Trial]:
     """Try every edit, each on a copy of a pipeline that has run."""
     base = folder / "base"
     make(base / "project")
-    before = in_a_process(base / "project", base / "store")
+    first = in_a_process(base / "project", base / "store")
+    before = {stage: each["truth"] for stage, each in first.items()}
     found = []
     for number, edit in enumerate(EDITS):
         copy = folder / f"edit-{number}"
         shutil.copytree(base, copy, symlinks=True)
         edit.apply(copy / "project")
-        after = in_a_process(copy / "project", copy / "store")
-        ran = [name for name, each in after.items() if not each["cached"]]
-        stale = [name for name, each in after.items() if each["value"] != each["truth"]]
-        unneeded, same = [], True
-        for name, each in after.items():
-            # A stage whose inputs have changed has a reason of its own.
-            if name in ran and same and each["truth"] == before[name]["truth"]:
-                unneeded.append(name)
-            same = same and each["truth"] == before[name]["truth"]
-        reasons = list(dict.fromkeys(each for name in ran for each in after[name]["reasons"]))
-        found.append(Trial(edit.name, not same, stale, ran, unneeded, reasons))
+        found.append(judged(edit.name, before, in_a_process(copy / "project", copy / "store")))
     return found
 
 
