@@ -4,13 +4,16 @@ import io
 import json
 import logging
 import os
+import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from psutil import Process
 
 from digitflow.flows.cli.app import main
 from digitflow.flows.server.endpoint import ServiceError, choose_endpoint
@@ -24,7 +27,8 @@ from digitflow.storage.visible import redacted, shown_url
 from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.places import check_place
 from digitflow.tasks.data.datasets.sources import DatasetError, from_directory
-from tests.servers.processes import python
+from tests.patience import wait_for
+from tests.servers.processes import python, running
 from tests.servers.scripted import Behaviours, Handler, serving
 from tests.walk import TINY, write_dataset
 
@@ -167,7 +171,7 @@ def test_folders_are_their_owners_unless_somebody_has_made_one_to_share(tmp_path
 
 @pytest.mark.prefect
 def test_what_runs_and_a_crash_leave(tmp_path: Path) -> None:
-    """A run with a password in every place for one, and one that fails while it is told all."""
+    """A run with a password in every place for one, one that fails, and one that is killed."""
     files = {file.name: file.read_bytes() for file in write_dataset(tmp_path / "source").iterdir()}
     dataset = from_directory(tmp_path / "source")
     home = tmp_path / "home"
@@ -184,7 +188,9 @@ def test_what_runs_and_a_crash_leave(tmp_path: Path) -> None:
         "PREFECT_SERVER_API_AUTH_STRING": f"user:{CANARY}",
         "PREFECT_API_AUTH_STRING": f"user:{CANARY}",
         "COLUMNS": "200",
+        "TMPDIR": str(tmp_path / "tmp"),
     }
+    (tmp_path / "tmp").mkdir()
 
     def answer(handler: Handler) -> None:
         name = handler.path.partition("?")[0].rpartition("/")[2]
@@ -206,10 +212,25 @@ def test_what_runs_and_a_crash_leave(tmp_path: Path) -> None:
         failed = digitflow(tmp_path, asked, "run", "--mirror", mirror, *arguments, *settings)
         assert failed.returncode == 1, failed.stdout + failed.stderr
         assert "404 Not Found" in failed.stderr
+        server.script(answer)
+        asked["DIGITFLOW_STORE"] = str(home / "third")
+        log = tmp_path / "tmp" / "killed"
+        command = [sys.executable, "-m", "digitflow", "run", *arguments, *settings]
+        with running(command, folder=tmp_path, environment=asked, log=log) as killed:
+            trained = home / "third" / "records" / "preprocess"
+            wait_for(lambda: trained.is_dir() and any(trained.iterdir()), "half of a run")
+            typed = [each.cmdline() for each in Process(killed.pid).children(recursive=True)]
+            killed.kill()
+            assert killed.wait() == -signal.SIGKILL
+    assert len(typed) > 0  # the server's
+    assert CANARY not in str(typed)
     said = "".join([done.stdout, done.stderr, failed.stdout, failed.stderr])
     assert CANARY not in said
     left = [
-        path for top in (home, tmp_path / "results") for path in top.rglob("*") if path.is_file()
+        path
+        for top in (home, tmp_path / "results", tmp_path / "tmp")
+        for path in top.rglob("*")
+        if path.is_file()
     ]
     assert {"run.json", "report.html", "prefect.db"} <= {path.name for path in left}
     assert [path for path in left if CANARY.encode() in path.read_bytes()] == []

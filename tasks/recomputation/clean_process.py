@@ -120,4 +120,5 @@ def _ignored(stage: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.path += sys.argv[2:]
     main(Path(sys.argv[1]))

@@ -184,7 +184,9 @@ def _ask(folder: Path, project: Path | None, python: str, seconds: float) -> dic
     """Run the process on the request in a folder; return its answer."""
     answer = folder / ANSWER
     answer.unlink(missing_ok=True)
-    path = [str(project)] if project else [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
+    path = [str(project)] if project else [os.environ.get("PYTHONPATH", "")]
+    # Somebody's own stages lie in the current folder; what else lies there stands for no library.
+    last = [] if project else [str(Path.cwd())]
     if not any("-packages" in part for part in CHECKOUT.parts):
         path.append(str(CHECKOUT))
     environment = {
@@ -195,7 +197,7 @@ def _ask(folder: Path, project: Path | None, python: str, seconds: float) -> dic
     limit = max(_SECONDS_TO_RECOMPUTE, _TIMES_AS_LONG * seconds)
     try:
         done = subprocess.run(  # noqa: S603 - our own script
-            [python, "-P", clean_process.__file__, str(folder)],
+            [python, "-P", clean_process.__file__, str(folder), *last],
             cwd=project,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -128,6 +128,23 @@ class TestWhatCannotBeAudited:
         monkeypatch.chdir(tmp_path)
         assert the(store, "scale").why == clean_process.PROJECT
 
+    def test_what_else_lies_in_the_current_folder_is_not_imported(
+        self, project: str, store: Store, tmp_path: Path
+    ):
+        run(store, project)
+        for name in (
+            "sitecustomize",
+            "usercustomize",
+            "json",
+            "ast",
+            "numpy",
+            "filelock",
+            "prefect",
+        ):
+            Path(f"{name}.py").write_text(f"open({str(tmp_path / 'got-in')!r}, 'w')")
+        assert the(store, "scale").verdict == "same"
+        assert not (tmp_path / "got-in").exists()
+
     def test_what_cannot_be_imported(self, project: str, store: Store):
         run(store, project)
         edit(project, "from digitflow import stage", "import no_such_thing_at_all")
