@@ -22,6 +22,7 @@ from urllib.request import url2pathname
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
 from digitflow.storage.backends.locks import SECONDS_BETWEEN_SENTENCES
+from digitflow.storage.backends.safe_open import NotRegularError
 from digitflow.storage.backends.within import NoAnswerError, within
 from digitflow.storage.digests import digest_bytes, short
 from digitflow.storage.errors import SharedStoreError, StorageError
@@ -122,7 +123,7 @@ class Remote(Backend):
         def fetch(name: str) -> tuple[Entry, bytes] | None:
             try:
                 return self.fetch(name)
-            except (FileNotFoundError, TooLargeError):
+            except (FileNotFoundError, NotRegularError, TooLargeError):
                 return None
 
         with ThreadPoolExecutor(_PARALLEL_READS) as pool:
@@ -208,7 +209,7 @@ class Remote(Backend):
                 ),
                 (_SECONDS_UNTIL_SAID, SECONDS_BETWEEN_SENTENCES),
             )
-        except (FileNotFoundError, StorageError):
+        except (FileNotFoundError, NotRegularError, StorageError):
             raise
         except NoAnswerError as error:
             raise self._unusable(str(error)) from error

@@ -20,13 +20,19 @@ _FLAGS = (
 )
 
 
+class NotRegularError(OSError):
+    """Something else than a file lies in a file's place."""
+
+
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises
     ------
+    NotRegularError
+        If it is a link, a folder, a pipe or a device.
     OSError
-        If it cannot be read, or is a link, a folder, a pipe or a device.
+        If it cannot be read.
     """
     _check(path.lstat().st_mode, path)
     descriptor = os.open(path, _FLAGS)
@@ -41,4 +47,4 @@ def open_regular(path: Path) -> BufferedReader:
 def _check(mode: int, path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device"
-        raise OSError(errno.EINVAL, f"expected a regular file, found {kind}", str(path))
+        raise NotRegularError(errno.EINVAL, f"expected a regular file, found {kind}", str(path))

@@ -1,6 +1,7 @@
 """Damage in a bucket, by accident or on purpose: noticed, said, and healed by computing again."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +263,14 @@ def test_what_lies_on_the_shared_store_only(machine: Machine) -> None:
         assert wired(harm) == {"total": 20}
     assert ran == ["numbers", "squares", "squares", "total"]
     assert find_damage(machine("second"), shared=True).damaged == []
+
+
+def test_what_is_no_file_is_one_damage_and_not_the_end_of_the_store(tmp_path: Path) -> None:
+    runs = tmp_path / "there" / "runs"
+    runs.mkdir(parents=True)
+    os.mkfifo(runs / "pipe.json")
+    (runs / "link.json").symlink_to(__file__)
+    store = Store(tmp_path / "here", f"file://{tmp_path / 'there'}")
+    damaged = {each.name for each in find_damage(store, shared=True).damaged}
+    assert damaged == {"runs/pipe.json", "runs/link.json"}
+    assert list(store.runs.newest_first()) == []
