@@ -61,8 +61,8 @@ def wait_for_answer(cache: Store, question: LedgerEntry) -> Verdict:
         if left <= timedelta(0):
             cache.models.close_late(str(question.details["run"]))
         elif cache.models.state().is_open(question):
-            headline = question.details["headline"]
-            text = render("question.md", headline=headline, until=question.until)
+            # Whatever became of the run that judged: its artifact may never have been left.
+            text = render("question.md", question=question.details)
             given = suspend_flow_run(
                 wait_for_input=Answer.with_initial_data(description=text),
                 timeout=int(left.total_seconds()) + 1,

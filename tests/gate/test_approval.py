@@ -41,6 +41,7 @@ def ask(store: Store, version: int, until: str = FUTURE, **more: Any) -> LedgerE
         "run": "calm-owl",
         "flow_run": f"flow-run-{version}",
         "champion": 1,
+        "version": version,
         "until": until,
         **more,
     }
@@ -119,6 +120,37 @@ def test_without_an_answer_in_time_the_champion_stays_and_the_ledger_says_so(sto
     assert len(store.models.ledger.read()) == before
     assert champion(store) == 1
     assert store.models.state().said_of("mnist") == []
+
+
+def test_the_form_has_the_numbers_whatever_became_of_the_run_that_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has them; the run's artifact may never have been left."""
+    numbers = {
+        "accuracy": 0.9125,
+        "champion_accuracy": 0.9,
+        "test_images": 8012,
+        "gained": 120,
+        "lost": 20,
+        "unmet": [],
+        "doubts": ["the images | are darker"],
+        "recalls": {"a": {"champion": 0.8, "challenger": 0.85}},
+    }
+    question = ask(store, 2, **numbers)
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("digitflow.tasks.gate.answer.suspend_flow_run", asked.update)
+    wait_for_answer(store, question)
+    text = asked["wait_for_input"]._description
+    for line in (
+        "Held: version 2 waits",
+        "| version | 1 | 2 |",
+        "| accuracy on the same 8,012 test images | 0.9000 | 0.9125 |",
+        "| right where the other is wrong | 20 | 120 |",
+        "| recall of a | 0.8000 | 0.8500 |",
+        "- In doubt: the images \\| are darker.",
+        "Without an answer until 2999-06-01T00:00:00.000+00:00 the champion stays.",
+    ):
+        assert line in text.splitlines()
 
 
 def test_a_question_about_another_champion_is_idle(store: Store) -> None:
