@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from digitflow.storage.backends.os_errors import explaining
 from digitflow.storage.code.commit import COMMIT, DIRTY
-from digitflow.storage.digests import short
+from digitflow.storage.code.processor import processor
+from digitflow.storage.digests import digest_bytes, digest_json, short
 from digitflow.storage.errors import ObjectDamagedError, ObjectMissingError, RecordDamagedError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.models import ModelVersion
-from digitflow.storage.records import Record
+from digitflow.storage.records import Record, now
 from digitflow.storage.store import Store
+from digitflow.tasks.recomputation import clean_process
 from digitflow.tasks.recomputation.clean_process import CODE, PROJECT, STORE
 from digitflow.tasks.recomputation.code_base import CodeBase, CodeBaseError, CodeBases
 from digitflow.tasks.recomputation.recompute import (
@@ -139,20 +144,54 @@ def restore_lost(
     lost = lost_of(store, version)
     if not lost:
         return
+    as_it_is = _as_it_is(version, lost)
+    tried = _tried(store, version)
+    if tried.get("as") == as_it_is:
+        message = (
+            f"{tried['why']}. That was found on {tried['at'][:10]}; until code, packages, the "
+            f"processor or what is lost change, only digitflow reproduce v{version.version} "
+            "--restore tries again"
+        )
+        raise NotReproducibleError(message)
     try:
         last = reproduce(store, version, repository=repository, restore=True, say=say)[-1]
     except (NotReproducibleError, CodeBaseError) as error:
-        why = str(error)
+        why, is_known = str(error), False
     else:
         if last.verdict == SAME:
             return
         why = f"trained once more, {last.record.label} differs: {'; '.join(last.details)}"
+        is_known = True
     message = (
         f"{len(lost)} of the objects that version {version.version} is used by are lost or "
         f"damaged, and {why}. Restore them from a backup of the store, or promote another version: "
         "digitflow models promote VERSION"
     )
+    if is_known:  # it has cost a training, and would give the same the next night
+        store.sources.save(_name(version), {"as": as_it_is, "why": message, "at": now()})
     raise NotReproducibleError(message)
+
+
+def _name(version: ModelVersion) -> str:
+    return f"training version {version.id} once more"
+
+
+def _tried(store: Store, version: ModelVersion) -> dict[str, Any]:
+    """Return what is remembered of the last time that it came to other bytes; here, as always."""
+    try:
+        return store.sources.load(_name(version)) or {}
+    except RecordDamagedError:
+        return {}
+
+
+def _as_it_is(version: ModelVersion, lost: Iterable[Artifact]) -> str:
+    """Return what is another text where training it once more may come to something else."""
+    package = Path(clean_process.__file__).parents[2]
+    sources = [file for room in ("storage", "tasks") for file in (package / room).rglob("*.py")]
+    code = {str(file.relative_to(package)): digest_bytes(file.read_bytes()) for file in sources}
+    packages = sorted(f"{each.name}=={each.version}" for each in distributions())
+    gone = sorted(each.sha256 for each in lost)
+    return digest_json([version.training, gone, code, packages, sys.version, processor(None)])
 
 
 def _add(

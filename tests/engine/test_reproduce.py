@@ -5,6 +5,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_with_the_code_of_its_commit(project: str, store: Store):
     assert len(git("worktree", "list").splitlines()) == 1
 
 
-def test_the_first_stage_that_differs(project: str, store: Store):
+def wrongly_counted(project: str, store: Store) -> Record:
+    """The record of a model, one of whose inputs is recorded as if it had been made otherwise."""
     committed()
     made = run(store, project)["scale"]
     counted = store.records.of_stage("count")
@@ -116,7 +118,11 @@ def test_the_first_stage_that_differs(project: str, store: Store):
 
     store.records.path("count", wrong.key).unlink()
     store.records.save(replace(wrong, document=document, key=digest_json(document)))
-    found = again(store, register(store, made))
+    return made
+
+
+def test_the_first_stage_that_differs(project: str, store: Store):
+    found = again(store, register(store, wrongly_counted(project, store)))
     assert [each[:2] for each in found] == [("count", "differs")]
 
 
@@ -252,6 +258,31 @@ class TestWhatIsLost:
             assert swept.count("record") == 0
             restore_lost(store, version, repository=Path.cwd())
             assert lost_of(store, version) == ()
+
+    def test_what_came_to_other_bytes_is_not_tried_each_night(
+        self, project: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    ):
+        version = register(store, wrongly_counted(project, store))
+        store.objects.path(version.weights.sha256).unlink()
+        tried = []
+
+        def counted(*given: Any, **named: Any) -> Any:
+            tried.append(given)
+            return reproduce(*given, **named)
+
+        monkeypatch.setattr("digitflow.tasks.recomputation.reproduce.reproduce", counted)
+        with pytest.raises(NotReproducibleError, match="differs"):
+            restore_lost(store, version, repository=Path.cwd())
+        with pytest.raises(
+            NotReproducibleError, match="differs: .*digitflow reproduce v1 --restore tries again"
+        ):
+            restore_lost(store, version, repository=Path.cwd())
+        assert len(tried) == 1
+        # Another release of a package, say.
+        monkeypatch.setattr("digitflow.tasks.recomputation.reproduce.distributions", list)
+        with pytest.raises(NotReproducibleError, match="differs"):
+            restore_lost(store, version, repository=Path.cwd())
+        assert len(tried) == 2
 
     def test_made_by_another_stage(self, project: str, store: Store):
         committed()
