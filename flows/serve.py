@@ -10,6 +10,7 @@ import hmac
 import logging
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -208,14 +209,16 @@ class _Champion:
     def __init__(self, name: str, store: Store) -> None:
         self._name, self._store = name, store
         self._last: Model | None = None
+        self._looking = threading.Lock()  # what a store knows of its ledger is one thread's
 
     def now(self) -> Model:
         """Return it; raises as `Model.champion` does."""
-        found, last = Model.champion(self._name, store=self._store), self._last
-        if last is not None and last.version == found.version:
-            return last
-        self._last = found
-        return found
+        with self._looking:
+            found, last = Model.champion(self._name, store=self._store), self._last
+            if last is not None and last.version == found.version:
+                return last
+            self._last = found
+            return found
 
 
 def _answer(champion: _Champion, data: bytes) -> dict[str, Any]:

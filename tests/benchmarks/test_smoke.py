@@ -81,6 +81,14 @@ def test_big_store(environment: dict[str, str]):
     assert re.search(r"^\| 4 \| \d", said, re.MULTILINE)
 
 
+def test_serve_load(environment: dict[str, str]):
+    small = ["--requests", "4", "--connections", "2"]
+    said = output_of("serve_load.py", small, environment)
+    if "ApacheBench: skipped" not in said:
+        row = r"^\| 2 \| [^|]+ \| \d+ \| (?:\d+ ms \| ){3}0 \| \d+ ms \|$"
+        assert len(re.findall(row, said, re.MULTILINE)) == 3
+
+
 def test_races(environment: dict[str, str]):
     said = output_of("races.py", ["--processes", "2", "--moves", "3", "--kills", "1"], environment)
     assert re.search(r"^\| disk \| 2 × 3 \| [01] \| \d+ \| 12 \| 0 \|", said, re.MULTILINE)

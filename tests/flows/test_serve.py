@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 import socket
 import struct
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from digitflow.flows.cli.app import main
 from digitflow.flows.serve import Impatient, application
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.store import Store
+from digitflow.tasks.prediction.model import Model
 from tests.patience import PATIENCE, wait_for
 from tests.registered import SIDE, register
 
@@ -135,6 +138,64 @@ def test_the_weights_of_one_champion_are_read_once(
     crown(store, weights_2=np.eye(2)[::-1])
     assert client.post("/predict", content=picture(), headers=PNG).json()["model"] == 2
     assert read == [model.weights.sha256 for model in store.models.oldest_first()]
+
+
+def test_it_is_well_while_it_predicts(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for predictions keeps nobody from asking how it is."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    predict = Model.predict_with_shares
+
+    def slow(self: Model, batch: Any) -> Any:
+        begun.release()
+        assert go_on.wait(PATIENCE)
+        return predict(self, batch)
+
+    monkeypatch.setattr(Model, "predict_with_shares", slow)
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(client.post("/predict", content=picture(), headers=PNG).status_code)
+
+    asking = [threading.Thread(target=ask) for _ in range(2 * serving.AT_ONCE)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(serving.AT_ONCE):
+            assert begun.acquire(timeout=PATIENCE)
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.get("/metrics").status_code == 200
+        assert answers == []
+    finally:
+        go_on.set()
+        for thread in asking:
+            thread.join(PATIENCE)
+    assert answers == [200] * len(asking)
+
+
+def test_one_at_a_time_looks_who_the_champion_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a store knows of its ledger is no threads' common good: half of it might be read."""
+    crown(store)
+    look, inside = Model.champion, [0, 0]
+
+    def slow(*given: Any, **named: Any) -> Model:
+        inside[0] += 1
+        inside[1] = max(inside)
+        found = look(*given, **named)
+        for _ in range(100):
+            os.sched_yield()
+        inside[0] -= 1
+        return found
+
+    monkeypatch.setattr(Model, "champion", slow)
+    champion = serving._Champion("", store)
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(lambda _: champion.now().version.version, range(64))]
+    assert found == [1] * 64
+    assert inside == [0, 1]
 
 
 def test_without_a_champion_it_says_so_and_is_not_well(store: Store) -> None:
