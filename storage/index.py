@@ -85,7 +85,8 @@ class Index:
                 continue
             try:
                 self._refresh(database)
-            except sqlite3.OperationalError:  # read-only, or kept busy by others: without it
+            except (sqlite3.OperationalError, sqlite3.IntegrityError):
+                # Read-only, or kept busy by others: without it.
                 database.close()
             except sqlite3.DatabaseError:  # damaged
                 database.close()
@@ -99,9 +100,12 @@ class Index:
     def _refresh(self, database: sqlite3.Connection) -> None:
         """Read what has changed since, and forget what has gone."""
         database.execute("pragma cache_size = -65536")  # kibibytes, for the first question
+        if self._is_current(database):
+            return  # a store that may only be read has its answers, too
         with database:
-            (version,) = database.execute("pragma user_version").fetchone()
-            if version != _VERSION:
+            # Before what is known is read: of two processes the second finds it up to date.
+            database.execute("begin immediate")
+            if not _has_tables(database):
                 for table in ("document", "mention", "seen"):
                     database.execute(f"drop table if exists {table}")
                 for statement in filter(str.strip, _TABLES.split(";")):
@@ -109,13 +113,22 @@ class Index:
                 database.execute(f"pragma user_version = {_VERSION}")
             # Before the files are: what changes from here on is looked at the next time.
             stamps = self._documents.stamps()
-            seen = dict(
-                database.execute("select part, stamp from seen where folder = ?", (self._folder,))
-            )
+            seen = self._seen(database)
             for part in {**seen, **stamps}:
                 stamp = stamps.get(part)
                 if stamp is None or seen.get(part) != stamp:
                     self._refresh_part(database, part, stamp)
+
+    def _is_current(self, database: sqlite3.Connection) -> bool:
+        if not _has_tables(database):
+            return False
+        stamps = self._documents.stamps()
+        return self._seen(database) == stamps
+
+    def _seen(self, database: sqlite3.Connection) -> dict[str, str]:
+        return dict(
+            database.execute("select part, stamp from seen where folder = ?", (self._folder,))
+        )
 
     def _refresh_part(self, database: sqlite3.Connection, part: str, stamp: str | None) -> None:
         # All that a folder of the names holds, or all names.
@@ -166,3 +179,8 @@ class Index:
             return str(created), [*map(str, digests)]
         except (AttributeError, KeyError, TypeError):  # sound JSON, and not ours
             return "", []
+
+
+def _has_tables(database: sqlite3.Connection) -> bool:
+    (version,) = database.execute("pragma user_version").fetchone()
+    return bool(version == _VERSION)

@@ -90,10 +90,15 @@ def admit_own_pages() -> None:
     def create_guarded(*arguments: object, **named: object) -> FastAPI:
         app = create_app(*arguments, **named)  # type: ignore[arg-type]
         told = get_current_settings().server
-        if told.api.auth_string is None and exposure(told.api.host, None) is None:
+        # A password of no letters, such as that of a variable that is not set, is none.
+        password = told.api.auth_string
+        if not (password and password.get_secret_value()) and exposure(told.api.host, None) is None:
             origins = told.api.cors_allowed_origins.split(",")
             if "cors_allowed_origins" not in told.api.model_fields_set:  # else any, by default
                 origins = [f"http://{name}:{told.api.port}" for name in _HERE[:2]]
+            if told.ui.api_url:  # behind a proxy that names this machine as the host
+                public = urlsplit(told.ui.api_url)
+                origins.append(f"{public.scheme}://{public.netloc}")
             named_so = [_host(urlsplit(each).netloc) for each in (*origins, told.ui.api_url or "")]
             hosts = dict.fromkeys((*_HERE, *filter(None, named_so)))
             app.add_middleware(OwnPages, hosts=(*hosts,), origins=origins)

@@ -53,7 +53,8 @@ def refuse_closed(root: Path) -> None:
         Naming how users can share a store.
     """
     try:
-        is_open = not root.exists() or os.access(root, os.R_OK | os.X_OK)
+        # What is no folder is refused by whoever makes one there.
+        is_open = not root.is_dir() or os.access(root, os.R_OK | os.X_OK)
     except PermissionError:
         is_open = False
     if not is_open:

@@ -229,6 +229,8 @@ class ModelStore:
         StorageError
             If the version's weights, predictions or calibration are missing or damaged.
         """
+        if not by:  # a person answers for what is lost, which an entry has to say
+            self.ledger.read(whole=True)
         chosen = self.load(version)
         model = self.named(model) if model else self._state.named(chosen)
         self._check_sound(chosen)

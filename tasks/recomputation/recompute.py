@@ -52,12 +52,16 @@ class Recomputed:
         In a few words, why it cannot be told.
     details
         What differs, and what may have made it differ; or more on why it cannot be told.
+    compared
+        Whether there were outputs to compare. Where the process was killed, or the disk full, the
+        same code may come to the same bytes the next time.
     """
 
     record: Record
     verdict: Literal["same", "differs", "cannot"]
     why: str = ""
     details: tuple[str, ...] = ()
+    compared: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -219,13 +223,15 @@ def _compared(record: Record, answer: Mapping[str, Any]) -> Recomputed:
     recorded = {name: artifact.sha256 for name, artifact in record.outputs.items()}
     found: Mapping[str, str] = answer["outputs"]
     if found == recorded:
-        return Recomputed(record, SAME, details=tuple(answer.get("changed", ())))
+        changed = tuple(answer.get("changed", ()))
+        return Recomputed(record, SAME, details=changed, compared=True)
     differ = [
         f"{name}: recorded {_shown(recorded.get(name))}, computed now {_shown(found.get(name))}"
         for name in sorted({*recorded, *found})
         if recorded.get(name) != found.get(name)
     ]
-    return Recomputed(record, DIFFERENT, details=(*differ, *_causes(record, answer)))
+    details = (*differ, *_causes(record, answer))
+    return Recomputed(record, DIFFERENT, details=details, compared=True)
 
 
 def _causes(record: Record, answer: Mapping[str, Any]) -> Iterable[str]:

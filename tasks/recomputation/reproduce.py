@@ -161,7 +161,7 @@ def restore_lost(
         if last.verdict == SAME:
             return
         why = f"trained once more, {last.record.label} differs: {'; '.join(last.details)}"
-        is_known = True
+        is_known = last.compared
     message = (
         f"{len(lost)} of the objects that version {version.version} is used by are lost or "
         f"damaged, and {why}. Restore them from a backup of the store, or promote another version: "

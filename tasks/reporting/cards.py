@@ -296,8 +296,9 @@ def _prepared(dataset: Dataset) -> Iterator[str]:
     if dataset.transposed:
         yield "The files hold rows and columns exchanged; the images were turned upright."
     yield (
-        "Pixels as they are in the files, divided by 255 while training; labels numbered from 0 in "
-        "their order. Nothing was left out or mended."
+        "Pixels as they are in the files, divided by 255 while training, and standardised if the "
+        "parameter standardization says so; labels numbered from 0 in their order. Nothing was "
+        "left out or mended."
     )
 
 

@@ -284,6 +284,22 @@ class TestWhatIsLost:
             restore_lost(store, version, repository=Path.cwd())
         assert len(tried) == 2
 
+    def test_what_was_killed_is_tried_again(
+        self, project: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    ):
+        committed()
+        version = register(store, run(store, project)["scale"])
+        store.objects.path(version.weights.sha256).unlink()
+        with monkeypatch.context() as patch:
+            killed = {"failed": "its process ended with -9: "}
+            patch.setattr(
+                "digitflow.tasks.recomputation.recompute._ask", lambda *_given, **_named: killed
+            )
+            with pytest.raises(NotReproducibleError, match="ended with -9"):
+                restore_lost(store, version, repository=Path.cwd())
+        restore_lost(store, version, repository=Path.cwd())
+        assert lost_of(store, version) == ()
+
     def test_made_by_another_stage(self, project: str, store: Store):
         committed()
         made = run(store, project)

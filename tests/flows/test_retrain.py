@@ -33,6 +33,8 @@ SETTINGS = {
     "epochs": 12,
     "validation_size": 0,
     "batch_size": 32,
+    # With it so small a network learns from 3,500 images nearly what it does from 5,000.
+    "standardization": False,
     "dpi": 40,
     "floor": 0.2,
     "max_class_drop": 0.05,  # 5 of a class's 100 images

@@ -50,6 +50,31 @@ def test_what_is_new_changed_or_gone_is_seen(runs: LocalDocuments[RunRecord]) ->
     assert names(runs) == ["run-1", "run-4", "run-3"]
 
 
+def test_several_at_once_make_one_index(tmp_path: Path) -> None:
+    """Of several that find it out of date one reads, and the others find it done."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def opened() -> LocalDocuments[RunRecord]:
+        return LocalDocuments(RUNS, LocalBackend(tmp_path))
+
+    made = opened()
+    for number in range(120):
+        made.save(a_run(f"run-{number:03}", created="2026-01-01T00:00:00+00:00"))
+    read = []
+    plain = Documents.bodies
+
+    def bodies(self: Any, wanted: Any) -> Any:
+        read.append(len(wanted))
+        return plain(self, wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Documents, "bodies", bodies)
+        with ThreadPoolExecutor(4) as pool:
+            found = [*pool.map(lambda _: names(opened()), range(4))]
+    assert [len(each) for each in found] == [120] * 4
+    assert sum(read) == 120
+
+
 def test_only_what_is_asked_for_is_read(
     runs: LocalDocuments[RunRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,12 +174,7 @@ def _ink_of(picture: Floats) -> Floats | None:
     level = _full(difference, noise)
     if level < max(LEAST_CONTRAST, _LEAST_SIGNAL * noise):
         return None
-    mask = difference > max(level / 2, _least(noise))
-    # What has full ink nowhere is a shadow in a corner.
-    labels, count = label_components(mask)
-    darkest = np.zeros(count + 1)
-    np.maximum.at(darkest, labels.ravel(), difference.ravel())
-    mask = strokes_of(mask & (darkest >= _FAINT * level)[labels])
+    mask = _without_corners(strokes_of(difference > max(level / 2, _least(noise))), difference)
     if not _LEAST_INK <= mask.mean() <= _MOST_INK:
         return None
     # Half-inked pixels around a stroke belong to it.
@@ -187,6 +182,20 @@ def _ink_of(picture: Floats) -> Floats | None:
     # Below what paper's noise reaches is paper; full ink is full.
     lowest = min(3 * noise, level / 2)
     return np.clip((values - lowest) / (level - lowest), 0, 1)
+
+
+def _without_corners(mask: Mask, difference: Floats) -> Mask:
+    """Leave out what touches the border and has full ink nowhere: the rest of a shadow."""
+    if not mask.any():
+        return mask
+    labels, count = label_components(mask)
+    darkest = np.zeros(count + 1)
+    np.maximum.at(darkest, labels.ravel(), difference.ravel())
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    full = float(np.percentile(difference[mask], 75))
+    is_corner = (darkest < _FAINT * full) & (np.bincount(border, minlength=count + 1) > 0)
+    kept: Mask = mask & ~is_corner[labels]
+    return kept
 
 
 def _full(difference: Floats, noise: float) -> float:
@@ -243,6 +252,8 @@ def _without_rules(difference: Floats, noise: float) -> Floats:
         return difference
     for axis, (lines, _) in enumerate(ruled):
         places = np.flatnonzero(~grown(lines[None])[0])
+        if not len(places):  # a strip of a few rows
+            continue
         across = np.moveaxis(difference, axis, 0)
         filled = [np.interp(np.arange(len(lines)), places, each[places]) for each in across.T]
         difference = np.moveaxis(np.stack(filled, axis=1), 0, axis)

@@ -34,7 +34,7 @@ from digitflow.tasks.nn.training.trainer import (
     outputs_and_losses,
 )
 
-# Of training images, evenly taken: the mean of more is the same to three digits.
+# Of training images, drawn: the mean of more is the same to three digits.
 _MEASURED_PIXELS, _MEASURED_AT_ONCE = 8_000_000, 256
 
 
@@ -239,7 +239,7 @@ def mean_and_deviation(
     Parameters
     ----------
     images : NDArray[uint8], shape (n, height, width)
-        May be a memory map, of which at most `_MEASURED_PIXELS` are read, evenly taken.
+        May be a memory map, of which at most `_MEASURED_PIXELS` are read, of rows drawn.
     rows : NDArray[int]
         Of those that are learnt from.
     inverted : bool
@@ -252,7 +252,10 @@ def mean_and_deviation(
     """
     most = max(1, _MEASURED_PIXELS // prod(images.shape[1:]))
     counts = np.zeros(256, np.int64)
-    taken = np.sort(rows)[:: -(-len(rows) // most)]
+    taken = np.sort(rows)
+    if len(rows) > most:  # drawn: data may lie in an order that every n-th row falls in with
+        drawn = np.random.default_rng(len(rows)).choice(len(rows), most, replace=False)
+        taken = taken[np.sort(drawn)]
     for start in range(0, len(taken), _MEASURED_AT_ONCE):
         part = images[taken[start : start + _MEASURED_AT_ONCE]]
         counts += np.bincount(part.ravel(), minlength=256)

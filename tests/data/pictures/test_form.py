@@ -120,6 +120,28 @@ class TestPaper:
         image = form(page * shadow + noise)
         assert np.abs(image.astype(int) - form(seven(240, 200))).mean() < 10
 
+    @pytest.mark.parametrize("broad", [6, 14, 40])
+    @pytest.mark.parametrize("ink", [20, 95])
+    def test_a_dark_edge_does_not_outdo_the_digit(self, broad: int, ink: int):
+        page = np.pad(seven(160, 160, ink=ink), ((0, 0), (broad, 0)), constant_values=15)
+        assert np.abs(form(page).astype(int) - form(seven(160, 160))).mean() < 6
+
+    def test_a_fainter_part_of_a_digit_is_kept(self):
+        page = seven(120, 120, ink=60)
+        page[14:18] = 220  # the pen was lifted
+        page[18:][page[18:] < 100] = 120
+        image = form(page)
+        assert box(image)[0] == 20
+        assert box(image)[1] > 10
+
+    @pytest.mark.parametrize("shape", [(12, 840), (6, 420), (420, 6)])
+    def test_a_strip_with_rules(self, shape: tuple[int, int]):
+        picture = np.full(shape, 240.0)
+        across = picture if shape[0] < shape[1] else picture.T
+        across[1::3] = 190
+        across[:, 100:180] = 20
+        assert form(picture).shape == (28, 28)
+
     @pytest.mark.parametrize("first", [3, 14])
     def test_squared_paper(self, first: int):
         """Its lines go through the digit."""

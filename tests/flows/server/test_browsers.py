@@ -100,7 +100,12 @@ class TestWhoIsAdmitted:
         assert ask(pages, HERE, EVIL) == 403
         api: dict[Setting, object] = {PREFECT_SERVER_UI_API_URL: "https://ui.example/api"}
         assert ask(api, "ui.example", "https://ui.example") == 200
+        assert ask(api, HERE, "https://ui.example") == 200  # by a proxy that names this machine
+        assert ask(api, HERE, EVIL) == 403
         assert ask({PREFECT_SERVER_CORS_ALLOWED_ORIGINS: "*"}, HERE, EVIL) == 200
+
+    def test_an_empty_password_is_none(self) -> None:
+        assert ask({PREFECT_SERVER_API_AUTH_STRING: ""}, HERE, EVIL) == 403
 
     def test_where_a_password_is_asked_for_or_others_are_to_come(self) -> None:
         assert ask({PREFECT_SERVER_API_AUTH_STRING: "user:password"}, "ui.example", EVIL) == 200
