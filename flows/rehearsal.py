@@ -195,10 +195,11 @@ class Rehearsal:
             started = time.perf_counter()
             before = self._standing()
             known = len(Store().models.ledger.read())
-            verdict, said, entry = self._play(retrain, number, night, self._gate)
-            if before is None:
-                self._check_first(said)
-            outcome = self._outcome(night, verdict, entry, before)
+            with self._without_weights(night):
+                verdict, said, entry = self._play(retrain, number, night, self._gate)
+                if before is None:
+                    self._check_first(said)
+                outcome = self._outcome(night, verdict, entry, before)
             caught_by: tuple[str, ...] = ()
             if outcome == "wrong" and entry is not None and before is not None:
                 caught_by = tuple(self._catching(retrain, number, night, before, entry, known))
@@ -224,14 +225,15 @@ class Rehearsal:
         gate: Mapping[str, Any],
     ) -> tuple[str, str, LedgerEntry | None]:
         """Return the verdict in a word and in a sentence, and the entry of the ledger, if any."""
+        if night.kind == "late" and self._idle is None:
+            said = "Not played: what learnt nothing has no verdict, so that it cannot be promoted"
+            return "Skipped", said, None
         known = len(Store().models.ledger.read())
         spec = self._spec(number, night)
         if night.kind == "source":
             for file in spec.dataset.files:
                 (self._folder / "data" / file.name).unlink()
             self._written.clear()
-        if night.kind == "lost" and (champion := self._standing()) is not None:
-            Store().objects.path(champion.weights.sha256).unlink(missing_ok=True)
         with handing_on(spec), self._meanwhile(night):
             state = retrain(**spec.options.flow_parameters(), **gate, return_state=True)
         cancellation.check()
@@ -287,17 +289,30 @@ class Rehearsal:
         return RunSpec(dataset, parameters, Selection(), dataset.mirrors, options)
 
     @contextmanager
+    def _without_weights(self, night: Night) -> Iterator[None]:
+        """Of a night that loses them: have the champion's weights away, and back at its end.
+
+        A champion that was not trained once more is none that later nights could go back to.
+        """
+        champion = self._standing()
+        if night.kind != "lost" or champion is None:
+            yield
+            return
+        aside = self._folder / "weights"
+        Store().objects.path(champion.weights.sha256).rename(aside)
+        yield
+        if not Store().objects.holds(champion.weights.sha256):
+            Store().objects.put_back(aside)
+
+    @contextmanager
     def _meanwhile(self, night: Night) -> Iterator[None]:
         """Of a late night: roll a bad champion back while the gate compares with it.
 
         What had learnt nothing was promoted by hand, so that tonight's model is ahead of it.
         """
-        if night.kind != "late":
+        if night.kind != "late" or self._idle is None:
             yield
             return
-        if self._idle is None:
-            message = "expected a verdict on what had learnt nothing, found none"
-            raise RehearsalError(message)
         idle = Store().models.state().versions[self._idle.version]
         Store().models.promote(idle.version, "a mistake, in a rehearsal", self._model)
 

@@ -226,6 +226,24 @@ def test_a_first_champion_that_does_not_pass(
     assert "expected a model with a champion, of cloth; found 'other'" in capsys.readouterr().err
 
 
+def test_a_champion_that_cannot_be_mended_and_an_idle_one_without_a_verdict(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nights after are played all the same."""
+    calm, lost, late = of_kind("none"), of_kind("lost"), of_kind("late")
+    nights = (of_kind("training"), lost, late)
+    monkeypatch.setattr("digitflow.flows.rehearsal.NIGHTS", nights)
+    monkeypatch.setattr("digitflow.flows.rehearsal._records", lambda *given: [])
+    code, document = rehearse()
+    assert code == 0
+    assert [night["outcome"] for night in document["nights"]] == ["right", "odd", "right"]
+    monkeypatch.setattr("digitflow.flows.rehearsal.NIGHTS", (late, calm))
+    code, document = rehearse()
+    assert code == 0
+    assert document["nights"][0]["verdict"] == "Skipped"
+    assert [night["outcome"] for night in document["nights"]] == ["odd", "right"]
+
+
 def test_ctrl_c_leaves_nothing(user: Path, prefect_server: PrefectServer, tmp_path: Path) -> None:
     """Neither in the store nor on the user's server, nor a folder, nor a process."""
     before, runs = files(user / "store"), prefect_server.ask("/flow_runs/count", {})
