@@ -506,7 +506,8 @@ class ModelStore:
     def references(self) -> Iterator[str]:
         """Yield the digest of every object that a version refers to.
 
-        Of a champion also what it was trained and tested on: challengers are judged by that.
+        Of a champion, and of the one that a rollback would go back to, also what it was trained
+        and tested on: challengers are judged by that.
 
         Raises
         ------
@@ -519,18 +520,20 @@ class ModelStore:
         self.check_certain(state)
         for version in state.versions.values():
             yield from (each.sha256 for each in version.artifacts)
-        for model in state.with_champions():
-            champion = state.champion(model)
-            yield from () if champion is None else champion.data.values()
+        for version in self._champions(state):
+            yield from version.data.values()
 
     def reproducible(self) -> list[ModelVersion]:
-        """Return champions, and the versions that are in quarantine or await an answer."""
+        """Return the versions that `digitflow reproduce` must be able to train once more.
+
+        They are champions, those that a rollback would go back to, and the versions that are in
+        quarantine or await an answer.
+        """
         state = self.state()
-        champions = (state.champion(model) for model in state.with_champions())
         asked = (version for each in state.standings.values() for version in each.questions)
         others = {*state.quarantined, *asked}
         return [
-            *(each for each in champions if each is not None),
+            *self._champions(state),
             *(state.versions[each] for each in others if each in state.versions),
         ]
 
@@ -616,11 +619,26 @@ class ModelStore:
             except (ObjectMissingError, ObjectDamagedError) as error:
                 raise version.lost(error) from error
 
+    def _champions(self, state: State) -> Iterator[ModelVersion]:
+        """Yield each model's champion, and the one that a rollback would go back to."""
+        for model in state.with_champions():
+            back = state.standing(model).back
+            yield state.versions[back[-1]]
+            before = self._before(state, back)
+            if before is not None:
+                yield before
+
+    @staticmethod
+    def _before(state: State, back: list[str]) -> ModelVersion | None:
+        """Return the last champion before the present one that is not in quarantine, or None."""
+        earlier = (state.versions[each] for each in reversed(back[:-1]))
+        return next((each for each in earlier if state.quarantine(each) is None), None)
+
     def _earlier(self, state: State, back: list[str]) -> ModelVersion:
-        """Return the last champion before the present one that is not in quarantine."""
-        for each in reversed(back[:-1]):
-            if state.quarantine(state.versions[each]) is None:
-                return state.versions[each]
+        """Return what a rollback goes back to."""
+        found = self._before(state, back)
+        if found is not None:
+            return found
         numbers = ", ".join(str(state.versions[each].version) for each in back[:-1])
         message = (
             f"every earlier champion is in quarantine (versions {numbers}); release one: digitflow "

@@ -5,8 +5,9 @@ model version or an alias: a damaged one may be all that keeps the weights of th
 
 A record or a run that has not been used for so many days can go, and so can what is noted of old
 predictions, then every object that nothing left refers to, then what killed runs left behind. The
-records that a champion is trained from once more stay, however old, and so do those of a version
-that is in quarantine or awaits an answer: `digitflow reproduce` needs them.
+records that a champion is trained from once more stay, however old, and so do those of the version
+that a rollback would go back to, and of one that is in quarantine or awaits an answer: `digitflow
+reproduce` needs them.
 
 No run is stopped meanwhile. Whoever serves a record touches it and its objects first, and
 whoever adds an object touches that; whoever removes a file moves it aside and looks at its time

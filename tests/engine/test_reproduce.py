@@ -13,6 +13,7 @@ import pytest
 from digitflow.flows.cli.app import main
 from digitflow.storage.code import commit
 from digitflow.storage.errors import ObjectMissingError, StoreUnusableError
+from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.records import Record
 from digitflow.storage.store import Store
@@ -234,14 +235,24 @@ class TestWhatIsLost:
             restore_lost(store, version, repository=Path.cwd())
         assert lost_of(store, version) == (version.weights,)
 
-    @pytest.mark.parametrize("standing", ["none", "champion", "quarantined", "asked about"])
+    @pytest.mark.parametrize(
+        "standing", ["none", "champion", "before", "quarantined", "asked about"]
+    )
     def test_a_sweep_leaves_what_it_is_trained_from(
         self, project: str, store: Store, standing: str
     ):
         committed()
-        version = register(store, run(store, project)["scale"])
+        made = run(store, project)["scale"]
+        version = register(store, made)
         if standing == "champion":
             store.models.promote(version.version, "first of all")
+        elif standing == "before":
+            with store.objects.temporary() as file:
+                file.write_text("better")
+                other = Artifact(*store.objects.add(file), "file")
+            after = register(store, made, training="34" * 32, weights=other, predictions=other)
+            store.models.promote(version.version, "first of all")
+            store.models.promote(after.version, "better")
         elif standing == "quarantined":
             store.models.quarantine(version.version, "in doubt")
         elif standing == "asked about":

@@ -337,3 +337,27 @@ def test_a_champions_data_is_kept_and_no_other_versions(models: ModelStore) -> N
     models.promote(2, "by hand")
     assert "56" * 32 in {*models.references()}
     assert "ef" * 32 not in {*models.references()}
+
+
+def test_the_version_of_a_rollback_is_kept_like_a_champion(models: ModelStore) -> None:
+    """Once gone back to it, challengers are judged by its data, and it may have to be restored."""
+    for number in (1, 2, 3, 4):
+        data = {"test_inputs": f"{number:064d}"}
+        models.register(**fields(f"{number:x}" * 64, data=data))
+        models.promote(number, "by hand")
+
+    def kept() -> set[int]:
+        """The numbers of versions whose data are kept."""
+        of_data = {f"{number:064d}": number for number in (1, 2, 3, 4)}
+        return {of_data[each] for each in models.references() if each in of_data}
+
+    def trainable() -> set[int]:
+        return {each.version for each in models.reproducible()}
+
+    assert kept() == trainable() == {4, 3}
+    models.quarantine(3, "leaky data")
+    assert kept() == {4, 2}
+    assert trainable() == {4, 3, 2}
+    models.rollback("blurred")
+    assert champion(models) == 2
+    assert kept() == {2, 1}
