@@ -6,8 +6,8 @@ makes functions cacheable stages and says what calling them would do: see ``docs
 
 >>> from digitflow import run, Model
 
-trains, and predicts with what was trained: see `run` and `Model`. `Store` is where all of it
-lies. Nothing is loaded before it is used.
+trains, and predicts with what was trained: see `run` and `Model`. `gate` judges what stages of
+your own have trained. `Store` is where all of it lies. Nothing is loaded before it is used.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from digitflow.flows.direct import run
+    from digitflow.flows.gate import gate
     from digitflow.storage.store import Store
     from digitflow.tasks.engine.plan import plan
     from digitflow.tasks.engine.stage import stage
     from digitflow.tasks.prediction.model import Model
 
-__all__ = ["Model", "Store", "plan", "run", "stage"]
+__all__ = ["Model", "Store", "gate", "plan", "run", "stage"]
 
 _PLACES = {
     "Model": ("digitflow.tasks.prediction.model", "Model"),
     "Store": ("digitflow.storage.store", "Store"),
+    "gate": ("digitflow.flows.gate", "gate"),
     "plan": ("digitflow.tasks.engine.plan", "plan"),
     "run": ("digitflow.flows.direct", "run"),
     "stage": ("digitflow.tasks.engine.stage", "stage"),

@@ -28,7 +28,7 @@ def test_it_offers_what_it_says_and_loads_nothing_before() -> None:
 
 
 def test_what_is_not_there_is_said() -> None:
-    with pytest.raises(AttributeError, match="it has Model, Store, plan, run, stage"):
+    with pytest.raises(AttributeError, match="it has Model, Store, gate, plan, run, stage"):
         _ = digitflow.nothing  # type: ignore[attr-defined]
 
 

@@ -63,14 +63,13 @@ def list_models(*, json: Json = False) -> None:
         number("accuracy"),
     )
     for model in versions:
-        accuracy = model.metrics.get("test_accuracy")
         shown.add_row(
             str(model.version),
             standing_of(model, state),
             local_time(model.created),
             model.run,
-            f"{model.dataset}, {model.preset}",
-            "–" if accuracy is None else f"{accuracy:.4f}",
+            model.origin,
+            "–" if model.score is None else f"{model.score:.4f}",
         )
     print_table(console, shown)
     if not state.with_champions():

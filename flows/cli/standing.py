@@ -141,19 +141,24 @@ def _section(cache: Store, state: State, name: str, last: int) -> dict[str, Any]
         section = _compared(cache, champion, before, difference(cache, champion, before))
         section["lines"] = _champion_lines(state, name)
     found = nights(state, name, last)
-    rows = [{**_row(each), "why": each.headline} for each in found]
+    metric = _metric(standing)
+    rows = [
+        {_titled(what, metric): text for what, text in {**_row(each), "why": each.headline}.items()}
+        for each in found
+    ]
     how = [{"": a, "oldest first": signs, "means": b} for a, signs, b in trend(found)]
-    return {**section, "title": name, "rows": rows, "trend": how}
+    return {**section, "title": name, "rows": rows, "trend": how, "metric": metric}
 
 
 def _compared(
     cache: Store, version: ModelVersion, other: ModelVersion, found: Difference
 ) -> dict[str, Any]:
     figures = []
-    if found.images is not None and (found.images.gained or found.images.lost):
+    images = found.images if version.is_of_images else None
+    if images is not None and (images.gained or images.lost):
         from digitflow.tasks.gate.pictures import gained_and_lost  # Matplotlib takes a second
 
-        figures = gained_and_lost(cache, version, other, found.images)
+        figures = gained_and_lost(cache, version, other, images)
     title = f"Against version {other.version}"
     return {"title": title, "lines": [], "trend": [], "rows": [], "figures": figures}
 
@@ -168,7 +173,7 @@ def _write(file: Path, title: str, notices: list[str], sections: list[dict[str, 
         written=written,
         notices=notices,
         sections=sections,
-        numeric=_NUMBERS,
+        numeric=[_titled(name, each.get("metric", "")) for each in sections for name in _NUMBERS],
     )
     file.write_text(page, encoding="utf-8")
 
@@ -178,8 +183,11 @@ def _champion_lines(state: State, name: str) -> list[str]:
     if champion is None:
         return ["no champion yet"]
     move = state.standing(name).moves[-1]
-    accuracy = champion.metrics.get("test_accuracy")
-    measured = "" if accuracy is None else f", {accuracy:.4f} on its test images"
+    measured = ""
+    if champion.score is not None:
+        what = "" if champion.is_of_images else f"{champion.metric} "
+        on = "images" if champion.is_of_images else "rows"
+        measured = f", {what}{champion.score:.4f} on its test {on}"
     return [
         f"version {champion.version} ({short(champion.id)}…) is the champion, "
         f"{age(move.at)}{measured}",
@@ -195,7 +203,7 @@ def _model(state: State, name: str, standing: Standing, last: int) -> dict[str, 
         "digest": None if champion is None else champion.id,
         "since": standing.moves[-1].at if standing.moves else None,
         "why": standing.moves[-1].why if standing.moves else None,
-        "accuracy": None if champion is None else champion.metrics.get("test_accuracy"),
+        "accuracy": None if champion is None else champion.score,
         "hold": None if standing.hold is None else _said(standing.hold),
         "questions": [_question(state, entry) for entry in standing.questions.values()],
         "verdicts": [asdict(each) for each in found],
@@ -244,13 +252,25 @@ def _print_model(console: Console, state: State, name: str, last: int) -> None:
     room = max(1, console.width - _BESIDE_THE_TREND)
     lines = trend(found, levels=levels)
     print_fields(console, {what: f"{signs[-room:]}  {means}" for what, signs, means in lines})
-    rows = [_row(each) for each in found]
-    print_table(console, *(_table(rows, _SPARED[:few]) for few in range(len(_SPARED) + 1)))
+    rows, metric = [_row(each) for each in found], _metric(state.standing(name))
+    print_table(console, *(_table(rows, _SPARED[:few], metric) for few in range(len(_SPARED) + 1)))
 
 
-def _table(rows: list[dict[str, str]], without: Sequence[str]) -> Table:
+def _metric(standing: Standing) -> str:
+    """Return what the gate judged by last."""
+    return str(standing.verdicts[-1].details.get("metric", "")) if standing.verdicts else ""
+
+
+def _titled(column: str, metric: str) -> str:
+    """Return the title of a column: what a model of one's own is judged by is no accuracy."""
+    return column.replace("accuracy", metric or "accuracy")
+
+
+def _table(rows: list[dict[str, str]], without: Sequence[str], metric: str) -> Table:
     names = [name for name in rows[0] if name not in without]
-    shown = table(*((number if name in _NUMBERS else word)(name) for name in names))
+    shown = table(
+        *((number if name in _NUMBERS else word)(_titled(name, metric)) for name in names)
+    )
     for row in rows:
         shown.add_row(*(row[name] for name in names))
     return shown
@@ -322,14 +342,16 @@ def _shown(
     is_champion = state.champion(model) == version
     code = found.code
     images = found.images
+    what = "images" if version.is_of_images else "rows"
+    total = "" if images is None else f"{images.total:,} test {what}"
     return {
         "version": f"{version.version}, {standing_of(version, state) or 'never judged'}",
         "against": f"{other.version}, the champion {'before' if is_champion else ''}".rstrip(),
         "parameters": [f"{n} {a} → {b}" for n, (a, b) in found.parameters.items()] or "the same",
         "data": ", ".join(found.data) or "the same",
         "code": "not known: a record is gone" if code is None else ", ".join(code) or "the same",
-        "gained": found.problem if images is None else _positions(images.gained, images.total),
-        **({} if images is None else {"lost": _positions(images.lost, images.total)}),
+        "gained": found.problem if images is None else _positions(images.gained, total),
+        **({} if images is None else {"lost": _positions(images.lost, total)}),
         "verdicts": [
             f"{local_time(each.at)}: {each.details.get('headline', each.reason)} ({each.by})"
             for each in verdicts
@@ -337,9 +359,9 @@ def _shown(
     }
 
 
-def _positions(found: tuple[int, ...], total: int) -> str:
+def _positions(found: tuple[int, ...], total: str) -> str:
     if not found:
-        return f"0 of {total:,} test images"
+        return f"0 of {total}"
     shown = ", ".join(map(str, found[:_MOST_IMAGES]))
     more = ", …" if len(found) > _MOST_IMAGES else ""
-    return f"{len(found)} of {total:,} test images: {shown}{more}"
+    return f"{len(found)} of {total}: {shown}{more}"

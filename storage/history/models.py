@@ -22,6 +22,8 @@ from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.history.ledger import Link, entries
 
 CHAMPION = "champion"
+# How the names of what a model was tested on begin.
+TEST = "test_"
 
 EntryKind = Literal[
     "trained",  # a model was trained for the first time
@@ -51,7 +53,7 @@ class ModelVersion(Document):
     run
         Name of the run that trained it.
     preset, dataset
-        As asked for.
+        As asked for; no preset of a model that a flow of one's own trained.
     parameters
         All of them, resolved.
     metrics
@@ -63,7 +65,8 @@ class ModelVersion(Document):
     class_names
         What its outputs stand for.
     weights, predictions
-        References to the weights, and to outputs and losses on the test set.
+        References to the weights, and to outputs and losses on the test set; of a flow's of one's
+        own to the model, in whatever format, and to its scores.
     image_size
         Height and width of the images that it takes, in pixels; None in the record of an older
         digitflow, which did not keep them.
@@ -78,6 +81,8 @@ class ModelVersion(Document):
     calibration
         Reference to what tells how sure it may be; None in the record of an older digitflow, and
         where a run ended before that was fitted.
+    metric
+        Which of `metrics` it is judged by.
     """
 
     version: int
@@ -97,6 +102,27 @@ class ModelVersion(Document):
     form: Mapping[str, Any] | None = None
     model: str = ""
     calibration: Artifact | None = None
+    metric: str = "test_accuracy"
+
+    @property
+    def is_of_images(self) -> bool:
+        """Whether it is a classifier of images, as the pipeline's are; or a flow's of one's own."""
+        return bool(self.preset)
+
+    @property
+    def score(self) -> float | None:
+        """What it is judged by, where that was measured."""
+        return self.metrics.get(self.metric)
+
+    @property
+    def origin(self) -> str:
+        """What it was trained on and from which preset, for people."""
+        return ", ".join(filter(None, (self.dataset, self.preset)))
+
+    @property
+    def test_data(self) -> dict[str, str]:
+        """SHA-256 by name of what it was tested on."""
+        return {name: each for name, each in self.data.items() if name.startswith(TEST)}
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -458,9 +484,7 @@ def judged_alike(one: ModelVersion, other: ModelVersion) -> bool:
 
 def tested_alike(one: ModelVersion, other: ModelVersion) -> bool:
     """Tell whether two versions were tested on the same images with the same labels."""
-    return all(
-        one.data.get(name) == other.data.get(name) for name in ("test_inputs", "test_targets")
-    )
+    return one.test_data == other.test_data
 
 
 def identity(training: str, weights: Artifact, data: Mapping[str, str]) -> str:

@@ -62,7 +62,7 @@ def decision_markdown(
     decision: Decision,
     challenger: ModelVersion,
     champion: ModelVersion | None,
-    source: SourceAnswer,
+    source: SourceAnswer | None = None,
     drift: str = "",
     *,
     data: Sequence[DataCheck] = (),
@@ -79,7 +79,7 @@ def decision_markdown(
     challenger, champion
         The two models; None if there is no champion yet.
     source
-        What the data's source answered.
+        What the data's source answered; None for a flow that asks none.
     drift
         A line on whether the champion still sees what it was tested on; empty for none.
     data
@@ -92,7 +92,7 @@ def decision_markdown(
         Whether a person is asked for the verdict.
     """
     doubts = [check for check in data if not check.met]
-    scores = [("accuracy", decision.champion_accuracy, decision.challenger_accuracy)]
+    scores = [(decision.metric, decision.champion_accuracy, decision.challenger_accuracy)]
     scores += [(f"recall of {name}", theirs, own) for name, theirs, own in decision.recalls]
     return render(
         "decision.md",
@@ -114,7 +114,7 @@ def decision_markdown(
 def unchanged_markdown(
     headline: str,
     champion: ModelVersion,
-    source: SourceAnswer,
+    source: SourceAnswer | None = None,
     drift: str = "",
     *,
     standing: str = "",
@@ -141,6 +141,7 @@ def failed_markdown(error: BaseException, stays: str, source: SourceAnswer | Non
 def decision_json(decision: Decision, rules: Rules) -> dict[str, Any]:
     """Return what led to the decision as JSON values, for notifications."""
     return {
+        "metric": decision.metric,
         "accuracy": decision.challenger_accuracy,
         "champion_accuracy": decision.champion_accuracy,
         "test_images": decision.test_images,

@@ -103,7 +103,7 @@ def _flat(document: dict[str, Any], within: str = "") -> dict[str, Any]:
 
 
 def _training(cache: Store, version: ModelVersion) -> Record | None:
-    for stage in ("train", "combine"):
+    for stage in ("train", "combine", *cache.records.stages()):
         try:
             found = cache.records.load(stage, version.training)
         except (StorageError, ValueError):
@@ -117,13 +117,18 @@ def _images(cache: Store, version: ModelVersion, other: ModelVersion) -> tuple[I
     if not tested_alike(version, other):
         return None, "they were tested on different images, so their accuracies do not compare"
     try:
+        if not version.is_of_images:
+            return _rows(cache.read(version.predictions), cache.read(other.predictions)), ""
         labels = read_artifact("npy", cache.objects.verify(version.data["test_targets"]))
         ours, theirs = (_right(cache, each, labels) for each in (version, other))
     except (StorageError, KeyError, ValueError) as error:
         return None, f"their answers cannot be compared: {error}"
-    gained = (ours & ~theirs).nonzero()[0].tolist()
-    lost = (theirs & ~ours).nonzero()[0].tolist()
-    return Images(len(labels), tuple(gained), tuple(lost)), ""
+    return _rows(ours, theirs), ""
+
+
+def _rows(ours: NDArray[Any], theirs: NDArray[Any]) -> Images:
+    gained, lost = (found.nonzero()[0].tolist() for found in (ours > theirs, theirs > ours))
+    return Images(len(ours), tuple(gained), tuple(lost))
 
 
 def _right(cache: Store, version: ModelVersion, labels: NDArray[Any]) -> NDArray[Any]:

@@ -83,6 +83,8 @@ class Decision:
     too_small
         Names of the classes that have too few images for the class rule to see a recall fall from
         0.9 to 0.5.
+    metric, tested_on
+        What "accuracy" stands for above, and "images": `decide_by_scores` names others.
     """
 
     promoted: bool
@@ -95,6 +97,8 @@ class Decision:
     p_value: float | None
     recalls: tuple[tuple[str, float | None, float], ...]
     too_small: tuple[str, ...] = ()
+    metric: str = "accuracy"
+    tested_on: str = "test images"
 
 
 def decide(
@@ -183,6 +187,90 @@ def decide(
     )
 
 
+def decide_by_scores(
+    challenger: NDArray[Any], champion: NDArray[Any] | None, rules: Rules, metric: str
+) -> Decision:
+    """Judge a challenger against the champion by a score for each test row.
+
+    The metric is the mean score. The rule is that of `decide`, where a score is 1 or 0; of classes
+    nothing is known, so nothing is asked.
+
+    Parameters
+    ----------
+    challenger, champion : NDArray, shape (n,)
+        Scores of the same test rows, of which more is better; `champion` None if there is no
+        champion yet.
+    rules : Rules
+        What is required; of `max_class_drop` there is no use.
+    metric : str
+        What the mean score is called.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows, or a score of one is missing or no finite number.
+    """
+    for scores in (challenger, champion):
+        if scores is not None:
+            _check_scores(scores, challenger.shape, metric)
+    ours = challenger.astype(np.float64)
+    mean = float(ours.mean())
+    checks = [
+        Check(
+            f"{metric} of at least {rules.floor:.4f}",
+            f"{mean:.4f}",
+            mean >= rules.floor,
+            f"{metric} {mean:.4f} is below the floor",
+        ),
+    ]
+    before: float | None = None
+    better = worse = 0
+    if champion is None:
+        checks.append(
+            Check("no champion yet: the first model that reaches the floor", "first", True, "")
+        )
+    else:
+        theirs = champion.astype(np.float64)
+        before = float(theirs.mean())
+        better, worse = int((ours > theirs).sum()), int((ours < theirs).sum())
+        checks.append(improves_scores(ours, theirs, rules, metric))
+    return Decision(
+        all(check.met for check in checks),
+        tuple(checks),
+        len(ours),
+        mean,
+        before,
+        better,
+        worse,
+        None,
+        (),
+        metric=metric,
+        tested_on="test rows",
+    )
+
+
+def improves_scores(
+    challenger: NDArray[Any], champion: NDArray[Any], rules: Rules, metric: str
+) -> Check:
+    """Require that scores are higher by more than one standard error of their difference.
+
+    Parameters
+    ----------
+    challenger, champion, rules, metric
+        As for `decide_by_scores`.
+    """
+    differences = challenger.astype(np.float64) - champion
+    gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
+    return _ahead(
+        float(differences.sum()),
+        float(np.square(differences).sum()),
+        len(differences),
+        (gained, lost),
+        rules,
+        f"better by {metric}",
+    )
+
+
 def also_better(
     challenger: NDArray[Any],
     champion: NDArray[Any],
@@ -229,7 +317,12 @@ def is_ahead(gained: int, lost: int) -> bool:
     gained, lost : int
         Images that only the one, and only the other model got right.
     """
-    return gained > lost and (gained - lost) ** 2 > gained + lost
+    return _exceeds_its_error(gained - lost, gained + lost)
+
+
+def _exceeds_its_error(total: float, squares: float) -> bool:
+    """Return the same of any paired differences, by their sum and the sum of their squares."""
+    return total > 0 and total**2 > squares
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -282,6 +375,17 @@ def at_least(heads: int, coins: int) -> float:
     return min(1.0, math.exp(first + math.log(total)))
 
 
+def _check_scores(scores: NDArray[Any], shape: tuple[int, ...], metric: str) -> None:
+    found = f"an array of {scores.dtype} of the shape {scores.shape}"
+    if scores.shape == shape and scores.ndim == 1 and scores.dtype.kind in "biuf":
+        lost = int((~np.isfinite(scores)).sum())
+        if len(scores) > 1 and not lost:
+            return
+        found = f"{lost:,} of {len(scores):,} that are not"
+    message = f"{metric}: expected a finite number for each test row, at least two; found {found}"
+    raise ValueError(message)
+
+
 def _answers(
     outputs: NDArray[Any], labels: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -313,20 +417,29 @@ def _beats_commonest(
 
 
 def _improves(gained: int, lost: int, images: int, rules: Rules) -> Check:
-    difference = (gained - lost) / images
-    error = math.sqrt((gained + lost - images * difference**2) / max(images - 1, 1) / images)
+    total, squares = gained - lost, gained + lost
+    return _ahead(total, squares, images, (gained, lost), rules, "more accurate")
+
+
+def _ahead(
+    total: float, squares: float, count: int, paired: tuple[int, int], rules: Rules, better: str
+) -> Check:
+    gained, lost = paired
+    difference = total / count
+    # Rounding may take a variance of nothing below it.
+    error = math.sqrt(max(squares - count * difference**2, 0.0) / max(count - 1, 1) / count)
     margin = f", and by at least {rules.min_improvement:.4f}" if rules.min_improvement else ""
     # In whole images, so that no rounding of shares decides.
-    enough = gained - lost >= rules.min_improvement * images - 1e-9
-    ahead = is_ahead(gained, lost)
+    enough = total >= rules.min_improvement * count - 1e-9
+    ahead = _exceeds_its_error(total, squares)
     short = "by more than chance" if not ahead else f"by {rules.min_improvement:.4f}"
     return Check(
-        f"more accurate than the champion by more than one standard error{margin}",
+        f"{better} than the champion by more than one standard error{margin}",
         f"{difference:+.4f} ± {error:.4f} ({gained} gained, {lost} lost)",
         ahead and enough,
-        f"not more accurate than the champion {short} ({difference:+.4f} ± {error:.4f})"
-        if gained > lost
-        else f"not more accurate than the champion ({difference:+.4f})",
+        f"not {better} than the champion {short} ({difference:+.4f} ± {error:.4f})"
+        if total > 0
+        else f"not {better} than the champion ({difference:+.4f})",
     )
 
 

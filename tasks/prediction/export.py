@@ -40,9 +40,15 @@ def export(weights: Weights, model: ModelVersion, target: Path) -> None:
     Raises
     ------
     ExportError
-        If the ending is another one, the file exists, its folder does not, or the package onnx
-        is missing.
+        If the ending is another one, the file exists, its folder does not, the package onnx is
+        missing, or the model is of a flow of one's own.
     """
+    if not model.is_of_images:
+        message = (
+            f"expected a classifier of images, found version {model.version} of {model.model}: "
+            "only the flow that trained it knows its form"
+        )
+        raise ExportError(message)
     if target.suffix not in _WRITERS:
         message = f"--to {target}: expected a file that ends in {' or '.join(_WRITERS)}"
         raise ExportError(message)

@@ -40,6 +40,14 @@ class Model:
     version: ModelVersion
     _cache: Store
 
+    def __post_init__(self) -> None:
+        if not self.version.is_of_images:
+            message = (
+                f"expected a classifier of images, found version {self.version.version} of "
+                f"{self.version.model}, which a flow of its own trained: name another model"
+            )
+            raise UnknownNameError(message)
+
     @classmethod
     def load(cls, version: int | str | None = None, *, store: Store | None = None) -> Model:
         """Return a model version, by default the champion.

@@ -129,6 +129,7 @@ def test_a_failure_is_quoted_line_by_line() -> None:
 
 def test_numbers_are_json() -> None:
     assert decision_json(judged(BAD, [12]), RULES) == {
+        "metric": "accuracy",
         "accuracy": 0.9,
         "champion_accuracy": 0.99,
         "test_images": 100,
