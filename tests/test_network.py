@@ -23,7 +23,7 @@ from prefect.settings import (
 
 from digitflow.flows.cli import services
 from digitflow.flows.server import server as prefect_server
-from digitflow.flows.server.deploy import POOL, next_runs
+from digitflow.flows.server.deploy import POOL, find_project, next_runs
 from digitflow.flows.server.embedded import EmbeddedServer
 from digitflow.flows.server.endpoint import Endpoint, exposure
 from digitflow.flows.server.monitor import Monitor, Timeouts
@@ -209,7 +209,7 @@ def ask_with_the_password_and_without(api_url: str, folder: Path) -> None:
         PREFECT_API_AUTH_STRING: os.environ["PREFECT_API_AUTH_STRING"],
     }
     with temporary_settings(known), get_client(sync_client=True) as client:
-        assert next_runs() == {}
+        assert next_runs(find_project()) == {}
         Monitor(client, [POOL], Timeouts(), print).check()
     wrong = {"PREFECT_API_URL": api_url, "PREFECT_API_AUTH_STRING": "digitflow:canary7f3a"}
     done = subprocess.run(

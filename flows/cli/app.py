@@ -27,7 +27,9 @@ _COMMANDS = (
         "run:run",
         _TRAINING,
         "Run the pipeline: download, decode, preprocess, train, evaluate, plot.\n\n"
-        "A stage whose inputs, parameters and code are unchanged is served from the cache.",
+        "A stage whose inputs, parameters and code are unchanged is served from the cache. For a "
+        "flow of your own: digitflow run FILE.py:NAME --param KEY=VALUE; exit code 3 if its gate "
+        "did not promote.",
     ),
     (
         "run:retrain",
@@ -49,6 +51,12 @@ _COMMANDS = (
         "Show what a run would do, and why, without running anything.\n\n"
         "Exit code 0 if every stage is cached, 3 if any would run. For a flow of your own: "
         "digitflow plan FILE.py:NAME --param KEY=VALUE",
+    ),
+    (
+        "new:new",
+        _TRAINING,
+        "Make a small project of your own: stages, a metric, a gate, tests, deployments.\n\n"
+        "A folder NAME with a table and a scikit-learn model; its README.md says what to type.",
     ),
     (
         "sweep:sweep",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.text import Text
@@ -16,8 +18,9 @@ from digitflow.flows.cli.arguments import (
     RunArguments,
     Verbose,
 )
+from digitflow.flows.cli.plan import OwnParameters, own_call
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
-from digitflow.flows.cli.session import run_flow, settle
+from digitflow.flows.cli.session import prefect, run_flow, settle
 from digitflow.flows.pipeline import pipeline
 from digitflow.flows.server.endpoint import server_url
 from digitflow.flows.spec import RunOptions, RunSpec
@@ -31,6 +34,7 @@ from digitflow.tasks.engine.plan import Plan, plan
 from digitflow.tasks.parameters import (
     DEFAULT_PRESET,
     PARAMETER_NAMES,
+    ParameterError,
     Parameters,
     allowed,
     as_typed,
@@ -44,9 +48,25 @@ NEEDS_A_PERSON = 3
 
 
 def run(
-    arguments: RunArguments | None = None, *, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
-    """Run the pipeline as typed, and show it.
+    flow: Annotated[
+        str | None,
+        Parameter(
+            help="A Prefect flow of your own: FILE.py:NAME or MODULE:NAME. Default: the pipeline."
+        ),
+    ] = None,
+    /,
+    arguments: RunArguments | None = None,
+    *,
+    param: OwnParameters = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> int:
+    """Run the pipeline, or a flow of one's own, as typed, and show it.
+
+    Returns
+    -------
+    int
+        0, or 3 if a flow of one's own ends in a failed state that it returned: a gate's verdict.
 
     Raises
     ------
@@ -56,19 +76,45 @@ def run(
         If Ctrl-C stopped it.
     """
     started = time.perf_counter()
+    terminal = Terminal(plain_console(), quiet=quiet)
+    if flow is not None:
+        if arguments is not None:
+            message = f"{flow}: only --param, --quiet and --verbose go with a flow of your own"
+            raise ParameterError(message)
+        return _run_own(flow, param or [], terminal, verbose=verbose)
+    if param is not None:
+        message = "--param: expected a flow of your own, found none; the pipeline takes --set"
+        raise ParameterError(message)
     arguments = arguments or RunArguments()
     spec = arguments.spec()
-    terminal = Terminal(plain_console(), quiet=quiet)
     cache, spec = settle(spec, terminal, dataset_named=arguments.dataset is not None)
     terminal.say(f"{spec.dataset.title} · preset {spec.preset}", "bold")
     if server_url() is None:
         planned = plan(pipeline, spec, store=cache, refreshes=spec.selection.refreshes)
         if all(stage.cached for stage in planned) and _serve(cache, planned):
             _show_cached(cache, spec, planned, terminal, started)
-            return
+            return 0
     summary = run_flow("digitflow.flows.train:train", spec, terminal, verbose=verbose)
     terminal.summarise(summary)
     _suggest(spec.options, terminal)
+    return 0
+
+
+def _run_own(flow: str, param: list[str], terminal: Terminal, *, verbose: bool) -> int:
+    def load() -> Callable[[], Any]:
+        function, values = own_call(flow, param)
+        if not hasattr(function, "fn"):
+            message = f"{flow}: expected a Prefect flow, found a function; make it one with @flow"
+            raise ParameterError(message)
+        return partial(function, **values, return_state=True)
+
+    embedded = server_url() is None
+    with (
+        prefect(load, terminal, embedded=embedded, verbose=verbose) as function,
+        terminal.showing(),
+    ):
+        state = function()
+    return _ended(state, terminal)
 
 
 def retrain(
@@ -99,13 +145,19 @@ def retrain(
         return_state=True,
         **arguments.gate(),
     )
+    code = _ended(state, terminal)
+    terminal.say("Next: digitflow status, digitflow models", "dim")
+    return code
+
+
+def _ended(state: Any, terminal: Terminal) -> int:
+    """Say what a flow's state says; return the exit code."""
     if state.is_cancelled():
         raise StoppedError(state.message)
     if state.name == "Failed":
         state.result()
     red = state.is_failed()
     (terminal.warn if red else terminal.say)(f"\n{state.message}", "red" if red else "green")
-    terminal.say("Next: digitflow status, digitflow models", "dim")
     return NEEDS_A_PERSON if red else 0
 
 

@@ -20,12 +20,12 @@ from rich.console import Console
 from digitflow.flows.cli.render import plain_console, print_table, print_text, table, word
 from digitflow.flows.server.alerts import check_address, make_alerts
 from digitflow.flows.server.deploy import (
-    NIGHTLY,
     POOL,
     TO_BE_SCHEDULED,
+    Project,
     deploy_all,
+    find_project,
     next_runs,
-    project_folder,
     service_environment,
 )
 from digitflow.flows.server.endpoint import (
@@ -61,11 +61,22 @@ _Notify = Annotated[
 ]
 
 
+_Own = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder of a project of your own, as digitflow new makes one, whose prefect.yaml is "
+        "deployed. Default: digitflow's own deployments."
+    ),
+]
+
+
 class _Stop(BaseException):
     """Somebody wants it to end: Ctrl-C, `digitflow down`, a closed terminal."""
 
 
 def up(
+    folder: _Own = None,
+    /,
     *,
     port: Annotated[
         int | None,
@@ -93,7 +104,7 @@ def up(
     if notify:
         check_address(notify)
     console = plain_console()
-    project = project_folder()
+    project = find_project(folder)
     pidfile = Pidfile()
     if not pidfile.take():
         _say_where(console, pidfile)
@@ -152,7 +163,7 @@ def down() -> None:
     _clear_away(console, pidfile, record)
 
 
-def deploy(*, notify: _Notify = None) -> None:
+def deploy(folder: _Own = None, /, *, notify: _Notify = None) -> None:
     """Bring pool and deployments to the server that ``PREFECT_API_URL`` names.
 
     Raises
@@ -162,7 +173,7 @@ def deploy(*, notify: _Notify = None) -> None:
     """
     if notify:
         check_address(notify)
-    project = project_folder()
+    project = find_project(folder)
     api_url = _named_server(
         "Name one, or bring everything up on this machine with: digitflow up"
     ).rstrip("/")
@@ -175,11 +186,11 @@ def deploy(*, notify: _Notify = None) -> None:
     console = plain_console()
     with console.status("deploying"):
         deploy_all(project, environment, Pidfile().folder / "deploy.log")
-        alerts = make_alerts(notify, POOL, NIGHTLY) if notify else []
-        scheduled = _wait_for_schedule()
+        alerts = make_alerts(notify, POOL, project.nightly) if notify else []
+        scheduled = _wait_for_schedule(project)
     _print_schedule(console, scheduled)
     _say_what_is_told(console, alerts)
-    print_text(console, f"on {shown_url(api_url)}, from {project}", "dim")
+    print_text(console, f"on {shown_url(api_url)}, from {project.folder}", "dim")
 
 
 def monitor(
@@ -233,7 +244,7 @@ def _run(
     console: Console,
     record: UpRecord,
     folder: Path,
-    project: Path,
+    project: Project,
     environment: dict[str, str],
     workers: int,
     notify: str | None,
@@ -249,13 +260,13 @@ def _run(
         status.update("deploying")
         deploying = {**environment, MARK: f"{record.mark} deploy"}
         deploy_all(project, deploying, folder / "deploy.log")
-        alerts = make_alerts(notify, POOL, NIGHTLY) if notify else []
+        alerts = make_alerts(notify, POOL, project.nightly) if notify else []
         status.update("starting workers")
         for number in range(1, workers + 1):
-            supervisor.start_worker(number, project)
+            supervisor.start_worker(number, project.folder)
         supervisor.start_monitor()
-        scheduled = _wait_for_schedule()
-    _show(console, record, scheduled, supervisor.logs)
+        scheduled = _wait_for_schedule(project)
+    _show(console, record, project, scheduled, supervisor.logs)
     _say_what_is_told(console, alerts)
 
     say = partial(_print_with_time, console)
@@ -264,13 +275,20 @@ def _run(
         time.sleep(_SECONDS_BETWEEN_CHECKS)
 
 
-def _show(console: Console, record: UpRecord, scheduled: dict[str, str], logs: list[Path]) -> None:
+def _show(
+    console: Console,
+    record: UpRecord,
+    project: Project,
+    scheduled: dict[str, str],
+    logs: list[Path],
+) -> None:
     console.print(f"digitflow is up: {record.ui_url}\n", style="bold")
     _print_schedule(console, scheduled)
+    first = project.deployments[0]["name"]
     console.print(
-        "\nIn the UI: Deployments, train, Run. Or in another terminal:\n\n"
+        f"\nIn the UI: Deployments, {first}, Run. Or in another terminal:\n\n"
         f"  export PREFECT_API_URL={shown_url(record.api_url)}\n"
-        f"  {_prefect()} deployment run digitflow/train --param epochs=5 --watch\n",
+        f"  {_prefect()} {project.example}\n",
         soft_wrap=True,
     )
     warning = exposure(
@@ -373,14 +391,14 @@ def _look_for_ever(pools: Sequence[str], timeouts: Timeouts, say: Callable[[str]
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
-def _wait_for_schedule() -> dict[str, str]:
+def _wait_for_schedule(project: Project) -> dict[str, str]:
     """Return each deployment's name and next run, once the server has scheduled all of them.
 
     It does so some seconds after they were deployed; after half a minute nobody waits longer.
     """
     deadline = time.monotonic() + _SECONDS_TO_SCHEDULE
     while True:
-        scheduled = next_runs()
+        scheduled = next_runs(project)
         if TO_BE_SCHEDULED not in scheduled.values() or time.monotonic() > deadline:
             return scheduled
         time.sleep(1.0)

@@ -89,7 +89,7 @@ def run_flow(
 
 @contextmanager
 def prefect(
-    flow: str,
+    flow: str | Callable[[], Callable[..., Any]],
     terminal: Terminal,
     *,
     embedded: bool,
@@ -100,7 +100,9 @@ def prefect(
 
     Parameters
     ----------
-    flow, terminal, verbose
+    flow
+        The flow, as for `run_flow`, or what imports it and returns it.
+    terminal, verbose
         As for `run_flow`.
     embedded
         Whether the server is one of our own.
@@ -130,7 +132,7 @@ def prefect(
         with without_collection():
             from prefect.exceptions import CancelledRun
 
-            function = resolve_name(flow)
+            function = resolve_name(flow) if isinstance(flow, str) else flow()
 
         if server is not None:
             server.wait()

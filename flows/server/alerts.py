@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from digitflow.flows.server.deploy import NIGHTLY
 from digitflow.flows.server.endpoint import ServiceError
 from digitflow.tasks.data.datasets.places import problem_with
 
@@ -171,7 +172,8 @@ def _alerts(pool: str, nightly: str) -> list[tuple[str, str, _Trigger, str, str]
             "{{ flow_run.state.message }}",
         ),
         (
-            f"no verdict for {_HOURS_WITHOUT_A_VERDICT} hours",
+            f"no verdict for {_HOURS_WITHOUT_A_VERDICT} hours"
+            + ("" if nightly == NIGHTLY else f": {nightly}"),
             f"{nightly} has come to no verdict: is a worker up, and the schedule active?",
             {
                 "posture": "Proactive",

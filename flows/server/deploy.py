@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,27 +30,73 @@ _SECONDS_TO_DIE = 10.0
 _DECLARED = Path(__file__).resolve().parents[2] / "prefect.yaml"
 
 
-def project_folder() -> Path:
-    """Return the folder to deploy from, and for the workers of `digitflow up` to work in.
+@dataclass(frozen=True)
+class Project:
+    """What is deployed.
 
-    The checkout, whose ``prefect.yaml`` is deployed; for an installed digitflow, which brings a
-    ``prefect.yaml`` of its own, the working directory.
+    Attributes
+    ----------
+    folder
+        The folder to deploy from, and for the workers of `digitflow up` to work in.
+    declared
+        Its ``prefect.yaml``.
+    """
+
+    folder: Path
+    declared: Path
+
+    @property
+    def deployments(self) -> list[dict[str, Any]]:
+        """The deployments as they are declared."""
+        import yaml  # type: ignore[import-untyped]
+
+        document = yaml.safe_load(self.declared.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = document["deployments"]
+        return found
+
+    @property
+    def nightly(self) -> str:
+        """The first deployment with a schedule, of which a verdict is expected."""
+        scheduled = [each["name"] for each in self.deployments if each.get("schedules")]
+        return str(scheduled[0]) if scheduled else NIGHTLY
+
+    @property
+    def example(self) -> str:
+        """What a person may have Prefect do with it first, in another terminal."""
+        ours = "deployment run digitflow/train --param epochs=5 --watch"
+        return ours if self.declared == _DECLARED else "deployment ls"
+
+
+def find_project(own: Path | None = None) -> Project:
+    """Return what is deployed.
+
+    A folder of one's own if one is named, or the checkout; for an installed digitflow, which brings
+    a ``prefect.yaml`` of its own, the working directory with that.
 
     Raises
     ------
     ServiceError
         If there is no ``prefect.yaml``.
     """
+    if own is not None:
+        folder = own.expanduser().absolute()
+        if not (folder / _DECLARED.name).is_file():
+            message = (
+                f"expected a project with a {_DECLARED.name} in {folder}, found none: digitflow "
+                "new NAME makes one"
+            )
+            raise ServiceError(message)
+        return Project(folder, folder / _DECLARED.name)
     if not _DECLARED.is_file():
         message = (
             f"expected the deployments of digitflow in {_DECLARED}, found no such file; restore it "
             "from the repository, or install digitflow again"
         )
         raise ServiceError(message)
-    return _DECLARED.parent if _is_checkout() else Path.cwd()
+    return Project(_DECLARED.parent if _is_checkout() else Path.cwd(), _DECLARED)
 
 
-def service_environment(api_url: str, project: Path) -> dict[str, str]:
+def service_environment(api_url: str, project: Project) -> dict[str, str]:
     """Return the environment for Prefect's commands: this one, and what digitflow needs of it."""
     defaults = {
         **SERVER_SETTINGS,
@@ -58,20 +105,20 @@ def service_environment(api_url: str, project: Path) -> dict[str, str]:
     }
     ours = {"PREFECT_API_URL": api_url}
     if _is_checkout():
-        path = filter(None, (str(project), os.environ.get("PYTHONPATH")))
-        ours["PYTHONPATH"] = os.pathsep.join(path)
+        places = (str(project.folder), str(_DECLARED.parent), os.environ.get("PYTHONPATH"))
+        ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, places)))
     else:
         ours["DIGITFLOW_VERSION"] = version("digitflow")
     return {**defaults, **os.environ, **ours}
 
 
-def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None:
+def deploy_all(project: Project, environment: Mapping[str, str], log: Path) -> None:
     """Make the work pool and the deployments of ``prefect.yaml``, or update them.
 
     Parameters
     ----------
     project
-        The folder to deploy from.
+        What to deploy.
     environment
         Names the server: ``PREFECT_API_URL``.
     log
@@ -87,8 +134,8 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
     with get_client(sync_client=True) as client:
         _make_pool(client)
         command = [sys.executable, "-m", "prefect", "--no-prompt"]
-        command += ["deploy", "--all", "--prefect-file", str(_DECLARED)]
-        deploying = start(command, folder=project, environment=environment, log=log)
+        command += ["deploy", "--all", "--prefect-file", str(project.declared)]
+        deploying = start(command, folder=project.folder, environment=environment, log=log)
         try:
             code: int | None = deploying.wait(_SECONDS_TO_DEPLOY)
         except subprocess.TimeoutExpired:
@@ -100,21 +147,21 @@ def deploy_all(project: Path, environment: Mapping[str, str], log: Path) -> None
         ended = (
             f"took longer than {_SECONDS_TO_DEPLOY:g} s" if code is None else f"ended with {code}"
         )
-        message = f"`prefect deploy --all` {ended} in {project}; from {log}:\n{last_lines(log)}"
+        message = (
+            f"`prefect deploy --all` {ended} in {project.folder}; from {log}:\n{last_lines(log)}"
+        )
         raise ServiceError(message)
 
 
-def next_runs() -> dict[str, str]:
+def next_runs(project: Project) -> dict[str, str]:
     """Return each deployment's name, and when it runs next of itself: a text for people.
 
     `ON_DEMAND` is one without a schedule, `TO_BE_SCHEDULED` one whose runs the server has not
     made yet.
     """
-    import yaml  # type: ignore[import-untyped]
     from prefect.client.orchestration import get_client
 
-    declared = yaml.safe_load(_DECLARED.read_text(encoding="utf-8"))
-    names = [deployment["name"] for deployment in declared["deployments"]]
+    names = [deployment["name"] for deployment in project.deployments]
     with get_client(sync_client=True) as client:
         found = {each.name: each for each in client.read_deployments(limit=200)}
         return {name: _next_run(client, found[name]) for name in names if name in found}

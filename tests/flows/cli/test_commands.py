@@ -23,8 +23,8 @@ Options = list[tuple[Argument, str]]
 # Scripts are written for these: none may vanish, and no default may change, by accident. What is
 # required has an exclamation mark.
 COMMANDS = """\
-run --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members --refresh \
---from --until --quiet --verbose
+run FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members \
+--refresh --from --until --param --quiet --verbose
 retrain --preset=tutorial --dataset --mirror --set --workers --scheduler --output --model \
 --min-improvement=0.0 --max-class-drop=0.02 --floor=0.5 --approval=never --approval-hours=24.0 \
 --quiet --verbose
@@ -32,6 +32,7 @@ rehearse --preset --dataset --mirror --set --workers --model --min-improvement=0
 --max-class-drop=0.02 --floor=0.5 --approval=never --approval-hours=24.0 --json
 plan FLOW --preset=tutorial --dataset --mirror --set --workers --scheduler --output --members \
 --refresh --from --until --param --json
+new NAME! --in=.
 sweep FILE --preset=quick --dataset --mirror --set --workers --scheduler --output --grid --random \
 --seed=0 --metric=validation_accuracy --early-stop --quiet --verbose
 parameters --preset=tutorial --json
@@ -65,9 +66,9 @@ verify --repair --shared --json
 accept STAGE! --preset=tutorial --dataset --mirror --set --workers --scheduler --output --reason! \
 --by --flow --param --json
 audit --sample=5% --stage --seed=0 --json
-up --port --workers=2 --notify
+up FOLDER --port --workers=2 --notify
 down
-deploy --notify
+deploy FOLDER --notify
 monitor --pool=digitflow --silence=90
 server
 """.splitlines()
