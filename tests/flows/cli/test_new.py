@@ -138,6 +138,7 @@ def typed(
         "PYTHONDONTWRITEBYTECODE": "1",
         "COLUMNS": "100",
     }
+    (tmp_path / "home").mkdir()
     subprocess.run(["cp", "-r", str(made), str(tmp_path / NAME)], check=True)
 
     def run(command: str) -> tuple[int, str]:
@@ -187,7 +188,7 @@ def test_a_newcomer_types_what_the_page_says(
             wrong.append(
                 f"{each.command}: exit code {code}\nexpected\n{each.shown}\nfound\n{printed}"
             )
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
 
     # Labels that are wrong teach what is wrong.
     table = tmp_path / NAME / "data.csv"
