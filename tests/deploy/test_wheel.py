@@ -90,7 +90,8 @@ def imports() -> Iterator[tuple[str, Path]]:
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["onnx"]]
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *extras["onnx"], *extras["heic"]]
     declared = {
         re.match(r"[\w.-]+", each)[0].lower().replace("_", "-")  # type: ignore[index]
         for each in requirements
