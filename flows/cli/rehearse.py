@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from digitflow.flows.cli.arguments import Json, RehearseArguments
@@ -52,7 +55,7 @@ def rehearse(arguments: RehearseArguments | None = None, *, json: Json = False) 
     state = State.after(real.models.ledger.read())
     real.models.check_certain(state)
     arguments, model = _settled(arguments, state)
-    with _alone() as folder:
+    with _ending_as_by_ctrl_c() as mind, _alone() as folder:
         try:
             nights, about = _prepared(real, folder, arguments, model)
             terminal.say(about)
@@ -64,8 +67,9 @@ def rehearse(arguments: RehearseArguments | None = None, *, json: Json = False) 
             played = []
             at_once = partial(shutil.rmtree, folder, ignore_errors=True)
             flow = "digitflow.flows.retrain:retrain"
-            with prefect(flow, terminal, embedded=True, at_once=at_once) as retrain:
-                for each in nights.play(retrain):
+            with prefect(flow, terminal, embedded=True, at_once=at_once) as function:
+                retrain: Any = function
+                for each in nights.play(retrain.with_options(on_running=[mind])):
                     played.append(each)
                     _show(terminal, each)
         except (KeyboardInterrupt, StoppedError):
@@ -99,6 +103,37 @@ def _settled(arguments: RehearseArguments, state: State) -> tuple[RehearseArgume
         )
         raise UnknownNameError(message)
     return replace(arguments, champion=champion), model
+
+
+@contextmanager
+def _ending_as_by_ctrl_c() -> Iterator[Callable[..., None]]:
+    """Do on SIGTERM and SIGHUP what is done on Ctrl-C; a signal that is ignored stays ignored.
+
+    Yields a hook for a flow that has begun to run: Prefect takes SIGTERM for itself there, and
+    would wait for the training under way.
+    """
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is threading.main_thread()  # signals are the main thread's
+        and signal.getsignal(number) is signal.SIG_DFL
+    ]
+
+    def end(_signal: int, frame: FrameType | None) -> None:
+        ctrl_c = signal.getsignal(signal.SIGINT)
+        # A shell's job in the background ignores Ctrl-C, and has to end all the same.
+        (ctrl_c if callable(ctrl_c) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    def mind(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, end)
+
+    mind()
+    try:
+        yield mind
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -244,7 +244,10 @@ def test_a_champion_that_cannot_be_mended_and_an_idle_one_without_a_verdict(
     assert [night["outcome"] for night in document["nights"]] == ["odd", "right"]
 
 
-def test_ctrl_c_leaves_nothing(user: Path, prefect_server: PrefectServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_nothing(
+    number: signal.Signals, user: Path, prefect_server: PrefectServer, tmp_path: Path
+) -> None:
     """Neither in the store nor on the user's server, nor a folder, nor a process."""
     before, runs = files(user / "store"), prefect_server.ask("/flow_runs/count", {})
     temporary, log = tmp_path / "temporary", tmp_path / "log"
@@ -264,7 +267,7 @@ def test_ctrl_c_leaves_nothing(user: Path, prefect_server: PrefectServer, tmp_pa
 
         wait_for(a_night_is_over, "the first night")
         assert len(list(temporary.iterdir())) == 1
-        os.killpg(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
         assert process.wait(PATIENCE) == 130, log.read_text()
     assert "stopped; nothing of the rehearsal is kept" in log.read_text()
     assert list(temporary.iterdir()) == []
