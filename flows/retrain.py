@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.runtime import deployment, flow_run
@@ -94,7 +94,7 @@ def _retrain(
     except Exception as error:
         _say_that_it_failed(cache, error, source, name)
         raise
-    verdict = with_trend(cache, verdict, name)
+    verdict = _with_trend(cache, verdict, name)
     publish_decision(verdict.headline, verdict.markdown)
     # Once more: whatever is wrong with the folder, the decision is made and has been told.
     write_results(cache, replace(summary, decision=verdict.markdown))
@@ -114,7 +114,7 @@ def _asked(cache: Store) -> LedgerEntry | None:
 
 
 def _answered(cache: Store, question: LedgerEntry) -> Verdict:
-    verdict = with_trend(cache, wait_for_answer(cache, question), question.model)
+    verdict = _with_trend(cache, wait_for_answer(cache, question), question.model)
     tell(cache)
     publish_decision(verdict.headline, verdict.markdown)
     version = cache.models.state().versions[question.version]
@@ -122,6 +122,14 @@ def _answered(cache: Store, question: LedgerEntry) -> Verdict:
     show(name, version.dataset, version.preset, version.metrics, [verdict.word.lower()])
     skip_what_was_missed()
     return verdict
+
+
+def _with_trend(cache: Store, verdict: Verdict, model: str) -> Verdict:
+    try:
+        return with_trend(cache, verdict, model)
+    except StorageError as error:  # the decision is made, and is published without
+        get_run_logger().warning("The decision does not show the last verdicts: %s", error)
+        return verdict
 
 
 def _say_that_it_failed(

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from digitflow.flows.retrain import retrain
+from digitflow.storage.errors import LedgerError
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
 from digitflow.tasks.data.idx import arrays as idx
@@ -248,6 +249,21 @@ def test_new_test_images_are_shown_to_the_champion_too(run: Retrain, tmp_path: P
     assert (second.state, champion()) == ("Rejected", 1)  # as good as the champion, not better
     assert "+0.0000 ± 0.0000 (0 gained, 0 lost)" in second.decision
     assert all(store.objects.holds(each.sha256) for each in lost)
+
+
+def test_a_ledger_that_stops_answering_leaves_a_decision_published(
+    run: Retrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> None:
+        message = "the ledger does not answer"
+        raise LedgerError(message)
+
+    monkeypatch.setattr("digitflow.flows.retrain.with_trend", refused)
+    data = write_dataset(tmp_path / "days", training=300, test=200)
+    night = run(data)
+    assert (night.state, champion()) == ("Promoted", 1)
+    assert night.decision.startswith("# Version 1 is the champion")
+    assert "does not show the last verdicts: the ledger does not answer" in caplog.text
 
 
 def test_a_source_that_cannot_be_asked_is_no_unchanged(
