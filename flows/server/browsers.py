@@ -45,7 +45,10 @@ class OwnPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with a sentence."""
-        problem = None if scope["type"] == "lifespan" else self._problem(scope)
+        # The server's own services ask it in this process, through no socket, under made-up names.
+        socket = scope.get("server") or ("", 0)
+        is_within = scope["type"] == "lifespan" or socket[1] is None
+        problem = None if is_within else self._problem(scope)
         if problem is None:
             await self._app(scope, receive, send)
         else:
@@ -89,6 +92,8 @@ def admit_own_pages() -> None:
 
     def create_guarded(*arguments: object, **named: object) -> FastAPI:
         app = create_app(*arguments, **named)  # type: ignore[arg-type]
+        if any(each.cls is OwnPages for each in app.user_middleware):
+            return app  # made before: its own services ask for it again, while it runs
         told = get_current_settings().server
         # A password of no letters, such as that of a variable that is not set, is none.
         password = told.api.auth_string

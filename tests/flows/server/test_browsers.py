@@ -50,7 +50,7 @@ def ask(told: dict[Setting, object], host: str, origin: str | None, method: str 
     async def answer() -> int:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(made(told))) as client:
             headers = {"Host": host} | ({} if origin is None else {"Origin": origin})
-            return (await client.request(method, "http://any/", headers=headers)).status_code
+            return (await client.request(method, "http://any:4321/", headers=headers)).status_code
 
     return asyncio.run(answer())
 
@@ -103,6 +103,29 @@ class TestWhoIsAdmitted:
         assert ask(api, HERE, "https://ui.example") == 200  # by a proxy that names this machine
         assert ask(api, HERE, EVIL) == 403
         assert ask({PREFECT_SERVER_CORS_ALLOWED_ORIGINS: "*"}, HERE, EVIL) == 200
+
+    def test_the_server_s_own_services(self) -> None:
+        """They ask through no socket: automations would tell nobody else."""
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        for server, expected in ((("prefect-in-memory", None), 200), (("127.0.0.1", 4200), 403)):
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/",
+                "query_string": b"",
+                "headers": [(b"host", b"prefect-in-memory")],
+                "server": server,
+            }
+            sent.clear()
+            asyncio.run(made({})(scope, receive, send))
+            assert sent[0]["status"] == expected
 
     def test_an_empty_password_is_none(self) -> None:
         assert ask({PREFECT_SERVER_API_AUTH_STRING: ""}, HERE, EVIL) == 403
