@@ -88,6 +88,22 @@ def plan(
     return ALL_CACHED if all(stage.cached for stage in stages) else WOULD_RUN
 
 
+def place_of(flow: str) -> tuple[str, str]:
+    """Return the file or module that a flow of one's own is in, and its name there.
+
+    Raises
+    ------
+    ParameterError
+        If it says no such thing, or there is no such file.
+    """
+    place, _, name = flow.rpartition(":")
+    path = Path(place).expanduser()
+    if not place or (path.suffix == ".py" and not path.is_file()):
+        message = f"{flow}: expected FILE.py:NAME or MODULE:NAME, found no such file or module"
+        raise ParameterError(message)
+    return place, name
+
+
 def own_call(flow: str, param: list[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Import somebody's own flow; return it and what it is to be called with.
 
@@ -96,12 +112,9 @@ def own_call(flow: str, param: list[str]) -> tuple[Callable[..., Any], dict[str,
     ParameterError
         If there is no such flow, or it does not take the parameters.
     """
-    place, _, name = flow.rpartition(":")
+    place, name = place_of(flow)
     path = Path(place).expanduser()
     is_file = path.suffix == ".py"
-    if not place or (is_file and not path.is_file()):
-        message = f"{flow}: expected FILE.py:NAME or MODULE:NAME, found no such file or module"
-        raise ParameterError(message)
     # As with `python FILE.py`, what lies beside it can be imported.
     sys.path.insert(0, str(path.absolute().parent if is_file else Path.cwd()))
     module = import_module(path.stem if is_file else place)

@@ -18,7 +18,7 @@ from digitflow.flows.cli.arguments import (
     RunArguments,
     Verbose,
 )
-from digitflow.flows.cli.plan import OwnParameters, own_call
+from digitflow.flows.cli.plan import OwnParameters, own_call, place_of
 from digitflow.flows.cli.render import Terminal, number, plain_console, print_table, table, word
 from digitflow.flows.cli.session import prefect, run_flow, settle
 from digitflow.flows.pipeline import pipeline
@@ -101,6 +101,8 @@ def run(
 
 
 def _run_own(flow: str, param: list[str], terminal: Terminal, *, verbose: bool) -> int:
+    place_of(flow)
+
     def load() -> Callable[[], Any]:
         function, values = own_call(flow, param)
         if not hasattr(function, "fn"):

@@ -89,11 +89,12 @@ def admit_own_pages() -> None:
     give its UI are its own as well. Call it before the server is made.
     """
     create_app = server.create_app
+    guarded: list[FastAPI] = []
 
     def create_guarded(*arguments: object, **named: object) -> FastAPI:
         app = create_app(*arguments, **named)  # type: ignore[arg-type]
-        if any(each.cls is OwnPages for each in app.user_middleware):
-            return app  # made before: its own services ask for it again, while it runs
+        if app in guarded:
+            return app  # its own services ask for it again, while it runs
         told = get_current_settings().server
         # A password of no letters, such as that of a variable that is not set, is none.
         password = told.api.auth_string
@@ -107,6 +108,7 @@ def admit_own_pages() -> None:
             named_so = [_host(urlsplit(each).netloc) for each in (*origins, told.ui.api_url or "")]
             hosts = dict.fromkeys((*_HERE, *filter(None, named_so)))
             app.add_middleware(OwnPages, hosts=(*hosts,), origins=origins)
+            guarded.append(app)
         return app
 
     server.create_app = create_guarded

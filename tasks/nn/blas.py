@@ -9,6 +9,7 @@ threads that wait for each other at the end of each product make a busy machine 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy  # noqa: F401 - what limits BLAS finds those libraries that are loaded
 from threadpoolctl import LibController, OpenBLASController, ThreadpoolController
@@ -117,10 +118,19 @@ def _hold(count: int | None) -> None:
 
 
 def blas_in_use() -> str:
-    """Return which BLAS computes, by its kernels and threads: ``openblas 0.3.31 Haswell × 1``."""
+    """Return which BLAS computes, by its kernels and threads: ``openblas 0.3.31 Haswell × 1``.
+
+    NumPy's own, where it has brought one; others are another library's, and loaded or not.
+    """
+    loaded = ThreadpoolController().select(user_api="blas").info()
+    own = [
+        each
+        for each in loaded
+        if any(part.startswith("numpy") for part in Path(each["filepath"]).parts)
+    ]
     found = [
         f"{each['internal_api']} {each['version']} {each.get('architecture', '')} "
         f"× {each['num_threads']}"
-        for each in ThreadpoolController().select(user_api="blas").info()
+        for each in own or loaded
     ]
     return ", ".join(sorted(set(found))) or "none that can be told"

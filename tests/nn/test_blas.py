@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from digitflow.storage.store import Store
 from digitflow.tasks.engine.stage import stage
-from digitflow.tasks.nn.blas import blas_threads
+from digitflow.tasks.nn.blas import blas_in_use, blas_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_WAIT = 300
@@ -144,3 +144,19 @@ def test_the_environment_changes_no_byte_of_a_training() -> None:
     assert trained(1, OPENBLAS_NUM_THREADS="4", OMP_NUM_THREADS="4") == alone
     two = trained(2, OPENBLAS_NUM_THREADS="1")
     assert trained(2, OPENBLAS_NUM_THREADS="3") == two
+
+
+def test_the_blas_of_another_library_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SciPy brings one of its own, which computes nothing here; it may be loaded or not."""
+
+    def loaded(*packages: str) -> str:
+        one = {"internal_api": "openblas", "architecture": "Haswell", "num_threads": 1}
+        found = [
+            {**one, "version": each, "filepath": f"/venv/{each}.libs/libopenblas.so"}
+            for each in packages
+        ]
+        monkeypatch.setattr(ThreadpoolController, "info", lambda _: found)
+        return blas_in_use()
+
+    assert loaded("numpy") == loaded("numpy", "scipy") == "openblas numpy Haswell × 1"
+    assert loaded("system") == "openblas system Haswell × 1"

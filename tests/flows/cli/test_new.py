@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
@@ -213,3 +214,10 @@ def test_it_is_deployed_and_told_of(
     assert re.search(rf"{NAME}-nightly +\w{{3}} \d\d \w{{3}} 04:15 Europe/London", shown), shown
     assert "Somebody is told if a model was rejected or held" in " ".join(shown.split())
     assert f"no verdict for 26 hours: {NAME}-nightly" in " ".join(shown.split())
+    # The server is one of the whole session.
+    api = f"{prefect_server.url}/api"
+    for each in prefect_server.ask("/automations/filter", {}):
+        httpx.delete(f"{api}/automations/{each['id']}").raise_for_status()
+    for each in prefect_server.ask("/deployments/filter", {}):
+        if each["name"] == f"{NAME}-nightly":
+            httpx.delete(f"{api}/deployments/{each['id']}").raise_for_status()

@@ -114,14 +114,14 @@ class TestWhoIsAdmitted:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        for server, expected in ((("prefect-in-memory", None), 200), (("127.0.0.1", 4200), 403)):
+        for socket, expected in ((("prefect-in-memory", None), 200), (("127.0.0.1", 4200), 403)):
             scope = {
                 "type": "http",
                 "method": "GET",
                 "path": "/",
                 "query_string": b"",
                 "headers": [(b"host", b"prefect-in-memory")],
-                "server": server,
+                "server": socket,
             }
             sent.clear()
             asyncio.run(made({})(scope, receive, send))
