@@ -51,11 +51,11 @@ def thinned(image: NDArray[np.uint8]) -> Ink:
             inked = around.sum(axis=0)
             rises = (np.diff(np.concatenate([around, around[:1]]), axis=0) == 1).sum(axis=0)
             north, east, south, west = (around[place] for place in (0, 2, 4, 6))
-            first, second = (north, west) if odd else (east, south)
             dropped = mask & (inked >= 2) & (inked <= 6) & (rises == 1)
-            dropped &= (north & east & south if not odd else north & east & west) == 0
-            dropped &= (first & second & (south if odd else west)) == 0
-            dropped &= (east & south & west if not odd else north & south & west) == 0
+            if odd:
+                dropped &= (north & west & (east | south)) == 0
+            else:
+                dropped &= (east & south & (north | west)) == 0
             mask = mask & ~dropped
             changed |= bool(dropped.any())
     return mask

@@ -120,10 +120,7 @@ class Index:
                     self._refresh_part(database, part, stamp)
 
     def _is_current(self, database: sqlite3.Connection) -> bool:
-        if not _has_tables(database):
-            return False
-        stamps = self._documents.stamps()
-        return self._seen(database) == stamps
+        return _has_tables(database) and self._seen(database) == self._documents.stamps()
 
     def _seen(self, database: sqlite3.Connection) -> dict[str, str]:
         return dict(

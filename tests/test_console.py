@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from digitflow.tasks.data.datasets.sources import from_directory
 from digitflow.tasks.data.idx import arrays as idx
 from tests.environment import CLEAN, OFFLINE
 from tests.mnist import ROOT
-from tests.patience import PATIENCE
+from tests.servers.processes import typed_in
 from tests.walk import write_dataset
 
 pytestmark = [pytest.mark.data, pytest.mark.prefect]
@@ -162,17 +161,8 @@ class Reader:
 
     def type(self, command: str) -> tuple[int, str]:
         """Return the exit code and what is printed on either stream."""
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.work,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=PATIENCE,
-        )
-        return done.returncode, done.stdout
+        words = ["bash", "-c", command]
+        return typed_in(words, folder=self.work, environment=self._environment)
 
     def read(self, document: Path) -> list[str]:
         """Type all that a document says; return what does not end or look as it should."""

@@ -125,9 +125,7 @@ def print_table(console: Console, table: Table, *narrower: Table) -> None:
             console.print()
         for header, cell in zip(headers, map(str, row), strict=True):
             if cell:
-                first = f"{header:{wide}}  "
-                line = _wrapped(console, cell, first, " " * len(first))
-                console.print(Text(line), soft_wrap=True)
+                _print_field(console, header, wide, [cell])
 
 
 def _least_width(console: Console, table: Table) -> int:
@@ -142,13 +140,17 @@ def _least_width(console: Console, table: Table) -> int:
 
 def print_fields(console: Console, document: Mapping[str, Any]) -> None:
     """Print one field a line, or more where its value has several parts."""
-    indent = " " * (_FIELD_WIDTH + 2)
     for field, value in document.items():
-        title = field.replace("_", " ")
-        for line in _lines(value) or ["–"]:
-            first = f"{title:{_FIELD_WIDTH}}  "
-            console.print(Text(_wrapped(console, line, first, indent)), soft_wrap=True)
-            title = ""
+        _print_field(console, field.replace("_", " "), _FIELD_WIDTH, _lines(value) or ["–"])
+
+
+def _print_field(console: Console, title: str, width: int, lines: Sequence[str]) -> None:
+    """Print lines beside a title of at least so many characters, and each wrapped below its own."""
+    for line in lines:
+        first = f"{title:{width}}  "
+        text = _wrapped(console, line, first, " " * (width + 2))
+        console.print(Text(text), soft_wrap=True)
+        title = ""
 
 
 def print_status(

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import prod
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ Augmentation = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 # A smaller array is read through its map, which takes no call a row; all of MNIST is smaller.
 MAPPED = 64 * 1024**2  # bytes
+
+# Of training images, drawn: the mean of more is the same to three digits.
+_MEASURED_PIXELS, _MEASURED_AT_ONCE = 8_000_000, 256
 
 
 class Feed:
@@ -89,7 +92,7 @@ class Feed:
 
     def load(self, rows: Rows | slice) -> NDArray[Any]:
         """Return the network's input for these images, in a buffer that is used again."""
-        images = self._gather(rows)
+        images = self.gather(rows)
         if self._inverted:
             images = self._white - images
         if self._augment is not None:
@@ -107,8 +110,8 @@ class Feed:
             x -= self._offset
         return x
 
-    def _gather(self, rows: Rows | slice) -> NDArray[Any]:
-        """Return these images as they are stored, in a buffer or as a view."""
+    def gather(self, rows: Rows | slice) -> NDArray[Any]:
+        """Return these images as they are stored, in a buffer that is used again or as a view."""
         if isinstance(rows, slice):
             if self._file is None:
                 return self._images[rows]
@@ -125,6 +128,45 @@ class Feed:
         else:
             self._file.take(rows, images)
         return images
+
+
+def mean_and_deviation(
+    images: NDArray[np.uint8], rows: Rows, *, inverted: bool = False
+) -> tuple[float, float]:
+    """Return the mean and the standard deviation of the pixels that a network learns from.
+
+    Counted in whole numbers, so that inverted images have the very same two. Where all pixels are
+    as good as equal there is nothing to scale, and the deviation is 1.
+
+    Parameters
+    ----------
+    images : NDArray[uint8], shape (n, height, width)
+        May be a memory map, of which at most `_MEASURED_PIXELS` are read, of rows drawn.
+    rows : NDArray[int]
+        Of those that are learnt from.
+    inverted : bool
+        The images are dark on light, and are measured as if they were light on dark.
+
+    Returns
+    -------
+    mean, deviation : float
+        Of pixels from 0 to 1.
+    """
+    pixels = prod(images.shape[1:])
+    most = max(1, _MEASURED_PIXELS // pixels)
+    taken = np.sort(rows)
+    if len(rows) > most:  # drawn: data may lie in an order that every n-th row falls in with
+        drawn = np.random.default_rng(len(rows)).choice(len(rows), most, replace=False)
+        taken = taken[np.sort(drawn)]
+    feed = Feed(images, (pixels,), np.uint8)
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(taken), _MEASURED_AT_ONCE):
+        part = feed.gather(taken[start : start + _MEASURED_AT_ONCE])
+        counts += np.bincount(part.ravel(), minlength=256)
+    levels = np.arange(256)[:: -1 if inverted else 1]
+    total, squares, count = (int(counts @ each) for each in (levels, levels**2, levels**0))
+    mean, variance = total / count, (count * squares - total**2) / count**2
+    return mean / 255, sqrt(variance) / 255 if variance >= 0.01 else 1.0
 
 
 def check_examples(name: str, images: NDArray[Any], labels: NDArray[Any]) -> None:

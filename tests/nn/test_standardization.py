@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from digitflow.tasks.nn.feed import Feed
+from digitflow.tasks.nn.feed import Feed, FileRows, mean_and_deviation
 from digitflow.tasks.nn.inference.model_file import (
     ARCHITECTURE,
     join_members,
@@ -22,7 +23,7 @@ from digitflow.tasks.nn.layers.base import Dense
 from digitflow.tasks.nn.network import Network
 from digitflow.tasks.nn.randomness import Randomness
 from digitflow.tasks.nn.settings import TrainingSettings
-from digitflow.tasks.nn.training.train import mean_and_deviation, train_network
+from digitflow.tasks.nn.training.train import train_network
 from digitflow.tasks.parameters import PRESETS, resolve
 
 ROWS = np.arange(40)
@@ -65,13 +66,28 @@ def test_only_images_that_are_learnt_from_count():
 
 def test_many_images_are_measured_by_some_of_them(monkeypatch: pytest.MonkeyPatch):
     """Whatever order they are in: by turns black and white here."""
-    import digitflow.tasks.nn.training.train as module
+    import digitflow.tasks.nn.feed as module
 
     images = np.zeros((4000, 2, 2), np.uint8)
     images[::2] = 255
     monkeypatch.setattr(module, "_MEASURED_PIXELS", 4000)
     monkeypatch.setattr(module, "_MEASURED_AT_ONCE", 7)
     assert mean_and_deviation(images, np.arange(4000)) == pytest.approx((0.5, 0.5), abs=0.06)
+
+
+def test_large_maps_are_measured_without_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("digitflow.tasks.nn.feed.MAPPED", 0)
+    np.save(tmp_path / "x.npy", images_of(0))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    read = []
+    take = FileRows.take
+    monkeypatch.setattr(
+        FileRows, "take", lambda self, rows, out: (read.extend(rows), take(self, rows, out))
+    )
+    assert mean_and_deviation(mapped, ROWS) == mean_and_deviation(images_of(0), ROWS)
+    assert read == [*ROWS]
 
 
 @pytest.mark.parametrize("images", [images_of(1), images_of(1)[:1], images_of(1) / np.float32(255)])

@@ -35,6 +35,23 @@ def python(
     )
 
 
+def typed_in(
+    command: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+) -> tuple[int, str]:
+    """Run a command to its end; return its exit code, and what it printed on either stream."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=PATIENCE,
+    )
+    return done.returncode, done.stdout
+
+
 @contextmanager
 def running(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path

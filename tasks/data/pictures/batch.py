@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from digitflow.tasks.data.pictures.count import count_things
 from digitflow.tasks.data.pictures.files import (
     OTHER_PICTURES,
-    PHONE_SUFFIXES,
     SUFFIXES,
     PictureError,
     decode_picture,
     is_array_file,
+    is_readable_heic,
     read_arrays,
-    reads_heic,
 )
 from digitflow.tasks.data.pictures.form import Form
 from digitflow.tasks.data.pictures.ink import are_blank
@@ -112,7 +111,7 @@ def _expand(
         found = []
         for each in inside:
             kind = each.suffix.lower()
-            if kind in (*SUFFIXES, ".npy") or (kind in PHONE_SUFFIXES and reads_heic()):
+            if kind in (*SUFFIXES, ".npy") or is_readable_heic(each):
                 found.append(each)
             elif kind in OTHER_PICTURES:
                 unreadable.append((str(each), OTHER_PICTURES[kind]))

@@ -98,6 +98,11 @@ def reads_heic() -> bool:
     return True
 
 
+def is_readable_heic(file: Path) -> bool:
+    """Tell by its ending whether a file is a picture in a phone's format that can be read."""
+    return file.suffix.lower() in PHONE_SUFFIXES and reads_heic()
+
+
 def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
     """Read a PNG, JPEG, BMP, GIF or WebP file as grey values; HEIC where `reads_heic`.
 
@@ -120,7 +125,7 @@ def decode_picture(file: Path, name: str) -> NDArray[np.float32]:
     PictureError
         If it is no such picture, is damaged, declares more than `MAX_PIXELS`, or moves.
     """
-    is_phones = file.suffix.lower() in PHONE_SUFFIXES and reads_heic()
+    is_phones = is_readable_heic(file)
     formats = (*FORMATS, "HEIF") if is_phones else FORMATS
     try:
         with warnings.catch_warnings():

@@ -1,6 +1,5 @@
 """From settings to a network, and to its training."""
 
-from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitflow.tasks.nn.blas import blas_threads
-from digitflow.tasks.nn.feed import Rows, check_examples, count_classes
+from digitflow.tasks.nn.feed import Rows, check_examples, count_classes, mean_and_deviation
 from digitflow.tasks.nn.inference.model_file import to_arrays
 from digitflow.tasks.nn.layers.base import Dense, Dropout, Flatten, Layer, ReLU
 from digitflow.tasks.nn.layers.convolution import Conv, GlobalAveragePool, MaxPool
@@ -33,9 +32,6 @@ from digitflow.tasks.nn.training.trainer import (
     Training,
     outputs_and_losses,
 )
-
-# Of training images, drawn: the mean of more is the same to three digits.
-_MEASURED_PIXELS, _MEASURED_AT_ONCE = 8_000_000, 256
 
 
 def assemble(settings: TrainingSettings, height: int, width: int, classes: int) -> list[Layer]:
@@ -226,43 +222,6 @@ def train_partly(
         message = f"Checkpoints vanished from {checkpoints} while training; nothing to go on from."
         raise ValueError(message)
     return history, file
-
-
-def mean_and_deviation(
-    images: NDArray[np.uint8], rows: Rows, *, inverted: bool = False
-) -> tuple[float, float]:
-    """Return the mean and the standard deviation of the pixels that a network learns from.
-
-    Counted in whole numbers, so that inverted images have the very same two. Where all pixels are
-    as good as equal there is nothing to scale, and the deviation is 1.
-
-    Parameters
-    ----------
-    images : NDArray[uint8], shape (n, height, width)
-        May be a memory map, of which at most `_MEASURED_PIXELS` are read, of rows drawn.
-    rows : NDArray[int]
-        Of those that are learnt from.
-    inverted : bool
-        The images are dark on light, and are measured as if they were light on dark.
-
-    Returns
-    -------
-    mean, deviation : float
-        Of pixels from 0 to 1.
-    """
-    most = max(1, _MEASURED_PIXELS // prod(images.shape[1:]))
-    counts = np.zeros(256, np.int64)
-    taken = np.sort(rows)
-    if len(rows) > most:  # drawn: data may lie in an order that every n-th row falls in with
-        drawn = np.random.default_rng(len(rows)).choice(len(rows), most, replace=False)
-        taken = taken[np.sort(drawn)]
-    for start in range(0, len(taken), _MEASURED_AT_ONCE):
-        part = images[taken[start : start + _MEASURED_AT_ONCE]]
-        counts += np.bincount(part.ravel(), minlength=256)
-    levels = np.arange(256)[:: -1 if inverted else 1]
-    total, squares, count = (int(counts @ each) for each in (levels, levels**2, levels**0))
-    mean, variance = total / count, (count * squares - total**2) / count**2
-    return mean / 255, sqrt(variance) / 255 if variance >= 0.01 else 1.0
 
 
 def _prepare(

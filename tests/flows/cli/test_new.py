@@ -22,8 +22,9 @@ from tests.environment import CLEAN
 from tests.mnist import ROOT
 from tests.patience import PATIENCE
 from tests.servers.prefect_server import PrefectServer
+from tests.servers.processes import typed_in
 from tests.test_console import agrees
-from tests.test_console import typed as typed_in
+from tests.test_console import typed as commands_in
 
 NAME = "pumps"
 PAGE = ROOT / "docs" / "own-project.md"
@@ -147,23 +148,13 @@ def typed(
         programs = {"digitflow": ["-m", "digitflow"], "prefect": ["-m", "prefect"], "python": []}
         if words[0] in programs:
             words = [sys.executable, *programs[words[0]], *words[1:]]
-        done = subprocess.run(
-            words,
-            cwd=tmp_path / NAME,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=PATIENCE,
-        )
-        return done.returncode, done.stdout
+        return typed_in(words, folder=tmp_path / NAME, environment=environment)
 
     return run
 
 
 def commands_of(document: Path) -> list[str]:
-    return [re.sub(r"\s+#.*", "", each.command) for each in typed_in(document)]
+    return [re.sub(r"\s+#.*", "", each.command) for each in commands_in(document)]
 
 
 def test_the_page_and_the_readme_of_the_project_say_the_same(made: Path) -> None:
@@ -178,7 +169,7 @@ def test_a_newcomer_types_what_the_page_says(
     typed: Callable[[str], tuple[int, str]], tmp_path: Path
 ) -> None:
     # What installs is not typed, nor what stays up: tests/deploy/test_up.py.
-    steps = [each for each in typed_in(PAGE) if not each.command.startswith(NOT_TYPED)]
+    steps = [each for each in commands_in(PAGE) if not each.command.startswith(NOT_TYPED)]
     assert len(steps) == 9
     wrong = []
     for each in steps:
