@@ -46,6 +46,10 @@ class Document:
     """Base of what is kept as a document: other fields than its own are refused."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    # Whether one that was read is written again as it was, byte for byte: whoever holds its digest
+    # holds that of the fields of then, and fields have been added since.
+    stays_as_written: ClassVar[bool] = False
+    written: ClassVar[bytes] = b""  # the digested bytes of one that was read, if it stays so
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Kind(Generic[T]):
 
     def dump(self, document: T) -> bytes:
         """Return a document as the bytes of its file."""
-        return checksummed(self.body(document))
+        return _sealed(document.written) if document.written else checksummed(self.body(document))
 
     def parse(self, data: bytes) -> T:
         """Read a document back, trusting nothing.
@@ -150,6 +154,8 @@ class Kind(Generic[T]):
             raise RecordDamagedError(message[:_LONGEST_PROBLEM]) from error
         except ValueError as error:
             raise RecordDamagedError(str(error)) from error
+        if document.stays_as_written:
+            object.__setattr__(document, "written", digested)  # no field: `replace` drops it
         return document
 
     @cached_property
@@ -499,8 +505,11 @@ class LocalDocuments(Documents[T]):
 
 def checksummed(body: Mapping[str, Any]) -> bytes:
     """Return a JSON object together with its digest, as the bytes of a file."""
-    digested = canonical_json(body)
-    comma = b"," if body else b""
+    return _sealed(canonical_json(body))
+
+
+def _sealed(digested: bytes) -> bytes:
+    comma = b"" if digested == b"{}" else b","
     return _BEGINNING + digest_bytes(digested).encode() + b'"' + comma + digested[1:]
 
 

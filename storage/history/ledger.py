@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from digitflow.storage.backends.base import MAX_DOCUMENT_BYTES, Backend, Entry, TooLargeError
 from digitflow.storage.backends.local import LocalBackend
@@ -63,6 +63,7 @@ class Link(Document):
         Of a stand-in, the digest of the entry that was lost, as far as it is known.
     """
 
+    stays_as_written: ClassVar[bool] = True
     order: Count
     previous: Sha256
     stands_for: Sha256 | None = None
@@ -70,7 +71,9 @@ class Link(Document):
     @property
     def digest(self) -> str:
         """What the next entry holds of this one."""
-        return self.stands_for or digest_json(asdict(self))
+        if self.stands_for:
+            return self.stands_for
+        return digest_bytes(self.written) if self.written else digest_json(asdict(self))
 
 
 L = TypeVar("L", bound=Link)

@@ -82,6 +82,37 @@ DAMAGES: tuple[Callable[[Path], None], ...] = (
 )
 
 
+def written_before_there_were(root: Path, *names: str) -> None:
+    """Write all entries as a digitflow did whose versions did not have these fields."""
+    before = "0" * 64
+    for name in sorted(each.name for each in (root / "ledger").glob("*.json")):
+        body = verified((root / "ledger" / name).read_bytes())
+        body["previous"] = before
+        if body["trained"]:
+            body["trained"] = {k: v for k, v in body["trained"].items() if k not in names}
+        data = checksummed(body)
+        before = json.loads(data)["sha256"]
+        for folder in ("ledger", "ledger-copies"):
+            (root / folder / name).write_bytes(data)
+    head = {"entries": COUNT, "digest": before}
+    (root / "ledger-head.json").write_bytes(checksummed(head))
+
+
+@pytest.mark.parametrize("names", [("metric",), ("metric", "calibration", "form")])
+def test_fields_that_were_added_since_break_no_chain(root: Path, names: tuple[str, ...]) -> None:
+    written_before_there_were(root, *names)
+    before = files(root)
+    models = opened(root)
+    assert models.state().lost == []
+    assert [champion(root), files(root)] == [3, before]
+    (root / "ledger" / "00000003.json").unlink()
+    (root / "ledger-copies" / "00000004.json").write_bytes(b"{}")
+    assert champion(root) == 3
+    assert files(root) == before  # healed to the same bytes, on which the digests after them rest
+    opened(root).promote(1, "by hand")
+    assert [champion(root), opened(root).state().lost] == [1, []]
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("order", range(1, COUNT + 1))
 @pytest.mark.parametrize("folder", ["ledger", "ledger-copies"])
