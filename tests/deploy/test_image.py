@@ -1,7 +1,11 @@
 """The image of `Dockerfile`, as far as can be told without building it, and pools of containers."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,12 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.mnist import ROOT
+from tests.patience import PATIENCE
 
 TEMPLATES = Path(prefect.__file__).parent / "server/api/collections_data/views"
+HADOLINT = shutil.which(
+    "hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +78,18 @@ def test_it_names_no_host() -> None:
     assert "://" not in text
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert bases == ["python:${PYTHON}-slim"] * 2
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
+def test_a_linter_finds_nothing_in_it() -> None:
+    done = subprocess.run(
+        [str(HADOLINT), "--no-color", "Dockerfile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("kind", ["process", "docker", "kubernetes"])
