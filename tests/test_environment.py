@@ -26,7 +26,7 @@ class TestShield:
     """What holds wherever the tests are run; it is run where everything is hostile, too."""
 
     def test_nothing_is_left_but_what_is_named(self) -> None:
-        # scikit-learn leaves two words for OpenMP as it is imported; threadpoolctl, the first alone.
+        # scikit-learn leaves two words for OpenMP as it is imported, and threadpoolctl the first.
         openmp = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}
         expected = {**CLEAN, "COLUMNS": "80", **openmp}
         left = {name for name in os.environ if not name.startswith("PYTEST_")}
