@@ -15,6 +15,8 @@ from typing import Any
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
+# As shells report what SIGPIPE has ended. With 0 a verdict would be taken for given.
+READER_GONE = 141
 
 _TRAINING = Group("Training", sort_key=1)
 _RESULTS = Group("Runs and models", sort_key=2)
@@ -202,8 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done, 1 failed, 2 bad usage, 130 stopped by Ctrl-C; some commands have others, which
-        their help names.
+        0 done, 1 failed, 2 bad usage, 130 stopped by Ctrl-C, 141 if nobody reads on; some
+        commands have others, which their help names.
     """
     from digitflow.flows.server.endpoint import bypass_proxies
     from digitflow.tasks.engine.log_text import make_harmless
@@ -220,9 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Rich, which prints the help, makes an exit of a broken pipe.
         if not isinstance(error.__context__ or error, BrokenPipeError):
             raise
-        # The reader of our output has gone, as `head` does. Nothing is wrong.
+        # The reader of our output has gone, as `head` does. Nothing is wrong, nor is it done.
         sys.stderr.close()
-        return DONE
+        return READER_GONE
     except (Exception, KeyboardInterrupt) as error:
         code = _explain(error, arguments)
         if code is None:

@@ -1,6 +1,7 @@
 """Which commands and options there are, their help, and how little is loaded to find out."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,7 +161,7 @@ def clean(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "DIGITFLOW_STORE": str(tmp_path / "s")}
 
 
-def test_a_reader_that_goes_early_is_no_failure(clean: dict[str, str]):
+def test_a_reader_that_goes_early_ends_it_as_sigpipe_would(clean: dict[str, str]):
     """As `digitflow parameters | head -1`: enough is written to fill the pipe and fail."""
     script = (
         "import sys; from digitflow.flows.cli.app import main\n"
@@ -180,7 +181,7 @@ def test_a_reader_that_goes_early_is_no_failure(clean: dict[str, str]):
         process.stdout.close()
         process.stdin.close()
         assert process.stderr.read() == b""
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(PATIENCE) == 128 + signal.SIGPIPE
 
 
 def test_an_encoding_without_our_signs(clean: dict[str, str]):

@@ -1,6 +1,7 @@
 """Ctrl-C and a closed pipe, from the first import on: the exit codes that shells expect."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,12 +56,21 @@ def test_an_interrupt_at_any_import_is_130_and_no_traceback(
 
 
 @pytest.mark.parametrize(
-    "command", ["parameters", "parameters --json", "plan --dataset sample", "--help", "run --help"]
+    "command",
+    [
+        "parameters",
+        "parameters --json",
+        "plan --dataset sample",
+        "retrain --dataset sample",
+        "verify",
+        "--help",
+        "run --help",
+    ],
 )
-def test_a_reader_who_leaves_is_no_failure(
+def test_who_loses_the_reader_ends_as_by_sigpipe(
     command: str, environment: dict[str, str], tmp_path: Path
 ):
-    """As `digitflow … | head -1` leaves."""
+    """As `digitflow … | head -1` leaves: silently, and with no verdict that was not given."""
     ours, theirs = os.pipe()
     os.close(ours)
     try:
@@ -75,4 +85,4 @@ def test_a_reader_who_leaves_is_no_failure(
         )
     finally:
         os.close(theirs)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
