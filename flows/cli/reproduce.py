@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from digitflow.flows.cli.arguments import Json, Version
 from digitflow.flows.cli.audit import EQUAL, UNEQUAL, print_recomputed
 from digitflow.flows.cli.render import Terminal, plain_console
+from digitflow.storage.history.models import ModelVersion
 from digitflow.storage.store import Store
 from digitflow.tasks.recomputation.recompute import SAME, Recomputed
 from digitflow.tasks.recomputation.reproduce import lost_of
@@ -35,7 +36,8 @@ def reproduce(
     Returns
     -------
     int
-        0 if every stage gives the same bytes, 1 if one does not.
+        0 if every stage gives the same bytes, 1 if one does not, or if the store has lost what they
+        are and it is not put back.
 
     Raises
     ------
@@ -59,23 +61,30 @@ def reproduce(
     if venv:
         terminal.say("the packages of each commit are installed first, which takes minutes", "dim")
     with terminal.showing():
-        lost = lost_of(store, chosen)
+        lost = _names_of_lost(store, chosen)
         found = reproduce_version(store, chosen, venv=venv, restore=restore, say=say)
     is_same = all(each.verdict == SAME for each in found)
+    is_whole = is_same and (restore or not lost)
     if json:
         stages = [{**each.to_json(), "with": code[each.record.key]} for each in found]
-        console.print_json(data={"version": chosen.version, "same": is_same, "stages": stages})
-    if is_same:
-        terminal.say("same: every stage gives the same bytes", "green")
-        if lost:
-            terminal.say(_of_lost(len(lost), chosen.version, restore))
-    else:
+        data = {"version": chosen.version, "same": is_whole, "lost": lost, "stages": stages}
+        console.print_json(data=data)
+    if not is_same:
         terminal.say(f"{found[-1].record.label} is the first stage that differs", "red")
-    return EQUAL if is_same else UNEQUAL
+        return UNEQUAL
+    same = "every stage gives the same bytes"
+    gone = f"lost or damaged in the store: {', '.join(lost)}; put back"
+    if is_whole:
+        terminal.say(f"same: {same}", "green")
+        if lost:
+            terminal.say(gone)
+    else:
+        again = f"by digitflow reproduce v{chosen.version} --restore"
+        terminal.say(f"{same}, but {gone} {again}", "red")
+    return EQUAL if is_whole else UNEQUAL
 
 
-def _of_lost(count: int, version: int, restored: bool) -> str:
-    what = f"{count} object{'s' if count > 1 else ''} that the store had lost"
-    if restored:
-        return f"{what}: put back"
-    return f"{what}: put back by digitflow reproduce v{version} --restore"
+def _names_of_lost(store: Store, version: ModelVersion) -> list[str]:
+    lost = lost_of(store, version)
+    names = ("weights", "predictions", "calibration")
+    return [name for name in names if getattr(version, name) in lost]

@@ -81,6 +81,12 @@ def test_big_store(environment: dict[str, str]):
     assert re.search(r"^\| 4 \| \d", said, re.MULTILINE)
 
 
+def test_reproduce(environment: dict[str, str]):
+    said = output_of("reproduce.py", ["--versions", "1", "--changes", "4"], environment)
+    assert "3 of 3 the same: met" in said
+    assert "4 of 4 caught: met" in said
+
+
 def test_serve_load(environment: dict[str, str]):
     small = ["--requests", "4", "--connections", "2"]
     said = output_of("serve_load.py", small, environment)

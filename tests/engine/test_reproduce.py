@@ -1,6 +1,7 @@
 """A model trained once more from its records: the same, different, or refused with a sentence."""
 
 import errno
+import json
 import os
 import subprocess
 from dataclasses import replace
@@ -205,12 +206,20 @@ class TestWhatIsLost:
         ):
             Model.load(1, store=store).probabilities(np.zeros((1, 2, 2), np.uint8))
         monkeypatch.setenv("DIGITFLOW_STORE", str(store.root))
-        assert main(["reproduce", "1"]) == 0
-        assert "1 object that the store had lost: put back by" in capsys.readouterr().out
+        assert main(["reproduce", "1"]) == 1
+        said = capsys.readouterr().out
+        assert "but lost or damaged in the store: weights; put back by digitflow" in said
+        assert "same:" not in said
+        assert main(["reproduce", "1", "--json"]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert (found["same"], found["lost"]) == (False, ["weights"])
+        assert [each["verdict"] for each in found["stages"]] == ["same"] * 3
         assert lost_of(store, version) == (version.weights,)
         assert main(["reproduce", "1", "--restore"]) == 0
-        assert "1 object that the store had lost: put back\n" in capsys.readouterr().out
+        assert "lost or damaged in the store: weights; put back\n" in capsys.readouterr().out
         assert lost_of(store, version) == ()
+        assert main(["reproduce", "1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["same"]
 
     def test_a_store_that_cannot_be_written_is_found_out_first(
         self, project: str, store: Store, monkeypatch: pytest.MonkeyPatch
