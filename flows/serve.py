@@ -76,8 +76,8 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
         Where it lies; by default the store that ``DIGITFLOW_STORE`` names.
     token
         What a client must send as ``Authorization: Bearer TOKEN``. Without one only requests to a
-        loopback address are answered, whatever name leads there, so that a page of another site
-        cannot ask by a name of its own.
+        loopback address are answered, whatever name leads there, and no page but the server's own
+        may ask.
     """
     champion = _Champion(model, store or Store())
     registry = CollectorRegistry()
@@ -107,8 +107,13 @@ def application(model: str = "", *, store: Store | None = None, token: str = "")
     async def count(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        origins = request.headers.getlist("origin")
         try:
-            response = await call_next(request)
+            if not token and any(each != f"http://{request.url.netloc}" for each in origins):
+                message = "expected a request of the server's own page, or of no page"
+                response: Response = JSONResponse({"detail": message}, 403)
+            else:
+                response = await call_next(request)
         except Exception:  # noqa: BLE001 - a fault of ours: the client and the log are told
             _log.exception("A request failed")
             response = JSONResponse({"detail": "the server failed; its log says how"}, 500)

@@ -9,11 +9,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
-from psutil import Process
+from psutil import NoSuchProcess, Process
 
 from digitflow.flows.cli.app import main
 from digitflow.flows.server.endpoint import ServiceError, choose_endpoint
@@ -28,8 +30,11 @@ from digitflow.tasks.data.datasets.manifest import write_manifest
 from digitflow.tasks.data.datasets.places import check_place
 from digitflow.tasks.data.datasets.sources import DatasetError, from_directory
 from tests.patience import wait_for
-from tests.servers.processes import python, running
+from tests.servers.fixtures import copy_project
+from tests.servers.prefect_server import PREFECT
+from tests.servers.processes import free_port, python, running
 from tests.servers.scripted import Behaviours, Handler, serving
+from tests.servers.up import DIGITFLOW, running_up
 from tests.walk import TINY, write_dataset
 
 CANARY = "canary7f3a"
@@ -134,6 +139,18 @@ def test_logs_with_tracebacks() -> None:
     assert CANARY not in stream.getvalue()
 
 
+def test_a_servers_log_of_a_webhook_that_refuses(caplog: pytest.LogCaptureFixture) -> None:
+    """The path of such an address is a password, too."""
+    address = secret_url(f"http://127.0.0.1:9/services/{CANARY}")
+    refused = httpx.Response(404, request=httpx.Request("POST", address))
+    try:
+        refused.raise_for_status()
+    except httpx.HTTPStatusError:
+        logging.getLogger("prefect.server.utilities").exception("Failed in consume_loop")
+    assert "404 Not Found' for url 'http://127.0.0.1:9/…'" in caplog.text
+    assert CANARY not in caplog.text
+
+
 def test_a_dataset_as_json_and_as_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,17 +243,79 @@ def test_what_runs_and_a_crash_leave(tmp_path: Path) -> None:
     assert CANARY not in str(typed)
     said = "".join([done.stdout, done.stderr, failed.stdout, failed.stderr])
     assert CANARY not in said
-    left = [
-        path
-        for top in (home, tmp_path / "results", tmp_path / "tmp")
-        for path in top.rglob("*")
-        if path.is_file()
-    ]
-    assert {"run.json", "report.html", "prefect.db"} <= {path.name for path in left}
-    assert [path for path in left if CANARY.encode() in path.read_bytes()] == []
+    search(home, tmp_path / "results", tmp_path / "tmp")
     assert json.loads(next((tmp_path / "results").rglob("run.json")).read_text())["run"]
     for folder in (home / "store", home / "prefect"):
         assert private(folder), stat.filemode(folder.stat().st_mode)
+
+
+def search(*folders: Path) -> None:
+    """Find no canary in what a run with a server of its own has left."""
+    left = [path for top in folders for path in top.rglob("*") if path.is_file()]
+    assert {"run.json", "report.html", "prefect.db"} <= {path.name for path in left}
+    assert [path for path in left if CANARY.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.prefect
+def test_what_up_and_deploy_leave(tmp_path: Path) -> None:
+    """Who is to be told, by an address that is its own password and refuses; and a worker's run."""
+    files = {file.name: file.read_bytes() for file in write_dataset(tmp_path / "source").iterdir()}
+    home, temporary, project = (tmp_path / name for name in ("home", "tmp", "project"))
+    for folder in (home, temporary, project):
+        folder.mkdir()
+
+    def answer(handler: Handler) -> None:  # to GET; what is posted is refused
+        name = handler.path.partition("?")[0].rpartition("/")[2]
+        Behaviours.serve(files[name])(handler)
+
+    with serving() as server:
+        url = server.script(answer)
+        secrets = {
+            "DIGITFLOW_NOTIFY": secret_url(f"{url}hook/{CANARY}"),
+            "DIGITFLOW_MIRROR": secret_url(url),
+            "PREFECT_SERVER_API_AUTH_STRING": f"user:{CANARY}",
+            "PREFECT_API_AUTH_STRING": f"user:{CANARY}",
+            "TMPDIR": str(temporary),
+        }
+        manifest = tmp_path / "source.toml"
+        public = replace(
+            from_directory(tmp_path / "source"), name="source", mirrors=("http://127.0.0.1:9/",)
+        )
+        write_manifest(manifest, public)
+        seen: list[object] = []
+        with running_up(home, copy_project(project), free_port(), settings=secrets) as up:
+            here = up.deployed.server.environment
+            named = {each: here[each] for each in ("PREFECT_API_URL", "no_proxy")}
+            typed = {**up.environment, **named}
+
+            def run_and_look(*command: str) -> None:
+                log = temporary / "typed"
+                with running(command, folder=home, environment=typed, log=log) as process:
+
+                    def has_ended() -> bool:
+                        for each in up.processes():
+                            with suppress(NoSuchProcess):
+                                seen.append(each.cmdline())
+                        return process.poll() is not None
+
+                    wait_for(has_ended, command[-1])
+                    seen.append(log.read_text(encoding="utf-8"))
+                    assert process.returncode == 0, seen[-1]
+
+            run_and_look(*DIGITFLOW, "deploy")
+            parameters = {"dataset": str(manifest), **TINY, "hidden_sizes": [8]}
+            given = [f"--param={name}={json.dumps(value)}" for name, value in parameters.items()]
+            run_and_look(*PREFECT, *("deployment", "run", "digitflow/train", "--watch"), *given)
+            assert any(CANARY in path for path, _ in server.asked)
+            held = ("digitflow.model.held", "--resource-id", "digitflow.model.1")
+            payload = '{"headline": "held", "version": 1}'
+            run_and_look(*PREFECT, *("event", "emit", *held, "--payload", payload))
+            log = home / "prefect" / "digitflow-up" / "server.log"
+            wait_for(lambda: "Unsupported method" in log.read_text(), "the refusal")
+            up.end(signal.SIGINT)
+    assert any("deploy" in each for each in seen)
+    assert CANARY not in str(seen)
+    search(home, temporary, project / "results")
 
 
 def digitflow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,10 @@ COMMIT = "commit"  # in what a record says that it was made with
 DIRTY = "-dirty"
 
 _SECONDS_TO_ASK_GIT = 10.0
+# What of its own configuration a repository could have executed: it may have been unpacked from
+# somebody's archive, with an environment, or a project, somewhere below it.
+_NOTHING_OF_ITS_OWN = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
+_ANY_FILTER = ("config", "--show-scope", "--null", "--name-only", "--get-regexp")
 
 
 @cache
@@ -31,14 +36,36 @@ def commit_of(file: Path) -> str:
 
 @cache
 def _described(folder: Path) -> str:
-    options = ("--always", "--abbrev=40", "--exclude=*", f"--dirty={DIRTY}")
-    return (git(folder, "describe", *options) or "").strip()
+    commit = (git(folder, "rev-parse", "--verify", "HEAD") or "").strip()
+    # What lies in a submodule is a repository of its own, and has its own configuration.
+    asked = ("diff", "--quiet", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
+    as_committed = not commit or git(folder, *asked, "HEAD", "--") is not None
+    return commit if as_committed else f"{commit}{DIRTY}"
 
 
 def git(folder: Path, *arguments: str, seconds: float = _SECONDS_TO_ASK_GIT) -> str | None:
-    """Return what git answers in a folder, or None if it fails, or takes longer than so long."""
+    """Return what git answers in a folder, or None if it fails, or takes longer than so long.
+
+    Nothing that the repository's own configuration names is executed.
+    """
+    settings = dict(_NOTHING_OF_ITS_OWN)
+    listed = _ask(folder, (*_ANY_FILTER, r"^filter\."), settings, seconds) or ""
+    parts = listed.split("\0")
+    for scope, name in zip(parts[::2], parts[1::2], strict=False):
+        if scope in ("local", "worktree"):
+            settings[name] = "false" if name.endswith(".required") else ""
+    return _ask(folder, arguments, settings, seconds)
+
+
+def _ask(
+    folder: Path, arguments: Sequence[str], settings: Mapping[str, str], seconds: float
+) -> str | None:
     # A hook's own repository is not the one that is asked about.
     environment = {name: text for name, text in os.environ.items() if name[:4] != "GIT_"}
+    # Nor is a missing object fetched, by whatever program: there is no such protocol.
+    environment |= {"GIT_ALLOW_PROTOCOL": "none", "GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        environment |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     try:
         done = subprocess.run(  # noqa: S603 - git, with our own arguments
             ["git", "--no-optional-locks", "-C", str(folder), *arguments],  # noqa: S607
@@ -50,4 +77,4 @@ def git(folder: Path, *arguments: str, seconds: float = _SECONDS_TO_ASK_GIT) -> 
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode(errors="replace")
+    return os.fsdecode(done.stdout)  # names need not be text

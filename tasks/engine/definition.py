@@ -78,12 +78,7 @@ class Definition:
     def starts(self) -> list[Start]:
         """Where the code that counts starts: the function itself, then what wraps it."""
         return [
-            Start(
-                name,
-                function.__code__.co_qualname,
-                function.__code__.co_firstlineno,
-                in_notebook=self.is_interactive,
-            )
+            Start(name, function.__code__.co_qualname, function.__code__.co_firstlineno)
             for (name, _), function in zip(self._places, self._levels, strict=True)
         ][::-1]
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from digitflow.storage.visible import redacted, visible
 
 # Prefect's loggers are those of runs, too.
 _OURS = ("digitflow", "prefect")
+# What a server asks is somebody's webhook, whose path lets one in. As httpx quotes it in an error.
+_SERVERS = "prefect.server"
+_PATH = re.compile(r"(?<=for url ')(\w+://[^/']*)/[^']*")
 
 
 class _Record(logging.LogRecord):
@@ -16,7 +20,8 @@ class _Record(logging.LogRecord):
         super().__init__(*args, **kwargs)
         if self.exc_info:
             # Formatters take what is there already.
-            self.exc_text = _harmless(logging.Formatter().formatException(self.exc_info))
+            text = _harmless(logging.Formatter().formatException(self.exc_info))
+            self.exc_text = _PATH.sub(r"\1/…", text) if self.name.startswith(_SERVERS) else text
 
     def getMessage(self) -> str:
         return _harmless(super().getMessage())

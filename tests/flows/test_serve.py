@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,13 @@ def test_another_site_cannot_ask(client: httpx.Client) -> None:
     }
     allowed = client.options("/predict", headers=asked)
     assert "access-control-allow-origin" not in allowed.headers
+    for origin in ("https://evil.example", "null", "http://localhost:1"):
+        for method, path in (("POST", "/predict"), ("GET", "/metrics"), ("GET", "/")):
+            refused = client.request(method, path, headers={**PNG, "Origin": origin})
+            assert refused.status_code == 403
+            assert "own page" in refused.json()["detail"]
+    own = {**PNG, "Origin": str(client.base_url).rstrip("/")}
+    assert client.post("/predict", content=picture(), headers=own).status_code == 200
     page = client.get("/")
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert "NONCE" not in page.text
@@ -284,23 +291,63 @@ def test_metrics_count_what_was_asked(client: httpx.Client) -> None:
     assert "digitflow_champion_version 1.0" in text
 
 
+@pytest.mark.parametrize(
+    ("target", "headers", "status"),
+    [
+        (b"/predict", b"Host: LOCALHOST:1\r\n", 200),
+        (b"/predict", b"", 400),
+        (b"/predict", b"Host: \r\n", 400),
+        (b"/predict", b"Host: localhost\r\nHost: evil.example\r\n", 400),
+        (b"/predict", b"Host: localhost.evil.example\r\n", 400),
+        (b"/predict", b"Host: localhost:80@evil.example\r\n", 400),
+        (b"/predict", b"Host: localhost.\r\n", 400),
+        (b"/predict", b"Host: [::1]\r\n", 400),
+        (b"/predict", b"Host: evil.example\r\nX-Forwarded-Host: localhost\r\n", 400),
+        (b"http://localhost/predict", b"Host: evil.example\r\n", 400),
+        (b"http://evil.example/predict", b"Host: localhost\r\n", 404),
+        (b"/predict", b"Host: localhost\r\nContent-Length: 5\r\n", 400),
+        (b"/predict", b"Host: localhost\r\nTransfer-Encoding: chunked\r\n", 400),
+        (b"/predict", b"Host: localhost\r\nX: %s\r\n" % bytes(200_000), 400),
+        (b"/../../etc/passwd", b"Host: localhost\r\n", 404),
+    ],
+)
+def test_odd_requests(client: httpx.Client, target: bytes, headers: bytes, status: int) -> None:
+    body = picture()
+    head = b"Content-Type: image/png\r\nConnection: close\r\nContent-Length: %d\r\n" % len(body)
+    answer = answer_to(client, b"POST %s HTTP/1.1\r\n%s%s\r\n%s" % (target, headers, head, body))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_what_has_no_length_has_an_end(client: httpx.Client) -> None:
+    pieces = (b"%x\r\n%s\r\n" % (2**16, bytes(2**16)) for _ in range(serving.MOST_BYTES // 2**15))
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(pieces)
+    assert b" 413 " in answer_to(client, chunked)
+    assert client.get("/health").status_code == 200
+
+
 def connected(client: httpx.Client) -> socket.socket:
     """Connect to the client's server, and say nothing yet."""
     place = (client.base_url.host, client.base_url.port or 80)
     return socket.create_connection(place, timeout=PATIENCE)
 
 
+def answer_to(client: httpx.Client, request: bytes) -> bytes:
+    """Send what may be no sound request, and return all that comes until the end."""
+    with connected(client) as line:
+        answer = b""
+        with suppress(ConnectionError):  # of who does not wait for the rest
+            line.sendall(request)
+        with suppress(ConnectionError):
+            while piece := line.recv(10_000):
+                answer += piece
+        return answer
+
+
 def answer_to_a_beginning(client: httpx.Client, announced: int) -> bytes:
     """Announce a picture, send two bytes of it, and return all that comes until the end."""
-    with connected(client) as line:
-        line.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
-            b"Content-Length: %d\r\n\r\n12" % announced
-        )
-        answer = b""
-        while piece := line.recv(10_000):
-            answer += piece
-    return answer
+    head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+    return answer_to(client, head + b"Content-Length: %d\r\n\r\n12" % announced)
 
 
 def test_who_sends_by_drops_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

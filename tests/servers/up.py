@@ -90,7 +90,12 @@ def run_digitflow(
 
 @contextmanager
 def running_up(
-    home: Path, project: Path, port: int, *, foreign: PrefectServer | None = None
+    home: Path,
+    project: Path,
+    port: int,
+    *,
+    foreign: PrefectServer | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Up]:
     """Run `digitflow up` while the context lasts, from another folder than the project's.
 
@@ -104,12 +109,15 @@ def running_up(
         For its server.
     foreign
         A server that runs already, to be used instead.
+    settings
+        More of its environment.
     """
     environment = {**environment_of(home, port), "PYTHONPATH": str(project), "COLUMNS": "80"}
     server = foreign or PrefectServer(f"http://127.0.0.1:{port}", environment)
     alone = {name: text for name, text in environment.items() if name != "PREFECT_API_URL"}
     # Nor does anybody tell it to ask this machine without the proxy: that it has to know itself.
     alone["no_proxy"] = "corp.example"
+    alone |= settings or {}
     if foreign is None:
         command = [*DIGITFLOW, "up", "--port", str(port)]
     else:

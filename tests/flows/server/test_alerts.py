@@ -137,6 +137,9 @@ def test_made_again_there_are_no_more_and_the_new_address_is_used(
     assert kept
     assert "opensesame" not in json.dumps(kept)
     assert "secret@" not in json.dumps(kept)
+    # As the server itself has to: whoever may ask its API.
+    told = prefect_server.ask("/block_documents/filter", {**asked, "include_secrets": True})
+    assert "opensesame" in json.dumps(told)
 
 
 @pytest.mark.parametrize(
