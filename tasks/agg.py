@@ -22,6 +22,7 @@ __all__ = [
     "LinearSegmentedColormap",
     "MaxNLocator",
     "PercentFormatter",
+    "Rectangle",
     "TextPath",
     "FONT",
     "FONT_FILES",
@@ -51,6 +52,7 @@ with _without("MPLBACKEND") as _wanted:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontEntry, FontProperties, fontManager, get_font
+    from matplotlib.patches import Rectangle
     from matplotlib.textpath import TextPath
     from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 

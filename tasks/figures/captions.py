@@ -9,6 +9,8 @@ from digitflow.tasks.figures.style import TITLE_SIZE
 
 ELLIPSIS = "…"
 
+_ABOVE_TITLE = 0.06  # inches
+
 
 def drawable(text: object) -> str:
     """Return `text` with each character the font lacks written as its code point.
@@ -52,14 +54,23 @@ def width(text: str, points: float, *, bold: bool = False) -> float:
     return 1.1 * points * float(font.get_width_height()[0]) / 64 / 100 / 72
 
 
-def set_title(figure: Figure, *parts: str) -> float:
-    """Put the parts, dataset first, above the figure at its left edge, wrapped to its width.
+def set_title(figure: Figure, *parts: str) -> None:
+    """Put the parts, dataset first, above the figure at its left edge, wrapped to its width."""
+    lines = _title_lines(figure.get_figwidth(), parts)
+    # A layout puts the title at its height, and leaves room for it, where it is given none.
+    placed = not figure.get_constrained_layout()
+    y = 1 - _ABOVE_TITLE / figure.get_figheight() if placed else None
+    said = "\n".join(lines)
+    figure.suptitle(said, x=0.01, y=y, ha="left", fontsize=TITLE_SIZE, fontweight="bold")
 
-    Returns the height it takes, in inches.
-    """
-    lines = _wrap(" · ".join(drawable(part) for part in parts), figure.get_figwidth() - 0.2)
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TITLE_SIZE, fontweight="bold")
-    return len(lines) * 1.2 * TITLE_SIZE / 72
+
+def title_height(inches: float, *parts: str) -> float:
+    """Return how high the title of a figure that is so wide comes to be, in inches."""
+    return _ABOVE_TITLE + len(_title_lines(inches, parts)) * 1.2 * TITLE_SIZE / 72
+
+
+def _title_lines(inches: float, parts: tuple[str, ...]) -> list[str]:
+    return _wrap(" · ".join(drawable(part) for part in parts), inches - 0.2)
 
 
 def _wrap(text: str, inches: float) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Axes, Figure, LinearSegmentedColormap, PercentFormatter
-from digitflow.tasks.figures.captions import set_title, shorten, width
+from digitflow.tasks.figures.captions import set_title, shorten, title_height, width
 from digitflow.tasks.figures.style import (
     FULL_WIDTH,
     GRID,
@@ -84,17 +84,13 @@ def confusion_figure(confusion: pd.DataFrame, *, dataset: str, accuracy: float) 
     list_height = (2 + math.ceil(len(listing) / 2)) * _LINE if listing else 0.0
 
     # Placed by hand, in inches: cells must be square, and as large as the width allows.
-    figure = Figure(figsize=(min(FULL_WIDTH, max(7.0, left + side + _SCALE)), 1.0))
+    full = min(FULL_WIDTH, max(7.0, left + side + _SCALE))
+    said = f"accuracy {100 * accuracy:.2f} % of {counts.sum():,} test images"
+    title = (dataset, "confusion matrix", said)
+    height = 0.24 + title_height(full, *title) + side + below + list_height
+    figure = Figure(figsize=(full, height))
     figure.set_layout_engine("none")
-    title = set_title(
-        figure,
-        dataset,
-        "confusion matrix",
-        f"accuracy {100 * accuracy:.2f} % of {counts.sum():,} test images",
-    )
-    height = 0.3 + title + side + below + list_height
-    figure.set_figheight(height)
-    full = figure.get_figwidth()
+    set_title(figure, *title)
     bottom = (below + list_height) / height
     axes = figure.add_axes((left / full, bottom, side / full, side / height))
     scale = figure.add_axes(((left + side + 0.15) / full, bottom, 0.16 / full, side / height))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Figure
-from digitflow.tasks.figures.captions import fit, set_title
-from digitflow.tasks.figures.style import FULL_WIDTH, HIGHLIGHT, look
-from digitflow.tasks.figures.tiles import Pixels, brightness, check_images, show_tile
+from digitflow.tasks.figures.captions import fit
+from digitflow.tasks.figures.style import look
+from digitflow.tasks.figures.tiles import (
+    CAPTION_SIZE,
+    Pixels,
+    Tile,
+    check_images,
+    tile_width,
+    tiles_figure,
+)
 
 _COLUMNS = 8
-_TILE_WIDTH = FULL_WIDTH / _COLUMNS - 0.12
-_CAPTION_SIZE = 9.5
 _NAME_SIZE = 7.0
 
 # Below this probability a picture is framed, for people to look at, as what is unsure is.
@@ -93,7 +97,7 @@ def contact_sheet_figure(
         If there is no picture, the lengths differ, or a pixel is not finite.
     """
     check_images(images, dimensions=3)
-    count, height, width = images.shape
+    count = len(images)
     unsure = [False] * count if unsure is None else unsure
     if not count == len(labels) == len(probabilities) == len(names) == len(unsure) or not count:
         message = (
@@ -102,22 +106,21 @@ def contact_sheet_figure(
             f"probabilities, {len(names)} names."
         )
         raise ValueError(message)
-    rows = math.ceil(count / _COLUMNS)
-    tile = min(2.0, max(0.5, _TILE_WIDTH * height / width))
-    figure = Figure(figsize=(FULL_WIDTH, 0.5 + rows * (tile + 0.62)))
-    set_title(figure, title, _summary(count, total))
-    limits = brightness(images)
-    tiles = zip(images, labels, probabilities, names, unsure, strict=True)
-    for place, (image, label, probability, name, in_doubt) in enumerate(tiles, start=1):
-        axes = figure.add_subplot(rows, _COLUMNS, place)
-        surely = "unsure" if in_doubt else f"{probability * 100:.1f} %"
-        above = f"{fit(label, _TILE_WIDTH, _CAPTION_SIZE)}\n{surely}"
-        show_tile(axes, image, limits, above)
-        axes.set_xlabel(fit(name, _TILE_WIDTH, _NAME_SIZE), fontsize=_NAME_SIZE)
-        if in_doubt or probability < UNSURE:
-            for spine in axes.spines.values():
-                spine.set(color=HIGHLIGHT, linewidth=2.5)
-    return figure
+    room = tile_width(_COLUMNS)
+    tiles = [
+        Tile(
+            image,
+            f"{fit(label, room, CAPTION_SIZE)}\n"
+            + ("unsure" if in_doubt else f"{probability * 100:.1f} %"),
+            fit(name, room, _NAME_SIZE),
+            in_doubt or probability < UNSURE,
+        )
+        for image, label, probability, name, in_doubt in zip(
+            images, labels, probabilities, names, unsure, strict=True
+        )
+    ]
+    which = _summary(count, total)
+    return tiles_figure(tiles, title, which, columns=_COLUMNS, tallest=2.0, small=_NAME_SIZE)
 
 
 def _summary(count: int, total: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitflow.tasks.agg import Figure
-from digitflow.tasks.figures.captions import fit, set_title
-from digitflow.tasks.figures.style import FULL_WIDTH, look
+from digitflow.tasks.figures.captions import fit
+from digitflow.tasks.figures.style import look
 from digitflow.tasks.figures.tiles import (
     CAPTION_SIZE,
-    COLUMNS,
-    TILE_WIDTH,
     Pixels,
-    brightness,
+    Tile,
     check_images,
-    show_tile,
+    tile_width,
+    tiles_figure,
 )
+
+_COLUMNS = 5
 
 
 def choose_gallery(images_flat: NDArray[Any], *, size: int, seed: int) -> NDArray[np.int64]:
@@ -90,17 +90,13 @@ def gallery_figure(
             f"{len(images)} images, {len(labels)} labels, {len(numbers)} indices."
         )
         raise ValueError(message)
-    count, height, width = images.shape
-    rows = math.ceil(count / COLUMNS)
-    tile = min(3.4, max(0.8, 1.65 * height / width))
-    figure = Figure(figsize=(FULL_WIDTH, 0.45 + rows * (tile + 0.5)))
-    set_title(figure, dataset, f"{count} random training image{'s' if count > 1 else ''}")
-    limits = brightness(images)
-    for place, (image, label, number) in enumerate(zip(images, labels, numbers, strict=True)):
-        axes = figure.add_subplot(rows, COLUMNS, place + 1)
-        above = fit(f"labelled {label}", TILE_WIDTH, CAPTION_SIZE)
-        show_tile(axes, image, limits, above, f"index {number:,}")
-    return figure
+    room = tile_width(_COLUMNS)
+    tiles = [
+        Tile(image, fit(f"labelled {label}", room, CAPTION_SIZE), f"index {number:,}")
+        for image, label, number in zip(images, labels, numbers, strict=True)
+    ]
+    which = f"{len(tiles)} random training image{'s' if len(tiles) > 1 else ''}"
+    return tiles_figure(tiles, dataset, which, columns=_COLUMNS, tallest=3.4)
 
 
 @look()
@@ -124,8 +120,5 @@ def image_figure(image: Pixels, label: object, *, number: int, dataset: str) -> 
         If `image` is not two-dimensional, is empty or holds a value that is not finite.
     """
     check_images(image, dimensions=2)
-    height, width = image.shape
-    figure = Figure(figsize=(5.0, min(8.0, max(0.8, 4.8 * height / width)) + 0.4))
-    set_title(figure, dataset, f"training image {number:,}", f"labelled {label}")
-    show_tile(figure.add_subplot(), image, brightness(image))
-    return figure
+    title = (dataset, f"training image {number:,}", f"labelled {label}")
+    return tiles_figure([Tile(image)], *title, columns=1, tallest=8.0, figure_width=5.0)

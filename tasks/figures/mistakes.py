@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,14 @@ from digitflow.tasks.figures.captions import drawable, fit, set_title, width
 from digitflow.tasks.figures.style import FULL_WIDTH, MUTED, look
 from digitflow.tasks.figures.tiles import (
     CAPTION_SIZE,
-    COLUMNS,
-    TILE_WIDTH,
     Pixels,
-    brightness,
+    Tile,
     check_images,
-    show_tile,
+    tile_width,
+    tiles_figure,
 )
+
+_COLUMNS = 5
 
 ClassIds = NDArray[np.integer[Any]]
 
@@ -75,32 +75,28 @@ def mistakes_figure(
         return _no_mistakes(len(images), dataset)
 
     shown = ranked[:count]
-    tiles = np.asarray(images[shown])
-    check_images(tiles, dimensions=3)
-    _, height, width = tiles.shape
-    rows = math.ceil(shown.size / COLUMNS)
-    tile = min(3.4, max(0.8, 1.5 * height / width))
-    figure = Figure(figsize=(FULL_WIDTH, 0.5 + rows * (tile + 0.75)))
-    set_title(figure, dataset, _summary(shown.size, ranked.size, len(images)))
-    limits = brightness(tiles)
+    pixels = np.asarray(images[shown])
+    check_images(pixels, dimensions=3)
     names = [drawable(name) for name in class_names]
     captions = _captions([(names[labels[i]], names[predicted[i]]) for i in shown])
-    for place, index in enumerate(shown):
-        axes = figure.add_subplot(rows, COLUMNS, place + 1)
-        below = f"index {index:,} · loss {losses[index]:.2f}"
-        show_tile(axes, tiles[place], limits, captions[place], below)
-    return figure
+    tiles = [
+        Tile(image, above, f"index {index:,} · loss {losses[index]:.2f}")
+        for image, above, index in zip(pixels, captions, shown, strict=True)
+    ]
+    which = _summary(shown.size, ranked.size, len(images))
+    return tiles_figure(tiles, dataset, which, columns=_COLUMNS, tallest=3.4)
 
 
 def _captions(pairs: list[tuple[str, str]]) -> list[str]:
     """Say what was taken for what, alike for every pair: as wordy as the tiles have room for."""
+    room = tile_width(_COLUMNS)
     for between in (" → predicted ", "\n→ predicted ", "\n→ "):
         captions = [f"true {true}{between}{guess}" for true, guess in pairs]
         lines = [line for caption in captions for line in caption.split("\n")]
-        if all(width(line, CAPTION_SIZE) <= TILE_WIDTH for line in lines):
+        if all(width(line, CAPTION_SIZE) <= room for line in lines):
             return captions
     return [
-        "\n".join(fit(line, TILE_WIDTH, CAPTION_SIZE) for line in (f"true {true}", f"→ {guess}"))
+        "\n".join(fit(line, room, CAPTION_SIZE) for line in (f"true {true}", f"→ {guess}"))
         for true, guess in pairs
     ]
 

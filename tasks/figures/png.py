@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from digitflow.tasks.agg import Figure, FigureCanvasAgg
-from digitflow.tasks.figures.style import look
+from digitflow.tasks.figures.style import DOTS, look
 
 # A report holds half a dozen figures, and Prefect stores and sends it whole.
 COMPACT = 80_000  # bytes
@@ -18,7 +18,7 @@ COMPACT = 80_000  # bytes
 _PALETTE_SIZES = (256, 64, 32)
 
 
-def to_png(figure: Figure, *, dpi: int = 110) -> bytes:
+def to_png(figure: Figure, *, dpi: int = DOTS) -> bytes:
     """Draw a figure as a PNG file.
 
     The same figure gives the same bytes: no date, no software version, one look, bundled fonts.
@@ -36,7 +36,7 @@ def to_png(figure: Figure, *, dpi: int = 110) -> bytes:
         If `dpi` is not positive.
     """
     if dpi < 1:
-        message = f"dpi must be at least 1 dot per inch: found {dpi}. A good value is 110."
+        message = f"dpi must be at least 1 dot per inch: found {dpi}. A good value is {DOTS}."
         raise ValueError(message)
     with look():
         figure.set_dpi(dpi)
@@ -77,7 +77,7 @@ def encode_png(pixels: NDArray[np.uint8], dpi: int) -> bytes:
         image = Image.fromarray(indices.reshape(pixels.shape[:2]))
         image.putpalette(palette.tobytes())
         stream = BytesIO()
-        image.save(stream, format="PNG", optimize=True, dpi=(dpi, dpi))
+        image.save(stream, format="PNG", compress_level=6, dpi=(dpi, dpi))
         png = stream.getvalue()
         if len(png) <= COMPACT:
             break

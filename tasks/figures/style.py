@@ -18,9 +18,10 @@ INK = "#222222"
 MUTED = "#595959"
 GRID = "#D9D9D9"
 
-# At the default of 110 dots per inch, 9 inches are 990 pixels: what a report in the Prefect UI
-# shows without scaling it down.
+# Inches, and dots in each unless a run asks for others: 990 pixels are what a report in the
+# Prefect UI shows without scaling it down.
 FULL_WIDTH = 9.0
+DOTS = 110
 
 # Points. At 110 dpi, 6.5 points are 10 pixels: smaller digits cannot be read at 100 %.
 TITLE_SIZE = 12.0

@@ -1,7 +1,10 @@
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from digitflow.tasks.figures.style import look
@@ -19,6 +22,26 @@ def built():
         return figure
 
     return build
+
+
+class DrawnTile(NamedTuple):
+    image: AxesImage
+    above: str
+    below: str
+    frame: Rectangle
+
+
+@pytest.fixture
+def tiles():
+    """Return what a figure shows, a picture each with its captions and frame."""
+
+    def find(figure):
+        (axes,) = figure.axes
+        said = [text.get_text() for text in axes.texts]
+        found = zip(axes.images, said[::2], said[1::2], axes.patches, strict=True)
+        return [DrawnTile(*each) for each in found]
+
+    return find
 
 
 @pytest.fixture

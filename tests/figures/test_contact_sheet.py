@@ -55,17 +55,17 @@ def test_long_names_fit(built, inside):
     inside(built(contact_sheet_figure, *positional, **given))
 
 
-def test_the_unsure_are_framed(built):
+def test_the_unsure_are_framed(built, tiles):
     positional, given = sheet(2, probabilities=[UNSURE - 0.01, UNSURE])
     figure = built(contact_sheet_figure, *positional, **given)
-    widths = [axes.spines["left"].get_linewidth() for axes in figure.axes]
+    widths = [tile.frame.get_linewidth() for tile in tiles(figure)]
     assert widths[0] > 2 > widths[1]
 
 
-def test_what_is_unsure_is_framed_and_says_so(built, texts):
+def test_what_is_unsure_is_framed_and_says_so(built, texts, tiles):
     positional, given = sheet(2, probabilities=[0.99, 0.99], unsure=[True, False])
     figure = built(contact_sheet_figure, *positional, **given)
-    widths = [axes.spines["left"].get_linewidth() for axes in figure.axes]
+    widths = [tile.frame.get_linewidth() for tile in tiles(figure)]
     assert widths[0] > 2 > widths[1]
     assert "0\nunsure" in texts(figure)
     assert "1\n99.0 %" in texts(figure)

@@ -1,7 +1,9 @@
 import gzip
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from digitflow.tasks.figures.gallery import choose_gallery, gallery_figure
 from digitflow.tasks.figures.png import to_png
@@ -45,13 +47,13 @@ def test_no_more_images_than_there_are(size):
         choose_gallery(np.zeros((5, 4)), size=size, seed=0)
 
 
-def test_each_image_has_its_label_and_index(built, texts, inside, images):
+def test_each_image_has_its_label_and_index(built, texts, tiles, inside, images):
     figure = built(gallery_figure, images(5), [3, 8, 9, 6, 5], TUTORIAL_IMAGES, dataset="MNIST")
     said = texts(figure)
     assert "MNIST · 5 random training images" in said
-    for axes, label, index in zip(figure.axes, [3, 8, 9, 6, 5], TUTORIAL_IMAGES, strict=True):
-        assert axes.get_title() == f"labelled {label}"
-        assert axes.get_xlabel() == f"index {index:,}"
+    for tile, label, index in zip(tiles(figure), [3, 8, 9, 6, 5], TUTORIAL_IMAGES, strict=True):
+        assert tile.above == f"labelled {label}"
+        assert tile.below == f"index {index:,}"
     inside(figure)
 
 
@@ -64,11 +66,11 @@ def test_a_compact_png_of_the_same_bytes(png_size, images):
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (28, 28)), (3, (16, 64)), (12, (64, 16))])
-def test_any_number_shape_and_length_of_names(count, shape, built, texts, inside, images):
+def test_any_number_shape_and_length_of_names(count, shape, built, texts, tiles, inside, images):
     names = [f"Ankle boot of the left foot, kind {i}" for i in range(count)]
     figure = built(gallery_figure, images(count, *shape), names, range(count), dataset="sample")
     inside(figure)
-    assert len(figure.axes) == count
+    assert len(tiles(figure)) == count
     assert any(text.startswith(f"sample · {count} random") for text in texts(figure))
 
 
@@ -77,3 +79,31 @@ def test_refuses_lengths_that_differ(images):
         to_png(gallery_figure(images(3), [1, 2], [0, 1, 2], dataset="sample"), dpi=110)
     with pytest.raises(ValueError, match="at least one image"):
         to_png(gallery_figure(images(0), [], [], dataset="sample"), dpi=110)
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (28, 28)), (100, (28, 28)), (7, (9, 50))])
+def test_nothing_lies_over_another(count, shape, built, tiles, images):
+    figure = built(gallery_figure, images(count, *shape), range(count), range(count), dataset="s")
+    # The axes span the figure, so that a dot of theirs is one of the picture's.
+    boxes = [tile.frame.get_window_extent() for tile in tiles(figure)]
+    boxes += [text.get_window_extent() for text in figure.axes[0].texts]
+    boxes += [title.get_window_extent() for title in figure.texts]
+    width, height = figure.bbox.size
+    for place, one in enumerate(boxes):
+        assert -1 <= one.x0 < one.x1 <= width + 1
+        assert -1 <= one.y0 < one.y1 <= height + 1
+        for other in boxes[:place]:
+            across = min(one.x1, other.x1) - max(one.x0, other.x0)
+            assert across <= 1 or min(one.y1, other.y1) - max(one.y0, other.y0) <= 3
+
+
+def test_a_pixel_of_an_image_is_a_square_of_dots(images):
+    image = np.zeros((1, 4, 4), dtype=np.uint8)
+    image[0, ::2, ::2] = image[0, 1::2, 1::2] = 255
+    png = to_png(gallery_figure(image, ["a"], [0], dataset="s"))
+    with Image.open(BytesIO(png)) as opened:
+        dots = np.asarray(opened.convert("L")).astype(int)
+    # In the middle of the tile: where squares meet, black stands beside white.
+    row = dots[150, 20:180]
+    assert set(np.unique(row)) <= {0, 255}
+    assert (np.diff(row) != 0).sum() == 3

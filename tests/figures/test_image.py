@@ -27,10 +27,10 @@ def test_a_compact_png_of_the_same_bytes(png_size, images):
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (20, 90), (90, 20), (1, 1), (300, 200)])
-def test_any_height_and_width(shape, built, inside, images):
+def test_any_height_and_width(shape, built, tiles, inside, images):
     figure = built(image_figure, images(1, *shape)[0], 0, number=1, dataset="sample")
     inside(figure)
-    box = figure.axes[0].get_window_extent()
+    box = tiles(figure)[0].image.get_window_extent()
     assert box.height / box.width == pytest.approx(shape[0] / shape[1], rel=0.02)
     assert min(box.width, box.height) > 50
     assert 100 < figure.bbox.height < 1000

@@ -33,16 +33,16 @@ def build(built, images, *, count=15, names=DIGITS, n=6, shape=(28, 28)):
     )  # fmt: skip
 
 
-def test_each_says_true_predicted_index_and_loss(built, texts, inside, images):
+def test_each_says_true_predicted_index_and_loss(built, texts, tiles, inside, images):
     figure = build(built, images)
-    assert [axes.get_title() for axes in figure.axes] == [
+    assert [tile.above for tile in tiles(figure)] == [
         "true 7 → predicted 1",
         "true 9 → predicted 4",
         "true 4 → predicted 9",
         "true 2 → predicted 3",
     ]
-    assert figure.axes[0].get_xlabel() == "index 2 · loss 2.25"
-    shown = [axes.images[0].get_array() for axes in figure.axes]
+    assert tiles(figure)[0].below == "index 2 · loss 2.25"
+    shown = [tile.image.get_array() for tile in tiles(figure)]
     for image, index in zip(shown, [2, 5, 0, 3], strict=True):
         assert (np.asarray(image) == images(6)[index]).all()
     assert "MNIST · 4 mistakes among 6 test images, worst first" in texts(figure)
@@ -54,10 +54,10 @@ def test_each_says_true_predicted_index_and_loss(built, texts, inside, images):
     (1, "MNIST · the worst of 4 mistakes among 6 test images"),
     (4, "MNIST · 4 mistakes among 6 test images, worst first"),
 ])  # fmt: skip
-def test_the_title_tells_how_many_are_shown(count, title, built, texts, inside, images):
+def test_the_title_tells_how_many_are_shown(count, title, built, texts, tiles, inside, images):
     figure = build(built, images, count=count)
     assert title in texts(figure)
-    assert len(figure.axes) == count
+    assert len(tiles(figure)) == count
     inside(figure)
 
 
@@ -80,12 +80,13 @@ def test_no_mistake(built, texts, inside, images, png_size):
 
 @pytest.mark.parametrize("shape", [(12, 60), (60, 12), (28, 28)])
 @pytest.mark.parametrize("name", ["boot", "Ankle boot", "a dollar$ name_ much longer than a tile"])
-def test_long_names_and_other_shapes_stay_legible(shape, name, built, inside, images):
+def test_long_names_and_other_shapes_stay_legible(shape, name, built, tiles, inside, images):
     figure = build(built, images, names=[f"{name} {i}" for i in range(10)], shape=shape)
     inside(figure)
-    for axes in figure.axes:
-        assert "true" in axes.get_title()
-        assert "→" in axes.get_title()
+    assert len(tiles(figure)) == 4
+    for tile in tiles(figure):
+        assert "true" in tile.above
+        assert "→" in tile.above
 
 
 def test_a_compact_png_of_the_same_bytes(png_size, images):
