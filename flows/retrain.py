@@ -71,7 +71,7 @@ def _retrain(
     source: SourceAnswer | None = None
     name = model or ""
     try:
-        question = _asked(cache)
+        question = cache.models.state().asked_by(flow_run.id) if flow_run.id else None
         if question is not None:  # this run has been suspended since, or killed
             return _answered(cache, question)
         spec = options.spec()
@@ -99,7 +99,7 @@ def _retrain(
     # Once more: whatever is wrong with the folder, the decision is made and has been told.
     write_results(cache, replace(summary, decision=verdict.markdown))
     # Only a deployment's run can wait; any other ends, and its question stays open.
-    question = _asked(cache) if deployment.id else None
+    question = verdict.question if deployment.id else None
     tags = [verdict.word.lower()] if question is None else []
     show(summary.name, spec.dataset.name, spec.preset, summary.metrics, tags)
     if question is not None:
@@ -109,15 +109,11 @@ def _retrain(
     return verdict
 
 
-def _asked(cache: Store) -> LedgerEntry | None:
-    return cache.models.state().asked_by(flow_run.id) if flow_run.id else None
-
-
 def _answered(cache: Store, question: LedgerEntry) -> Verdict:
+    version = cache.models.state().versions[question.version]
     verdict = _with_trend(cache, wait_for_answer(cache, question), question.model)
     tell(cache)
     publish_decision(verdict.headline, verdict.markdown)
-    version = cache.models.state().versions[question.version]
     name = str(question.details["run"])
     show(name, version.dataset, version.preset, version.metrics, [verdict.word.lower()])
     skip_what_was_missed()

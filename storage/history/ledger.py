@@ -7,7 +7,7 @@ Layout below the root of the place that all machines of a store see::
 
     ledger/00000001.json         the entries
     ledger-copies/00000001.json  a copy of each
-    ledger-head.json             how many there are at least
+    ledger-head.json             how many there are at least, and which are known to be lost
     ledger-told.json             how many of them others have been told of
 
 A machine that shares a store keeps one copy more, ``ledger-mirror/``, from which it reads. An entry
@@ -23,7 +23,7 @@ import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -79,6 +79,15 @@ class Link(Document):
 L = TypeVar("L", bound=Link)
 
 
+@dataclass(frozen=True)
+class _Head:
+    """Of which entry it is known that there was one, its digest, and which have stand-ins."""
+
+    order: int
+    digest: str
+    lost: list[int] = field(default_factory=list)
+
+
 def entries(of: type[L], folder: str = "ledger") -> Kind[L]:
     """Return the kind of document that a ledger's entries are."""
     return Kind(
@@ -130,6 +139,7 @@ class Ledger(Generic[L]):
         self._known: list[L] = []
         self._files: dict[str, Entry] = {}  # what the entries that are known were read from
         self._unrecorded: list[L] = []
+        self._lost: list[int] = []  # as the head had it at the last look at the whole ledger
         self._can_create: bool | None = None if there is not None else True
 
     def __str__(self) -> str:
@@ -139,9 +149,9 @@ class Ledger(Generic[L]):
     def read(self, *, whole: bool = False) -> list[L]:
         """Return all entries in order, stand-ins for lost ones included; heal what can be healed.
 
-        The first time all of them are looked at, and wherever something is not as it ought to be,
-        and if the `whole` ledger is asked for. Otherwise it is enough that the last that is known
-        is as it was: what has come since follows it.
+        The first time all of them are looked at, and wherever something is not as it ought to be
+        or is known to be lost since, and if the `whole` ledger is asked for. Otherwise it is enough
+        that the last that is known is as it was: what has come since follows it.
 
         Raises
         ------
@@ -154,17 +164,20 @@ class Ledger(Generic[L]):
         self._known = (None if whole else self._continued(head)) or self._whole(head)
         return list(self._known)
 
-    def _continued(self, head: tuple[int, str] | None) -> list[L] | None:
+    def _continued(self, head: _Head | None) -> list[L] | None:
         """Return all entries if what follows those that are known is sound; else None."""
         if not self._known or self._unrecorded or (head is None and not self.is_read_only):
             return None
+        if head is not None and head.lost != self._lost:
+            return None  # somebody has found one of those that are known to be lost, or found it
         last = len(self._known)
         found = self.documents.since(_name(last))
         chain = self._follow(found, last - 1) if _name(last) in found else None
         return chain if chain is not None and (not head or self._holds(chain, head)) else None
 
-    def _whole(self, head: tuple[int, str] | None) -> list[L]:
+    def _whole(self, head: _Head | None) -> list[L]:
         """Return all entries, after a look at every file of each."""
+        self._lost = [] if head is None else head.lost
         copies = {} if self.is_read_only else self._copies.entries()
         mirrored = {} if self._mirror is None else self._mirror.entries()
         found = self.documents.entries()
@@ -184,7 +197,7 @@ class Ledger(Generic[L]):
         else:
             self._files = {}
             last = max((int(name) for name in (*found, *copies, *mirrored)), default=0)
-            chain = self._mend(max(last, head[0] if head else 0), head)
+            chain = self._mend(max(last, head.order if head else 0), head)
         return chain
 
     def append(self, decide: Callable[[list[L]], Callable[[int, str], L] | None]) -> L | None:
@@ -323,11 +336,11 @@ class Ledger(Generic[L]):
             self._put_back(self._mirror, entry)
         return entry
 
-    def _mend(self, count: int, head: tuple[int, str] | None) -> list[L]:
+    def _mend(self, count: int, head: _Head | None) -> list[L]:
         """Find each entry wherever it is sound, put it back elsewhere, and name what is lost."""
         found = {order: self._sound(order) for order in self._orders(count)}
         last = max((order for order, each in found.items() if each), default=0)
-        last = max(last, head[0] if head else 0)
+        last = max(last, head.order if head else 0)
         there = {*self.documents.entries(), *self._copies.entries()}
         while _name(last + 1) in there:  # damaged at the end, where nothing says what it was
             last += 1
@@ -338,7 +351,7 @@ class Ledger(Generic[L]):
             )
             raise LedgerError(message)
         # From the last to the first: each says what the one before it was.
-        expected = head[1] if head is not None and head[0] == last else None
+        expected = head.digest if head is not None and head.order == last else None
         chosen: dict[int, L | None] = {}
         due: dict[int, str | None] = {}
         for order in range(last, 0, -1):
@@ -482,8 +495,9 @@ class Ledger(Generic[L]):
         self._put_back(self._copies, entry)
         if self._mirror is not None:
             self._put_back(self._mirror, entry)
+        self._lost = [each.order for each in self._known if each.stands_for]
         try:
-            body = {"entries": entry.order, "digest": entry.digest}
+            body = {"entries": entry.order, "digest": entry.digest, "lost": self._lost}
             self._home.write(_HEAD, checksummed(body))
         except (OSError, StorageError) as error:  # the entry is made all the same
             _log.warning("%s/%s is not written: %s", self._home, _HEAD, error)
@@ -496,21 +510,20 @@ class Ledger(Generic[L]):
             return False
         return True
 
-    def _read_head(self) -> tuple[int, str] | None:
-        """Return of which entry it is known that there was one, and its digest."""
+    def _read_head(self) -> _Head | None:
         if self.is_read_only:
             return None
         try:
             body: dict[str, Any] = verified(self._home.read(_HEAD))
-            order, digest = int(body["entries"]), str(body["digest"])
+            lost = [int(each) for each in body.get("lost", ())]
+            return _Head(int(body["entries"]), str(body["digest"]), lost)
         except (OSError, TooLargeError, RecordDamagedError, KeyError, ValueError, TypeError):
             return None
-        return order, digest
 
     @staticmethod
-    def _holds(chain: list[L], head: tuple[int, str]) -> bool:
-        order, digest = head
-        return order <= len(chain) and (order == 0 or chain[order - 1].digest == digest)
+    def _holds(chain: list[L], head: _Head) -> bool:
+        count = head.order
+        return count <= len(chain) and (count == 0 or chain[count - 1].digest == head.digest)
 
 
 def _name(order: int) -> str:

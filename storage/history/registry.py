@@ -147,9 +147,12 @@ class ModelStore:
         ------
         UnknownNameError
             If there is no such version, or several, or the model has no champion.
+        LedgerError
+            If it is a model, and it is not certain which version is its champion.
         """
         state = self.state()
         if text in state.standings:
+            self.check_certain(state)
             return self._champion(state, text)
         if number := re.fullmatch(r"v?(\d{1,9})", text):
             return self._numbered(state, int(number[1]))

@@ -100,11 +100,11 @@ def promote_or_reject(
         data=found.data,
         standing=standing,
         notices=ruling.notices,
-        is_asked=ruling.is_asked,
+        is_asked=ruling.question is not None,
     )
     if ruling.word != found.word:
         text = f"# {ruling.headline}\n\n{text.partition(chr(10))[2].lstrip()}"
-    return Verdict(ruling.word, ruling.headline, text)
+    return Verdict(ruling.word, ruling.headline, text, ruling.question)
 
 
 def publish_decision(headline: str, markdown: str) -> None:

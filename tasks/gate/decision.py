@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from digitflow.storage.history.models import ModelVersion
+from digitflow.storage.history.models import LedgerEntry, ModelVersion
 from digitflow.tasks.data.download.source_check import SourceAnswer
 from digitflow.tasks.gate.data import DataCheck
 from digitflow.tasks.gate.rules import Check, Decision, Rules
@@ -15,11 +15,15 @@ from digitflow.tasks.reporting.render import render
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a retraining ended: in a word for the run's state, in a sentence, and at length."""
+    """How a retraining ended: in a word for the run's state, in a sentence, and at length.
+
+    And what a person is asked with it; None if nobody is.
+    """
 
     word: Literal["Promoted", "Rejected", "Held", "Unchanged", "Unconfirmed"]
     headline: str
     markdown: str
+    question: LedgerEntry | None = None
 
 
 def decision_headline(

@@ -19,6 +19,7 @@ from prefect.events import Event
 from prefect.exceptions import PrefectException
 from pydantic import ValidationError
 
+from digitflow.storage.errors import StorageError
 from digitflow.storage.history.models import LedgerEntry, State
 from digitflow.storage.store import Store
 from digitflow.storage.visible import visible_values
@@ -41,11 +42,16 @@ _AT_ONCE = 50
 def tell(cache: Store) -> int:
     """Send the events of all entries that have not been told yet; return how many there were.
 
-    Where no server takes them, they are left for the next time, with a warning.
+    Where the ledger does not answer, or no server takes them, they are left for the next time,
+    with a warning.
     """
-    state = cache.models.state()
-    chain = cache.models.ledger.read()
-    told = cache.models.told()
+    try:
+        state = cache.models.state()
+        chain = cache.models.ledger.read()
+        told = cache.models.told()
+    except StorageError as error:  # what is to be told has been decided all the same
+        _log.warning("Events are left for the next time: %s", error)
+        return 0
     events = [event for entry in chain[told:] if (event := _event(entry, state)) is not None]
     try:
         with get_client(sync_client=True) as client:

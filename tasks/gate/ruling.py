@@ -41,8 +41,8 @@ class Ruling:
         What people have said of the named model.
     found
         The comparison; None where there was nothing to compare.
-    is_asked
-        Whether a person is asked for the verdict.
+    question
+        What a person is asked; None if nobody is.
     """
 
     word: Literal["Promoted", "Rejected", "Held", "Unchanged"]
@@ -50,7 +50,7 @@ class Ruling:
     champion: ModelVersion | None
     notices: list[str]
     found: Comparison | None = None
-    is_asked: bool = False
+    question: LedgerEntry | None = None
 
 
 def rule(
@@ -162,9 +162,10 @@ def rule(
         except (MovedMeanwhileError, VerdictError) as error:
             log.warning("Judging once more: %s", error)
         else:
-            # Asked now: a question is among what is said.
+            # As it is after this entry, and before any other: a question is among what is said.
             said = state.said_of(model)
-            return Ruling(word, headline, champion, said, found, is_asked)
+            question = state.question(challenger, model)
+            return Ruling(word, headline, champion, said, found, question)
 
 
 def _mend(cache: Store, champion: ModelVersion, log: Log) -> None:

@@ -65,6 +65,8 @@ class Model:
         UnknownNameError
             If there is no such version, or no champion, or several models have one; says what to
             do about it.
+        LedgerError
+            If it is not certain which version is the champion.
 
         Examples
         --------
@@ -77,7 +79,7 @@ class Model:
         cache = store or Store()
         if version is not None:
             return cls(cache.models.find(str(version)), cache)
-        champion = cache.models.champion()
+        champion = cls._certain(cache)
         if champion is not None:
             return cls(champion, cache)
         newest = max((model.version for model in cache.models.oldest_first()), default=None)
@@ -107,16 +109,24 @@ class Model:
         ------
         UnknownNameError
             If that model has no champion, or none is named and several models have one.
+        LedgerError
+            If it is not certain which version is the champion, also where that has come to light
+            since it was asked before.
         """
         if not model:
             return cls.load(store=store)
         cache = store or Store()
-        found = cache.models.champion(model)
+        found = cls._certain(cache, model)
         if found is None:
             known = ", ".join(cache.models.state().with_champions()) or "none yet"
             message = f"expected the name of a model with a champion ({known}), found {model!r}"
             raise UnknownNameError(message)
         return cls(found, cache)
+
+    @staticmethod
+    def _certain(cache: Store, model: str = "") -> ModelVersion | None:
+        cache.models.check_certain(cache.models.state())
+        return cache.models.champion(model)
 
     @property
     def named(self) -> str:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from digitflow.flows.retrain import retrain
 from digitflow.storage.errors import LedgerError
+from digitflow.storage.history.ledger import Ledger
 from digitflow.storage.store import Store
 from digitflow.tasks.data.datasets.sources import DATASETS, from_directory
 from digitflow.tasks.data.idx import arrays as idx
 from digitflow.tasks.data.sample import write_sample
+from digitflow.tasks.gate.ruling import Ruling, rule
 from digitflow.tasks.gate.source import ask_source
 from tests.faults.http_mirror import serving
 from tests.mnist import has_mnist, mnist_folder
@@ -252,18 +254,25 @@ def test_new_test_images_are_shown_to_the_champion_too(run: Retrain, tmp_path: P
 
 
 def test_a_ledger_that_stops_answering_leaves_a_decision_published(
-    run: Retrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Retrain, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         message = "the ledger does not answer"
         raise LedgerError(message)
 
-    monkeypatch.setattr("digitflow.flows.retrain.with_trend", refused)
+    def ruled_last(*given: Any, **named: Any) -> Ruling:
+        ruling = rule(*given, **named)
+        patch.setattr(Ledger, "read", refused)
+        return ruling
+
     data = write_dataset(tmp_path / "days", training=300, test=200)
-    night = run(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("digitflow.tasks.gate.decide.rule", ruled_last)
+        night = run(data)
     assert (night.state, champion()) == ("Promoted", 1)
     assert night.decision.startswith("# Version 1 is the champion")
     assert "does not show the last verdicts: the ledger does not answer" in caplog.text
+    assert "Events are left for the next time: the ledger does not answer" in caplog.text
 
 
 def test_a_source_that_cannot_be_asked_is_no_unchanged(

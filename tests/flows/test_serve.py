@@ -24,6 +24,7 @@ from PIL import Image, PngImagePlugin
 from digitflow.flows import serve as serving
 from digitflow.flows.cli.app import main
 from digitflow.flows.serve import Impatient, application
+from digitflow.storage.errors import LedgerError
 from digitflow.storage.formats.artifacts import Artifact
 from digitflow.storage.store import Store
 from digitflow.tasks.prediction.model import Model
@@ -120,6 +121,27 @@ def test_the_next_champion_is_served_from_the_next_request_on(
     assert client.get("/health").json() == {"status": "ok", "model": 2, "dataset": "MNIST"}
     answer = client.post("/predict", content=picture(), headers=PNG).json()
     assert (answer["model"], answer["predictions"][0]["class"]) == (2, "wide")
+
+
+def test_where_an_entry_is_lost_nobody_is_taken_for_the_champion(
+    client: httpx.Client, store: Store
+) -> None:
+    """Also where it is another process that has found it to be lost."""
+    crown(store, weights_2=np.eye(2)[::-1])
+    assert client.get("/health").json()["model"] == 2
+    for folder in ("ledger", "ledger-copies"):
+        (store.root / folder / "00000002.json").unlink()
+    other = Store()
+    register(other, weights={**WEIGHTS, "weights_2": np.eye(2) / 2}, class_names=("tall", "wide"))
+    for found in (client.get("/health"), client.post("/predict", content=picture(), headers=PNG)):
+        assert found.status_code == 503
+        assert "entry 2 of " in found.json()["detail"]
+        assert "digitflow models promote VERSION" in found.json()["detail"]
+    for asked in (None, "mnist"):
+        with pytest.raises(LedgerError, match="entry 2 of .* lost"):
+            Model.load(asked)
+    other.models.promote(1, "the backup is lost")
+    assert client.get("/health").json()["model"] == 1
 
 
 def test_the_weights_of_one_champion_are_read_once(

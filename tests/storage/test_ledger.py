@@ -309,6 +309,22 @@ def test_what_is_lost_behind_the_last_that_is_known_is_seen(
     assert ours.state().lost == [*lost]
 
 
+@pytest.mark.parametrize("order", range(1, COUNT + 1))
+def test_what_somebody_else_records_as_lost_is_heard_at_the_next_look(
+    root: Path, order: int
+) -> None:
+    ours, theirs = opened(root), opened(root)
+    ours.state()
+    lose(root, order)
+    new = theirs.register(**fields("99" * 32)).version
+    assert ours.state().lost == [order]
+    with pytest.raises(LedgerError, match=f"entry {order} of .* lost"):
+        ours.promote(new, "passed the gate", by="a night")
+    theirs.promote(new, "the backup is lost")
+    assert ours.state().lost == []
+    assert ours.ledger.read() == opened(root).ledger.read()
+
+
 def test_what_a_listing_passed_over_is_read_all_the_same(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
