@@ -25,6 +25,7 @@ from digitflow.storage.code.syntax import (
     EVERYTHING,
     READS_ANNOTATIONS,
     READS_DOCSTRINGS,
+    READS_SOURCE,
     REGISTERS,
     WHOLE_MODULE,
     Binding,
@@ -159,6 +160,8 @@ class _Walk:
         self._names: dict[str, set[str]] = {}
         self._reached: dict[str, None] = {}
         self._included: dict[str, set[int]] = {}
+        self._acting: set[str] = set()
+        self._not_made: set[tuple[str, str]] = set()
         self._annotated: set[tuple[str, int]] = set()
         self._bindings: dict[str, set[Binding]] = {}
         self._whole: set[str] = set()
@@ -301,9 +304,8 @@ class _Walk:
         for module, taken, _ in summary.reaches:
             self._later(self._load, module, taken)
         for place, unit in enumerate(summary.units):
-            if unit.effect == EFFECT or (
-                unit.effect == BY_ITS_BASES and self._registers(name, unit, set())
-            ):
+            if self._acts(name, unit):
+                self._acting.add(name)
                 self._later(self._take, name, place, False)
         if EVERYTHING in self._flags:
             self._later(self._take_whole, name)
@@ -332,6 +334,33 @@ class _Walk:
                 }
             self._names[module] = names
         return name in names
+
+    def _acts(self, module: str, unit: Unit) -> bool:
+        """Tell whether loading a statement may change more than what it binds."""
+        if unit.effect == EFFECT:
+            return True
+        if unit.effect == BY_ITS_BASES and self._registers(module, unit, set()):
+            return True
+        return any(self._is_made(module, each) for each in unit.operands)
+
+    def _is_made(self, module: str, chain: str) -> bool:
+        """Tell whether a name stands for what own code made, whose operators may do anything."""
+        visited: set[tuple[str, str]] = set()
+        pending = [(module, chain)]
+        while pending:
+            asked = pending.pop()
+            if asked in self._not_made:
+                continue
+            for where, unit in self._classes(*asked, visited):
+                if unit is None:
+                    if self._summary(where) is not None:  # it may be of what all is imported from
+                        return True
+                elif unit.effect == EFFECT:
+                    return True
+                else:
+                    pending += [(where, each) for each in unit.operands]
+        self._not_made |= visited
+        return False
 
     def _registers(self, module: str, unit: Unit, seen: set[tuple[str, str]]) -> bool:
         """Tell whether making a subclass may do something elsewhere."""
@@ -470,6 +499,7 @@ class _Walk:
         self._bindings.setdefault(name, set()).add(binding)
         if binding.name == "*":
             if rest:
+                self._later(self._chain, binding.module, "__all__", annotated)
                 self._later(self._inside, binding.module, rest, annotated)
             else:
                 self._later(self._take_whole, binding.module)
@@ -545,6 +575,8 @@ class _Walk:
         found = {
             label: each[0] if len(each) == 1 else digest_json(each) for label, each in parts.items()
         }
+        if READS_SOURCE in self._flags:
+            found[FILE] = self._sources[name]
         bound = self._bindings.get(name, set())
         if bound:
             texts = sorted({f"{each.name}={each.module}:{each.attribute}" for each in bound})
@@ -588,7 +620,7 @@ class _Walk:
                 for module, taken, _ in summary.reaches
                 for each in (*_with_parents(module), f"{module}.{taken}")
             }
-            if any(summary.units[place].effect == EFFECT for place in self._included.get(name, ())):
+            if name in self._acting:
                 found.add(name)
         grown = True
         while grown:

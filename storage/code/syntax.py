@@ -29,7 +29,7 @@ MODULE_LEVEL = "<module>"
 NO_EFFECT, EFFECT, BY_ITS_BASES = 0, 1, 2
 
 # What a unit does that names cannot tell, or that makes more count than its names.
-WHOLE_MODULE, EVERYTHING, READS_DOCSTRINGS, READS_ANNOTATIONS, REGISTERS = "meatr"
+WHOLE_MODULE, EVERYTHING, READS_DOCSTRINGS, READS_ANNOTATIONS, REGISTERS, READS_SOURCE = "meatrs"
 
 
 def _words(text: str) -> frozenset[str]:
@@ -48,6 +48,7 @@ _PURE_BUILTINS = _words(
     "frozenset hasattr hash hex int isinstance issubclass len list map max min object oct ord pow "
     "property range repr reversed round set slice sorted staticmethod str sum tuple zip"
 )
+_TYPES = _words("bytes dict float frozenset int list set str tuple")
 _PURE_MODULES = _words(
     "abc collections contextlib contextvars dataclasses datetime decimal enum fractions functools "
     "itertools math operator pathlib re string struct textwrap threading types typing "
@@ -62,6 +63,10 @@ _PURE = frozenset(
     }
     | _STAGES
 )  # fmt: skip
+# Of these, what calls the function that it is given; `sorted` and its like take it as a keyword.
+_CALLING = _words(
+    "map filter reduce starmap takewhile dropwhile filterfalse accumulate groupby sorted min max"
+)
 # Decorators that do not look at annotations.
 _BLIND = _PURE_MODULES - {"pydantic", "functools", "dataclasses", "cyclopts", "typing", "pytest"}
 _BLIND_DECORATORS = frozenset(
@@ -74,12 +79,19 @@ _BLIND_DECORATORS = frozenset(
     | _STAGES
 )  # fmt: skip
 
-_READ_DOCSTRINGS = {"__doc__", "getdoc", "getsource", "getsourcelines", "getcomments", "doctest"}
+_READ_DOCSTRINGS = {"__doc__", "getdoc", "doctest"}
 _READ_ANNOTATIONS = {
     "__annotations__", "__annotate__", "get_type_hints", "get_annotations", "signature",
     "getfullargspec", "validate_call", "validate_arguments", "singledispatch",
-    "singledispatchmethod", "getsource",
+    "singledispatchmethod",
 }  # fmt: skip
+# Of the text itself: comments, or the lines in which things stand.
+_READ_SOURCE = _words(
+    "getsource getsourcelines getcomments findsource linecache getframeinfo f_lineno tb_lineno "
+    "co_firstlineno co_lines co_positions co_linetable extract_stack extract_tb format_exc "
+    "print_exc format_tb format_stack format_exception TracebackException"
+)
+_READ_LINES = {"inspect.stack", "inspect.trace"}
 _SEE_A_MODULE = {
     "builtins.globals", "builtins.eval", "builtins.exec", "builtins.compile", "builtins.locals",
 }  # fmt: skip
@@ -133,6 +145,8 @@ class Unit(NamedTuple):
     value
         `digest_value` of the value, where it is written out; ``def`` of a function without
         decorators.
+    operands
+        Names that it uses when it is loaded, where it applies something: an operator, an index.
     """
 
     label: str
@@ -150,6 +164,7 @@ class Unit(NamedTuple):
     unfollowed: tuple[str, ...]
     by_processor: bool
     value: str
+    operands: tuple[str, ...]
 
 
 class Binding(NamedTuple):
@@ -212,6 +227,12 @@ class _Reader:
     def __init__(self, tree: ast.Module, package: str) -> None:
         self.package = package
         self._body = list(_live(tree.body))
+        self._postponed = any(
+            isinstance(each, ast.ImportFrom)
+            and each.module == "__future__"
+            and any(one.name == "annotations" for one in each.names)
+            for each in self._body
+        )
         self._bindings: list[Binding] = []
         self._reaches: list[tuple[str, str, int]] = []
         place = 0
@@ -220,9 +241,10 @@ class _Reader:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._bind(node, place)
                 continue
+            in_classes = _imports_of_classes(node)
             for each in _evaluated(node):
                 if isinstance(each, ast.Import | ast.ImportFrom):
-                    self._bind(each, place)
+                    self._bind(each, place, is_global=id(each) not in in_classes)
             self._statements.append(node)
             place += 1
         self._imported = {each.name: _dotted(each.module, each.attribute) for each in
@@ -244,11 +266,14 @@ class _Reader:
         units = tuple(unit for node in self._statements for unit in self._unit(node))
         return Summary(units, tuple(self._bindings), tuple(self._reaches), functions)
 
-    def _bind(self, node: ast.Import | ast.ImportFrom, place: int) -> None:
+    def _bind(
+        self, node: ast.Import | ast.ImportFrom, place: int, *, is_global: bool = True
+    ) -> None:
         for name, loaded, module, attribute in _imports(node, self.package):
             if loaded != "__future__":
                 self._reaches.append((loaded, "" if attribute == "*" else attribute, place))
-                self._bindings.append(Binding(name, module, attribute, place))
+                if is_global:
+                    self._bindings.append(Binding(name, module, attribute, place))
 
     def _unit(self, node: ast.stmt) -> Iterator[Unit]:
         if _is_main_block(node):
@@ -281,6 +306,7 @@ class _Reader:
             tuple(sorted(look.unfollowed)),
             look.by_processor,
             _written_out(node),
+            tuple(sorted(set(_operands(node)))),
         )
 
     def _class_parts(self, node: ast.ClassDef) -> dict[str, str]:
@@ -299,7 +325,7 @@ class _Reader:
         docstrings: list[str] = []
         annotations: list[ast.expr | str] = []
         self._write(node, code, docstrings, annotations, without_methods)
-        written: list[str] = []
+        written = ["as text"] if annotations and self._postponed else []
         for each in annotations:
             if isinstance(each, str):
                 written.append(each)
@@ -429,7 +455,7 @@ class _Reader:
                     | ast.Yield() | ast.YieldFrom()
                 ):  # fmt: skip
                     return EFFECT, registers
-                case ast.Expr() if isinstance(each.value, ast.Call):
+                case ast.Expr() if not _is_bare(each):  # for nothing else it would stand there
                     return EFFECT, registers
         return BY_ITS_BASES if by_bases else NO_EFFECT, registers
 
@@ -438,7 +464,21 @@ class _Reader:
         if not chain:
             # A method of what was just made: nobody else has it.
             return isinstance(node.func, ast.Attribute)
-        return self._is_pure(self.name_of(chain)) or self._is_call_of_a_stage(node)
+        if self._is_call_of_a_stage(node):
+            return True
+        return self._is_pure(self.name_of(chain)) and all(map(self._may_be_given, _called_by(node)))
+
+    def _may_be_given(self, function: ast.expr) -> bool:
+        """Tell whether a function that something calls at once changes nothing."""
+        if isinstance(function, ast.Lambda):
+            own = {each.arg for each in function.args.args}
+            return all(
+                _chain(each.func).partition(".")[0] in own or self._may_be_called(each)
+                for each in ast.walk(function.body)
+                if isinstance(each, ast.Call)
+            )
+        name = self.name_of(_chain(function))
+        return self._is_pure(name) or name.rpartition(".")[0].removeprefix("builtins.") in _TYPES
 
     def _is_call_of_a_stage(self, node: ast.expr) -> bool:
         """Tell whether it is ``stage.submit(…)``, and what one does with that."""
@@ -502,7 +542,8 @@ class _Look:
     def _inner_imports(self, top: ast.stmt) -> dict[str, set[str]]:
         """Note what is imported by functions in the statement; return what names stand for it."""
         aliases: dict[str, set[str]] = {}
-        at_the_top = set(map(id, _evaluated(top)))
+        in_classes = _imports_of_classes(top)
+        at_the_top = set(map(id, _evaluated(top))) - in_classes
         hidden = _type_checking_blocks(top)
         for node in ast.walk(top):
             if not isinstance(node, ast.Import | ast.ImportFrom) or id(node) in at_the_top | hidden:
@@ -514,6 +555,8 @@ class _Look:
                     self.imports.add(f"{module}:")
                 else:
                     aliases.setdefault(name, set()).add(f"{module}:{attribute}")
+                if id(node) in in_classes:  # an attribute of the class, whoever asks for it
+                    self.imports.add(f"{module}:{attribute}")
         return aliases
 
     def _push(
@@ -528,6 +571,7 @@ class _Look:
     def _visit(
         self, node: ast.AST, local: frozenset[str], around: frozenset[str], annotation: bool
     ) -> None:
+        body: list[ast.stmt]
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 arguments = node.args
@@ -535,7 +579,7 @@ class _Look:
                          *filter(None, [arguments.vararg, arguments.kwarg])]  # fmt: skip
                 self._push([*arguments.defaults, *arguments.kw_defaults], local, around, annotation)
                 if isinstance(node, ast.Lambda):
-                    body: list[ast.stmt] = [ast.Expr(node.body)]
+                    body = [ast.Expr(node.body)]
                 else:
                     body = list(_live(node.body))
                     self._push(node.decorator_list, local, around, annotation)
@@ -548,7 +592,9 @@ class _Look:
             case ast.ClassDef():
                 self._push([*node.decorator_list, *node.bases], local, around, annotation)
                 self._push([each.value for each in node.keywords], local, around, annotation)
-                self._push(_live(node.body), around, around, annotation)
+                body = list(_live(node.body))
+                self.declared_global |= _bound_here(body)[1]
+                self._push(body, around, around, annotation)
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 targets = {
                     each.id
@@ -577,6 +623,8 @@ class _Look:
                 self._use(node.id, node.id, local, annotation)
             case ast.Import() | ast.ImportFrom():
                 pass
+            case ast.Constant(value=str(text)) if text.startswith("__"):  # for `getattr`
+                self._flag(text)
             case _:
                 if isinstance(node, ast.Call):
                     self._call(node, local)
@@ -628,23 +676,27 @@ class _Look:
             self.flags.add(WHOLE_MODULE)
         if name == "sys.modules" or name.startswith("sys.modules."):
             self.flags.add(EVERYTHING)
+        if name in _READ_LINES:
+            self.flags.add(READS_SOURCE)
         last = name.rpartition(".")[2]
         if last in _BY_PROCESSOR and name.partition(".")[0] not in ("builtins", "math"):
             self.by_processor = True
-        if last in _READ_ANNOTATIONS:
-            self.flags.add(READS_ANNOTATIONS)
-        if last in _READ_DOCSTRINGS:
-            self.flags.add(READS_DOCSTRINGS)
+        self._flag_readers(last)
 
     def _flag(self, name: str) -> None:
         if name == "__globals__":
             self.flags.add(WHOLE_MODULE)
         if name in _SEE_EVERYTHING:
             self.flags.add(EVERYTHING)
+        self._flag_readers(name)
+
+    def _flag_readers(self, name: str) -> None:
         if name in _READ_DOCSTRINGS:
             self.flags.add(READS_DOCSTRINGS)
         if name in _READ_ANNOTATIONS:
             self.flags.add(READS_ANNOTATIONS)
+        if name in _READ_SOURCE:
+            self.flags.add(READS_SOURCE)
 
     def _call(self, node: ast.Call, local: frozenset[str]) -> None:
         chain = _chain(node.func)
@@ -755,17 +807,54 @@ def _evaluated(top: ast.AST) -> Iterator[ast.AST]:
         yield node
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                stack += [*node.decorator_list, *node.args.defaults]
-                stack += [each for each in node.args.kw_defaults if each is not None]
+                stack += [*node.decorator_list, *_defaults(node.args)]
             case ast.Lambda():
-                stack += [*node.args.defaults]
-                stack += [each for each in node.args.kw_defaults if each is not None]
+                stack += _defaults(node.args)
             case ast.AnnAssign():
                 stack += [each for each in (node.target, node.value) if each is not None]
             case ast.If() if _is_type_checking(node):
                 stack += node.orelse
             case _:
                 stack += ast.iter_child_nodes(node)
+
+
+def _imports_of_classes(top: ast.AST) -> set[int]:
+    """Return the imports in bodies of classes, which bind nothing in the module."""
+    return {
+        id(each)
+        for inner in ast.walk(top)
+        if isinstance(inner, ast.ClassDef)
+        for each in _evaluated(inner)
+        if isinstance(each, ast.Import | ast.ImportFrom)
+    }
+
+
+def _operands(top: ast.stmt) -> Iterator[str]:
+    evaluated = list(_evaluated(top))
+    if any(isinstance(each, _APPLY) for each in evaluated):
+        for each in evaluated:
+            if isinstance(each, ast.Name | ast.Attribute) and isinstance(each.ctx, ast.Load):
+                yield from filter(None, [_chain(each)])
+
+
+_APPLY = (
+    ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Subscript, ast.Attribute, ast.Call,
+    ast.FormattedValue, ast.Starred, ast.comprehension, ast.IfExp,
+)  # fmt: skip
+
+
+def _called_by(node: ast.Call) -> list[ast.expr]:
+    """Return the functions that a call hands to something that calls them at once."""
+    name = _chain(node.func).rpartition(".")[2]
+    if name not in _CALLING:
+        return []
+    place = {"accumulate": 1, "groupby": 1, "sorted": None, "min": None, "max": None}.get(name, 0)
+    given = [] if place is None else node.args[place : place + 1]
+    return [*given, *(each.value for each in node.keywords if each.arg in ("key", "func"))]
+
+
+def _defaults(arguments: ast.arguments) -> list[ast.expr]:
+    return [*arguments.defaults, *(each for each in arguments.kw_defaults if each is not None)]
 
 
 def _functions(
@@ -800,11 +889,19 @@ def _bound_here(body: Iterable[ast.stmt]) -> tuple[frozenset[str], frozenset[str
     while stack:
         node = stack.pop()
         match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                names.add(node.name)
+                stack += [*node.decorator_list, *_defaults(node.args)]
+                continue
+            case ast.ClassDef():
                 names.add(node.name)
                 stack += node.decorator_list
                 continue
             case ast.Lambda():
+                stack += _defaults(node.args)
+                continue
+            case ast.comprehension():  # its targets are its own, but not what a walrus in it binds
+                stack += [node.iter, *node.ifs]
                 continue
             case ast.Name() if isinstance(node.ctx, ast.Store | ast.Del):
                 names.add(node.id)

@@ -376,6 +376,25 @@ SEEN = {
                     "class M(type):\n    k = 1\n", "class M(type):\n    k = 2\n"),
     "an exception that is caught": ("def step(x):\n    try: f()\n    except E: return 1\n",
                                     "E = ValueError\n", "E = KeyError\n"),
+    "what a comprehension calls by a name of its own": (
+        "def step(x): return [help for help in help(x)]\n", "def help(x): return [1]\n",
+        "def help(x): return [2]\n"),
+    "a walrus in a default": ("def step(x): return Y\n", "def f(a=[(Y := 1)]): ...\n",
+                              "def f(a=[(Y := 2)]): ...\n"),
+    "a global of a class": ("def step(x): return Y\n", "class C:\n    global Y\n    Y = 1\n",
+                            "class C:\n    global Y\n    Y = 2\n"),
+    "a docstring by its name": ("def step(x): return getattr(help, '__doc__')\n",
+                                "def help(x):\n    'one'\n", "def help(x):\n    'two'\n"),
+    "a comment that is read": ("import inspect\ndef step(x): return inspect.getsource(help)\n",
+                               "def help(x): ...  # one\n", "def help(x): ...  # two\n"),
+    "in which line something is": (
+        "import inspect\ndef step(x): return inspect.stack()[0].lineno, help(x)\n",
+        "def help(x): ...\n", "\ndef help(x): ...\n"),
+    "how a traceback tells it": (
+        "from traceback import format_exc\ndef step(x): return format_exc(), help(x)\n",
+        "def help(x): ...\n", "\ndef help(x): ...\n"),
+    "what a class imports": ("def step(x): return C.V\n", "class C:\n    from v import a as V\n",
+                             "class C:\n    from v import b as V\n"),
     "the walrus": ("def step(x):\n    if (y := help(x)): return y\n", "def help(x): return 1\n",
                    "def help(x): return 2\n"),
 }  # fmt: skip
@@ -388,6 +407,86 @@ def test_what_is_reached_counts(project: Project, name: str):
     head = "def register(f): return f\n"
     for first, second in ((one + rest, other + rest), (rest + one, rest + other)):
         assert counts(project, head + first, head + second)
+
+
+MADE = """
+R = []
+class B:
+    me = property(lambda self: self)
+    def __rshift__(self, n): R.append(n)
+    def __getitem__(self, n): R.append(n)
+    def __getattr__(self, n): R.append(n)
+    def __format__(self, n): R.append(n)
+    def __str__(self): R.append("str")
+    def __repr__(self): R.append("repr")
+    def __init_subclass__(cls): R.append(cls.__name__)
+O = B()
+again = [O.me][0]
+def put(n): R.append(n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("O >> 1", "O >> 2"),
+        ("x = O >> 1", "x = O >> 2"),
+        ("x = again >> 1", "x = again >> 2"),
+        ("x = O[1]", "x = O[2]"),
+        ("x = O.a", "x = O.b"),
+        ("x = f'{O:1}'", "x = f'{O:2}'"),
+        ("x = str(O)", "x = repr(O)"),
+        ("x = list(map(put, [1]))", "x = list(map(put, [2]))"),
+        ("x = sorted([1], key=put)", "x = sorted([2], key=put)"),
+        ("x = min([1], key=lambda n: put(n))", "x = min([2], key=lambda n: put(n))"),
+    ],
+)
+def test_what_operators_of_own_code_do_while_it_is_loaded_counts(
+    project: Project, one: str, other: str
+):
+    project.write({"made.py": MADE, "doing.py": f"from made import *\n{one}\n"})
+    project.write({"steps.py": "import doing\nfrom made import R\ndef step(x): return R\n"})
+    before = project.code()
+    project.edit("doing.py", one, other)
+    assert project.code() != before
+
+
+def test_plain_operators_do_nothing_to_others(project: Project):
+    plain = (
+        "from pathlib import Path\nA = 1\nB = [A * 2, -A, A < 3]\nC = Path(__file__).parent / 'a'\n"
+        "D = sorted(['a'], key=str.lower)\nE = max(B, key=lambda n: n.real)\nF = f'{C}{B[0]}'\n"
+    )
+    project.write({"plain.py": plain + "def used(): return 1\n"})
+    project.write({"steps.py": "from plain import used\ndef step(x): return used()\n"})
+    assert project.code()["plain.py"].keys() == {"used"}
+
+
+def test_the_order_of_imports_that_make_subclasses_counts(project: Project):
+    project.write({"made.py": MADE, "p.py": "from made import B\nclass P(B): ...\n"})
+    project.write({"q.py": "from made import B\nclass Q(B): ...\n"})
+    rest = "from made import R\ndef step(x): return R\n"
+    assert counts(project, "import p\nimport q\n" + rest, "import q\nimport p\n" + rest)
+
+
+def test_what_a_class_imports_is_followed(project: Project):
+    project.write({"v.py": "a = 1\n"})
+    project.write({"steps.py": "class C:\n    from v import a\ndef step(x): return C().a\n"})
+    before = project.code()
+    project.edit("v.py", "1", "2")
+    assert said(before, project.code()) == ["code changed: v.py (a)"]
+
+
+def test_what_a_module_offers_counts_where_all_of_it_is_imported(project: Project):
+    project.write({"v.py": "__all__ = ['a']\na = 1\ndef len(x): return 9\n"})
+    project.write({"steps.py": "from v import *\ndef step(x): return len(x)\n"})
+    before = project.code()
+    project.edit("v.py", "['a']", "['a', 'len']")
+    assert project.code() != before
+
+
+def test_annotations_that_are_kept_as_text_are_others(project: Project):
+    rest = "def help(x: int): ...\ndef step(x): return help.__annotations__\n"
+    assert counts(project, rest, "from __future__ import annotations\n" + rest)
 
 
 UNSEEN = {
