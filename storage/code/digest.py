@@ -91,11 +91,15 @@ class Start:
         Its qualified name; empty for all of the module.
     line
         Where its definition, decorators included, begins.
+    in_notebook
+        Whether its module is a notebook's cells: of them only what is used counts, and not what
+        else they do on the way.
     """
 
     module: str
     name: str = ""
     line: int = 0
+    in_notebook: bool = False
 
 
 SourceOf = Callable[[str, Path], bytes]
@@ -303,12 +307,18 @@ class _Walk:
                 self._note_library(binding.module)
         for module, taken, _ in summary.reaches:
             self._later(self._load, module, taken)
+        if self._in_notebook(name):
+            return
         for place, unit in enumerate(summary.units):
             if self._acts(name, unit):
                 self._acting.add(name)
                 self._later(self._take, name, place, False)
         if EVERYTHING in self._flags:
             self._later(self._take_whole, name)
+
+    def _in_notebook(self, name: str) -> bool:
+        """Whether a module is the notebook's cells, of which only what is used counts."""
+        return any(start.module == name and start.in_notebook for start in self._starts)
 
     def _load(self, module: str, taken: str) -> None:
         """Count what an import loads: the packages above, and what is taken if it is a module."""
@@ -444,7 +454,8 @@ class _Walk:
             self._later(self._take_whole, name)
         if EVERYTHING in unit.flags and EVERYTHING not in self._flags:
             for each in self._reached:
-                self._later(self._take_whole, each)
+                if each == name or not self._in_notebook(each):
+                    self._later(self._take_whole, each)
         self._flags |= set(unit.flags)
 
     def _import(self, text: str) -> None:

@@ -78,7 +78,12 @@ class Definition:
     def starts(self) -> list[Start]:
         """Where the code that counts starts: the function itself, then what wraps it."""
         return [
-            Start(name, function.__code__.co_qualname, function.__code__.co_firstlineno)
+            Start(
+                name,
+                function.__code__.co_qualname,
+                function.__code__.co_firstlineno,
+                in_notebook=self.is_interactive,
+            )
             for (name, _), function in zip(self._places, self._levels, strict=True)
         ][::-1]
 
