@@ -285,6 +285,9 @@ class Workers:
             _log.warning("the last states of tasks may be missing in Prefect: %s", error)
 
     def _local(self) -> DaskTaskRunner:
+        # Dask's pages show logs and call stacks to every user of this machine, and ask for no key.
+        pages = ("distributed.scheduler.http.routes", "distributed.worker.http.routes")
+        self._stack.enter_context(dask.config.set({name: [] for name in pages}))
         return DaskTaskRunner(
             cluster_class=LocalCluster,
             cluster_kwargs={
@@ -297,6 +300,7 @@ class Workers:
                 "security": True,
                 "dashboard_address": "127.0.0.1:0",
                 "worker_dashboard_address": "127.0.0.1:0",
+                "scheduler_kwargs": {"dashboard": False},
                 # Memory maps would count, and what they hold can be given back at any time.
                 "memory_limit": None,
                 # Seconds that a worker may take to start.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from dask.distributed import Client
 from prefect.client.orchestration import get_client
@@ -242,9 +243,25 @@ def test_no_module_asks_a_prefect_server_but_by_prefects_client() -> None:
 @pytest.mark.prefect
 def test_the_workers_of_a_sweep_ask_for_a_key(tmp_path: Path) -> None:
     workers = Workers(Store(tmp_path / "store"), "run", at_most=1, count=1)
-    with workers._local() as runner:
+    with workers, workers._local() as runner:
         address = runner.client.scheduler.address
+        # Nor do Dask's own pages, with logs and call stacks, answer anybody else.
+        process = psutil.Process()
+        for each in (process, *process.children(recursive=True)):
+            for line in each.net_connections():
+                if line.status == psutil.CONN_LISTEN:
+                    assert line.laddr.ip == "127.0.0.1"
+                    for page in ("metrics", "info/main/workers.html", "json/counts.json", "status"):
+                        assert page_status(f"http://127.0.0.1:{line.laddr.port}/{page}") != 200
         assert address.startswith("tls://127.0.0.1:")
         assert runner.client.submit(sum, [1, 2]).result(timeout=120) == 3
         with ThreadPoolExecutor(1) as pool, pytest.raises((OSError, TypeError)):
             pool.submit(Client, address.replace("tls", "tcp"), timeout=3).result()
+
+
+def page_status(url: str) -> int | None:
+    """Return how a page is answered, or None if there is no web server."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=PATIENCE).status_code
+    except httpx.TransportError:
+        return None

@@ -13,9 +13,10 @@ import json
 import os
 import platform
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -222,11 +223,20 @@ def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
 def _alone_with(folder: Path) -> Iterator[None]:
     """Hold off other runs: a folder that is being replaced looks like one with foreign files.
 
-    The lock lies elsewhere, so that beside the results there is nothing but results.
+    The lock lies elsewhere, so that beside the results there is nothing but results. There every
+    user of the machine can put something under its name first, and keep that locked: what is not
+    ours keeps nobody off, and of two runs at once one may find foreign files.
     """
     owner = os.getuid() if hasattr(os, "getuid") else 0
     name = f"digitflow-{owner}-{digest_bytes(str(folder.resolve()).encode())[:16]}.lock"
-    with briefly(Path(tempfile.gettempdir()) / name, f"the results folder {folder}", 0o600):
+    path = Path(tempfile.gettempdir()) / name
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        is_ours = True
+    else:
+        is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == owner
+    with briefly(path, f"the results folder {folder}", 0o600) if is_ours else nullcontext():
         yield
 
 

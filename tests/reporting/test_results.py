@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
+from digitflow.storage.backends import locks
 from digitflow.storage.errors import ObjectDamagedError
 from digitflow.storage.formats.artifacts import PNG_SIGNATURE
 from digitflow.storage.keys import StageKey
@@ -214,6 +217,23 @@ class TestRefusal:
             (summary.folder / "run.json").write_text(text)
             with pytest.raises(ResultsFolderError, match=r"found run\.json, which no run wrote"):
                 check_results_folder(summary.folder)
+
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_not_for_a_lock_of_somebody_else(
+        self, summary: RunSummary, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Its name in the folder for temporary files can be foretold, and be somebody else's."""
+        monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+        monkeypatch.setattr(locks, "SECONDS_FOR_A_BRIEF_LOCK", 0.1)
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + (kind == "file"))
+        check_results_folder(summary.folder)
+        (lock,) = (tmp_path / "temporary").iterdir()
+        if kind == "link":
+            lock.rename(tmp_path / "elsewhere")
+            lock.symlink_to(tmp_path / "elsewhere")
+        with FileLock(tmp_path / "elsewhere" if kind == "link" else lock):
+            check_results_folder(summary.folder)
 
     def test_of_an_empty_folder_inside(self, summary: RunSummary):
         (summary.folder / "mine").mkdir(parents=True)
