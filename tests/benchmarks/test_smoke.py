@@ -88,11 +88,12 @@ def test_reproduce(environment: dict[str, str]):
 
 
 def test_serve_load(environment: dict[str, str]):
-    small = ["--requests", "4", "--connections", "2"]
-    said = output_of("serve_load.py", small, environment)
+    small = ["--requests", "4", "--connections", "2", "--long", "20"]
+    said = output_of("serve_load.py", small, environment, bars=True)
     if "ApacheBench: skipped" not in said:
-        row = r"^\| 2 \| [^|]+ \| \d+ \| (?:\d+ ms \| ){3}0 \| \d+ ms \|$"
+        row = r"^\| 2 \| [^|]+ \| \d+ \| (?:\d+ ms \| ){3}0 \| \d+ ms \| \d+ MB \|$"
         assert len(re.findall(row, said, re.MULTILINE)) == 3
+        assert re.search(r"^\| 20 \| 0 \| \d+\.\d MB \|$", said, re.MULTILINE)
 
 
 def test_races(environment: dict[str, str]):
