@@ -23,6 +23,7 @@ HEAVY = {"prefect", "numpy", "pandas", "matplotlib", "fastapi", "sqlalchemy"}
 # Files and folders that anybody who opens the repository finds at its top.
 ALLOWED_AT_THE_TOP = {
     ".ci",
+    ".dockerignore",
     ".gitattributes",
     ".github",
     ".gitignore",
