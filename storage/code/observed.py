@@ -181,6 +181,13 @@ def _writes(mode: Any, flags: Any) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
+def _reads(mode: Any, flags: Any) -> bool:
+    """Tell whether what is in a file can be read, maybe to be changed, as `numpy.memmap` does."""
+    if isinstance(mode, str):
+        return "r" in mode or ("a" in mode and "+" in mode)
+    return isinstance(flags, int) and not flags & (os.O_WRONLY | os.O_TRUNC | os.O_EXCL)
+
+
 def _digest_of(kind: str, path: str) -> str | None:
     """Return a digest, nothing if there is nothing, None if it has no contents to compare."""
     try:
@@ -227,7 +234,7 @@ def watch() -> None:
     _wrap_threads()
 
 
-_HEARD = {"open", "os.listdir", "os.scandir", "os.rename", "os.mkdir"}
+_HEARD = {"open", "os.listdir", "os.scandir", "os.rename", "os.mkdir", "sqlite3.connect"}
 _busy = threading.local()
 
 
@@ -251,10 +258,14 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, mode, flags = arguments
             writes = _writes(mode, flags)
+            if _reads(mode, flags):
+                _note(observation, _FILE, path, frame, is_made=writes)
             if writes and observation is not None:
                 observation.made(path)
-            if not writes:
-                _note(observation, _FILE, path, frame)
+        elif event == "sqlite3.connect":
+            _note(observation, _FILE, arguments[0], frame, is_made=True)
+            if observation is not None:
+                observation.made(arguments[0])
         elif event in ("os.listdir", "os.scandir"):
             path = arguments[0]
             _note(observation, _FOLDER, "." if path is None else path, frame)
@@ -262,7 +273,15 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
             observation.made(arguments[event == "os.rename"])
 
 
-def _note(observation: Observation | None, kind: str, path: Any, frame: FrameType) -> None:
+def _note(
+    observation: Observation | None,
+    kind: str,
+    path: Any,
+    frame: FrameType,
+    *,
+    is_made: bool = False,
+) -> None:
+    """Note what is read; where it is made if need be, only what is there already."""
     place = _absolute(path)
     if place is None or _is_apart(place, frame):
         return
@@ -272,7 +291,7 @@ def _note(observation: Observation | None, kind: str, path: Any, frame: FrameTyp
     if module is None and (observation is None or _reader(frame, True) is None):
         return
     digest = _digest_of(kind, place)
-    if digest is not None:
+    if digest or (digest is not None and not is_made):
         _keep(observation, module, Reading(kind, os.fsdecode(path), place, digest))
 
 

@@ -3,9 +3,11 @@
 import importlib
 import logging
 import os
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +65,14 @@ READERS = {
     "a path": "return {'x': (Path(__file__).parent / 'data' / 'a.txt').read_text()}",
     "bytes": "return {'x': Path('data/a.txt').read_bytes().decode()}",
     "a descriptor": "d = os.open('data/a.txt', os.O_RDONLY)\nreturn {'x': os.read(d, 9).decode()}",
+    "a file to be changed": "return {'x': open('data/a.txt', 'r+').read()}",
+    "a file to be added to": (
+        "with open('data/a.txt', 'a+') as file:\n    file.seek(0)\n    return {'x': file.read()}"
+    ),
+    "a descriptor to be changed": (
+        "d = os.open('data/a.txt', os.O_RDWR | os.O_CREAT)\nreturn {'x': os.read(d, 9).decode()}"
+    ),
+    "a memory map": "import numpy as np\nreturn {'x': bytes(np.memmap('data/a.txt')).decode()}",
     "NumPy": "import numpy as np\nreturn {'x': np.fromfile('data/a.txt', 'S3')[0].decode()}",
     "pandas": "import pandas as pd\nreturn {'x': pd.read_csv('data/a.txt').columns[0]}",
     "a thread": """
@@ -88,6 +98,35 @@ def test_a_file_that_is_read_counts(load: Load, store: Store, project: Path, nam
     assert run(module, store) == ("two", ())
     (project / "data" / "a.txt").unlink()
     assert module.own.look_up(store, "own", {}, {}).reasons == ("file data/a.txt is gone",)
+
+
+def test_a_database_that_is_read_counts(load: Load, store: Store, project: Path):
+    with closing(sqlite3.connect("own.db")) as database:
+        database.execute("create table t (x)")
+        database.execute("insert into t values (1)")
+        database.commit()
+        module = load(
+            "with closing(sqlite3.connect('own.db')) as own:\n"
+            "    return {'x': own.execute('select max(x) from t').fetchone()[0]}",
+            "import sqlite3\nfrom contextlib import closing",
+        )
+        assert run(module, store) == (1, ("never run",))
+        assert run(module, store) == (1, ())
+        database.execute("insert into t values (2)")
+        database.commit()
+    assert run(module, store) == (2, ("file own.db changed",))
+
+
+def test_what_a_stage_changes_counts_as_it_was(load: Load, store: Store, project: Path):
+    module = load(
+        "with open('data/a.txt', 'r+') as file:\n    text = file.read()\n    file.write('!')\n"
+        "return {'x': text}"
+    )
+    assert run(module, store) == ("one", ("never run",))
+    (project / "data" / "a.txt").write_text("one")
+    assert run(module, store) == ("one", ())
+    (project / "data" / "a.txt").write_text("one!")
+    assert run(module, store) == ("one!", ("file data/a.txt changed",))
 
 
 def test_a_file_that_is_not_there_counts_once_it_is(load: Load, store: Store, project: Path):
@@ -140,6 +179,18 @@ NOT_READ = {
         "dict(os.environ), os.environ.copy(), {**os.environ}\nreturn {'x': 1}"
     ),
     "what the stage wrote": "Path('out.txt').write_text('a')\nreturn {'x': open('out.txt').read()}",
+    "what the stage made to change it": (
+        "with open('out.txt', 'w+') as file:\n    file.write('a')\n    file.seek(0)\n"
+        "    assert file.read() == 'a'\n"
+        "with open('out.txt', 'r+') as file:\n    return {'x': file.read()}"
+    ),
+    "a log that it adds to": (
+        "with open('own.log', 'a') as file:\n    file.write('a')\nreturn {'x': 1}"
+    ),
+    "an unnamed temporary file": (
+        "import tempfile\nwith tempfile.TemporaryFile() as file:\n    file.write(b'a')\n"
+        "    return {'x': 1}"
+    ),
     "a temporary file": (
         "import tempfile\nwith tempfile.TemporaryDirectory() as folder:\n"
         "    (Path(folder) / 'x').write_text('a')\n"
