@@ -72,6 +72,11 @@ def runs(
     if damaged:
         what = "record of a run is" if damaged == 1 else "records of runs are"
         console.print(f"{damaged} {what} damaged; digitflow verify says more", style="yellow")
+    if not found and _verdicts(cache):  # asked for by flows of one's own, which keep no such record
+        console.print(
+            "no finished runs of the pipeline; what flows of your own came to: digitflow status"
+        )
+        return
     if not found:
         console.print("no finished runs yet; start one with: digitflow run")
         return

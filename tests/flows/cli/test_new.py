@@ -181,6 +181,9 @@ def test_a_newcomer_types_what_the_page_says(
                 f"{each.command}: exit code {code}\nexpected\n{each.shown}\nfound\n{printed}"
             )
     assert wrong == [], "\n".join(wrong)
+    code, shown = typed("digitflow runs")
+    assert code == 0
+    assert "flows of your own came to: digitflow status" in shown
 
     # Labels that are wrong teach what is wrong.
     table = tmp_path / NAME / "data.csv"
