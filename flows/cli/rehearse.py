@@ -68,10 +68,15 @@ def rehearse(arguments: RehearseArguments | None = None, *, json: Json = False) 
             at_once = partial(shutil.rmtree, folder, ignore_errors=True)
             flow = "digitflow.flows.retrain:retrain"
             with prefect(flow, terminal, embedded=True, at_once=at_once) as function:
+                from prefect.exceptions import TerminationSignal  # loaded by now
+
                 retrain: Any = function
-                for each in nights.play(retrain.with_options(on_running=[mind])):
-                    played.append(each)
-                    _show(terminal, each)
+                try:
+                    for each in nights.play(retrain.with_options(on_running=[mind])):
+                        played.append(each)
+                        _show(terminal, each)
+                except TerminationSignal:  # SIGTERM while a run begins: Prefect takes it then
+                    raise KeyboardInterrupt from None
         except (KeyboardInterrupt, StoppedError):
             terminal.warn("stopped; nothing of the rehearsal is kept")
             return INTERRUPTED

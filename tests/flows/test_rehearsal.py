@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.exceptions import TerminationSignal
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -23,7 +24,7 @@ import digitflow
 from digitflow.flows.cli.app import main
 from digitflow.flows.cli.rehearse import _show, _summarise
 from digitflow.flows.cli.render import Terminal, plain_console
-from digitflow.flows.rehearsal import NIGHTS, Night, Played
+from digitflow.flows.rehearsal import NIGHTS, Night, Played, Rehearsal
 from digitflow.flows.retrain import retrain
 from digitflow.storage.history.registry import ModelStore
 from digitflow.storage.store import Store
@@ -274,6 +275,21 @@ def test_ctrl_c_leaves_nothing(
     wait_for(lambda: not mentioning(str(temporary)), "the end of its processes")
     assert files(user / "store") == before
     assert prefect_server.ask("/flow_runs/count", {}) == runs
+
+
+def test_sigterm_while_a_run_begins_ends_it_well(
+    user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prefect takes the signal for itself then, and raises what is no exception of Python's own."""
+
+    def begin(*_: object, **__: object) -> None:
+        raise TerminationSignal(signal.SIGTERM)
+
+    before = files(user / "store")
+    monkeypatch.setattr(Rehearsal, "play", begin)
+    assert main(["rehearse"]) == 130
+    assert "stopped; nothing of the rehearsal is kept" in "".join(capsys.readouterr())
+    assert files(user / "store") == before
 
 
 def mentioning(text: str) -> list[str]:
