@@ -193,6 +193,18 @@ class ModelStore:
         state = self.state()
         return state.champion(self._chosen(state, model))
 
+    def certain_champion(self, model: str = "") -> ModelVersion | None:
+        """Return what `champion` does, if it is certain, from one look at the ledger.
+
+        Raises
+        ------
+        LedgerError, UnknownNameError
+            As `check_certain` and `champion` do.
+        """
+        state = self.state()
+        self.check_certain(state)
+        return state.champion(self._chosen(state, model))
+
     def promote(
         self,
         version: int,

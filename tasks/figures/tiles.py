@@ -142,7 +142,6 @@ def tiles_figure(
         axes.text(centre, upper - _ROOM, tile.above, ha="center", size=CAPTION_SIZE)
         below = upper + down + _ROOM
         axes.text(centre, below, tile.below, ha="center", va="top", size=small)
-    axes.set(xlim=(0, figure_width), ylim=(full, 0))
     return figure
 
 

@@ -79,7 +79,7 @@ class Model:
         cache = store or Store()
         if version is not None:
             return cls(cache.models.find(str(version)), cache)
-        champion = cls._certain(cache)
+        champion = cache.models.certain_champion()
         if champion is not None:
             return cls(champion, cache)
         newest = max((model.version for model in cache.models.oldest_first()), default=None)
@@ -116,17 +116,12 @@ class Model:
         if not model:
             return cls.load(store=store)
         cache = store or Store()
-        found = cls._certain(cache, model)
+        found = cache.models.certain_champion(model)
         if found is None:
             known = ", ".join(cache.models.state().with_champions()) or "none yet"
             message = f"expected the name of a model with a champion ({known}), found {model!r}"
             raise UnknownNameError(message)
         return cls(found, cache)
-
-    @staticmethod
-    def _certain(cache: Store, model: str = "") -> ModelVersion | None:
-        cache.models.check_certain(cache.models.state())
-        return cache.models.champion(model)
 
     @property
     def named(self) -> str:
